@@ -1,0 +1,5 @@
+"""``AMLResponse`` under the older name that scripts use."""
+
+from inference_server.raw import AMLResponse
+
+__all__ = ["AMLResponse"]

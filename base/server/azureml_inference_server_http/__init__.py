@@ -1,0 +1,1 @@
+"""The import paths of the reference package, for scripts that name them."""

@@ -1,0 +1,419 @@
+"""Which response does a request get? The WSGI application, and nothing of the user's code.
+
+``handle`` is the whole application, ``__call__`` its WSGI face. A carrier that can take a response
+later, on another thread, calls ``handle``: then no thread of its own waits for ``run()``.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from http import HTTPStatus
+from os import urandom
+from typing import Any, Callable, Dict, Iterable, List, Optional, Set, Tuple
+from urllib.parse import parse_qs
+
+from . import body as bodies
+from .config import Settings
+from .log import Log
+from .metrics import Metrics
+from .pool import BusyError, Job, NotReadyError, Pool, Result, TooSlowError
+from .supervisor import Ready
+from .swagger import Published
+from .worker import INTERNAL, SCRIPT_FAILED
+
+HEADER_LIMIT = 100
+JSON = "application/json"
+HTML = "text/html; charset=utf-8"
+
+Environ = Dict[str, Any]
+Headers = List[Tuple[str, str]]
+Response = Tuple[int, Headers, bytes]
+StartResponse = Callable[[str, Headers], Any]
+Finish = Callable[[int, Headers, bytes], Any]
+
+ABORT = "inference_server.abort"
+NOT_FOUND = (
+    "The requested URL was not found on the server. "
+    "If you entered the URL manually please check your spelling and try again."
+)
+NOT_READY = "The scoring script is not ready."
+NOT_ALLOWED = "The method is not allowed for the requested URL."
+SCORE_METHODS = ("POST", "GET", "OPTIONS")
+
+_STATUS_LINES = {int(status): "{} {}".format(int(status), status.phrase) for status in HTTPStatus}
+
+
+class Ids:
+    """The identifiers of a request, as its headers give them."""
+
+    __slots__ = ("request", "legacy", "client", "fault")
+
+    def __init__(self, environ: Environ) -> None:
+        self.fault = ""
+        self.legacy = self.client = ""
+        given = environ.get("HTTP_X_REQUEST_ID")
+        self.request = new_id() if given is None else given
+        if len(self.request) > HEADER_LIMIT:
+            self.request = ""
+            self.fault = "x-request-id must not exceed {} characters".format(HEADER_LIMIT)
+            return
+        legacy = environ.get("HTTP_X_MS_REQUEST_ID", "")
+        client = environ.get("HTTP_X_MS_CLIENT_REQUEST_ID", "")
+        if legacy:
+            client = client or legacy
+        else:
+            legacy = client or self.request
+        if len(legacy) > HEADER_LIMIT or len(client) > HEADER_LIMIT:
+            self.fault = (
+                "x-ms-request-id and x-ms-client-request-id must not exceed {} characters"
+            ).format(HEADER_LIMIT)
+            return
+        self.legacy = legacy
+        self.client = client
+
+
+def new_id() -> str:
+    """A random UUID, version 4, in a third of the time that ``uuid.uuid4`` takes."""
+    digits = urandom(16).hex()
+    return (
+        "%s-%s-4%s-%s%s-%s"
+        % (  # noqa: UP031 - the hot path
+            digits[:8],
+            digits[8:12],
+            digits[13:16],
+            "89ab"[int(digits[16], 16) & 3],
+            digits[17:20],
+            digits[20:],
+        )
+    )
+
+
+class Exchange(Job):
+    """One request on its way to a response."""
+
+    __slots__ = ("_app", "environ", "method", "path", "ids", "started", "finish")
+
+    def __init__(self, app: Application, environ: Environ, finish: Finish) -> None:
+        self.started = time.perf_counter()
+        self._app = app
+        self.environ = environ
+        self.finish = finish
+        self.method: str = environ["REQUEST_METHOD"]
+        self.path: str = environ["PATH_INFO"]
+        self.ids = Ids(environ)
+
+    def complete(self, result: Result) -> None:
+        """The worker answered."""
+        try:
+            self._app.send(self, *_from_worker(result))
+        except Exception as error:
+            # The thread carries requests of others too.
+            self._app.report(error)
+
+    def fail(self, error: Exception) -> None:
+        """There will be no answer of a worker."""
+        try:
+            self._app.send(self, self._app.failure(error))
+        except Exception as fault:
+            self._app.report(fault)
+
+
+class Application:
+    """The routes and the rules of the service."""
+
+    def __init__(self, settings: Settings, pool: Pool, facts: Ready, log: Log) -> None:
+        self._settings = settings
+        self._pool = pool
+        self._facts = facts
+        self._log = log
+        self._metrics = Metrics() if settings.metrics else None
+        self._readers = bodies.Readers(settings.reader_limit, settings.read_timeout_s)
+        self._active: Set[Exchange] = set()
+        self._access_log = settings.access_log
+        self._server: Headers = []
+        if settings.server_version:
+            self._server.append(("x-ms-server-version", settings.server_version))
+        self._cors = settings.cors_origins
+        self.draining = False
+        self.restarts: Callable[[], int] = lambda: 0
+
+    def start(self) -> None:
+        """Start what runs beside the requests."""
+        self._readers.start()
+
+    def report(self, error: Exception) -> None:
+        """Log what must not happen."""
+        self._log.error("a response could not be sent: {!r}".format(error))
+
+    @property
+    def active(self) -> int:
+        """How many requests are in flight."""
+        return len(self._active)
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a request as PEP 3333 has it."""
+        answer: List[Response] = []
+        done = threading.Lock()
+        done.acquire()
+
+        def finish(status: int, headers: Headers, body: bytes) -> None:
+            answer.append((status, headers, body))
+            done.release()
+
+        self.handle(environ, finish)
+        done.acquire()
+        status, headers, body = answer[0]
+        headers.append(("Content-Length", str(len(body))))
+        start_response(_STATUS_LINES.get(status) or "{} Unknown".format(status), headers)
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+
+    def handle(self, environ: Environ, finish: Finish) -> None:
+        """Answer a request by one call of ``finish``, on this thread or later on another."""
+        exchange = Exchange(self, environ, finish)
+        self._active.add(exchange)
+        try:
+            if exchange.ids.fault:
+                response = _message(431, exchange.ids.fault)
+            elif exchange.path == "/score":
+                refusal = self._score(exchange)
+                if refusal is None:
+                    return
+                response = refusal
+            else:
+                response = self._route(exchange.method, exchange.path, environ)
+        except Exception as error:
+            self._log.error("internal error: {!r}".format(error))
+            response = _message(500, INTERNAL)
+        self.send(exchange, response)
+
+    def send(self, exchange: Exchange, response: Response, run_ms: Optional[float] = None) -> None:
+        """Add what every response has, log the request and let it go."""
+        status, headers, body = response
+        ids = exchange.ids
+        environ = exchange.environ
+        headers.extend(self._server)
+        if ids.request:
+            headers.append(("x-request-id", ids.request))
+        if ids.legacy:
+            headers.append(("x-ms-request-id", ids.legacy))
+        if ids.client:
+            headers.append(("x-ms-client-request-id", ids.client))
+        if "HTTP_TRACEID" in environ:
+            headers.append(("TraceId", environ["HTTP_TRACEID"]))
+        if self._cors and "HTTP_ORIGIN" in environ:
+            headers.extend(self._cors_headers(exchange.method, environ))
+        seconds = time.perf_counter() - exchange.started
+        method, path = exchange.method, exchange.path
+        if self._metrics is not None:
+            self._metrics.observe(method, path, status, seconds)
+        if self._access_log and not (path == "/" and status == 200):
+            query = environ.get("QUERY_STRING")
+            self._log.access(
+                method,
+                _printable(path + "?" + query if query else path),
+                status,
+                seconds * 1000,
+                len(body),
+                _printable(ids.request),
+                _printable(ids.client),
+                run_ms,
+            )
+        try:
+            exchange.finish(status, headers, body)
+        finally:
+            self._active.discard(exchange)
+
+    def _route(self, method: str, path: str, environ: Environ) -> Response:
+        if path == "/":
+            routes: Callable[[Environ], Response] = self._health
+        elif path == "/swagger.json":
+            routes = self._swagger
+        elif path == "/metrics" and self._metrics is not None:
+            routes = self._show_metrics
+        else:
+            return _message(404, NOT_FOUND)
+        if method in ("GET", "HEAD"):
+            return routes(environ)
+        allowed = ("Allow", "GET, HEAD, OPTIONS")
+        if method == "OPTIONS":
+            return 200, [("Content-Type", HTML), allowed], b""
+        status, headers, body = _message(405, NOT_ALLOWED)
+        return status, [*headers, allowed], body
+
+    def _health(self, _environ: Environ) -> Response:
+        if self.draining:
+            return _message(503, "The server is shutting down.", retry=True)
+        if not self._pool.ready:
+            return _message(503, NOT_READY, retry=True)
+        return 200, [("Content-Type", HTML)], b"Healthy"
+
+    def _swagger(self, environ: Environ) -> Response:
+        if not self._facts.documents and not self._pool.ready:
+            return _message(503, NOT_READY, retry=True)
+        query = parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True)
+        version = query.get("version", ["2"])[0]
+        document = self._facts.documents.get(version)
+        if document is None:
+            published = Published(self._facts.documents, self._facts.supported)
+            return _message(404, published.missing(version))
+        return 200, _headers(JSON, False), document
+
+    def _show_metrics(self, _environ: Environ) -> Response:
+        assert self._metrics is not None
+        pool = self._pool
+        page = self._metrics.render(pool.ready, pool.waiting, pool.busy, self.restarts())
+        return 200, [("Content-Type", "text/plain; version=0.0.4; charset=utf-8")], page
+
+    def _score(self, exchange: Exchange) -> Optional[Response]:
+        """Hand a request to a worker; a response is returned only when that was not possible."""
+        method = exchange.method
+        facts = self._facts
+        # HEAD is routed with GET but not scored, other methods not even that: two messages in the
+        # reference, and so here.
+        if method not in SCORE_METHODS:
+            text = "Method not allowed" if method == "HEAD" else NOT_ALLOWED
+            status, headers, content = _message(405, text)
+            if method != "HEAD":
+                headers.append(("Allow", "GET, HEAD, OPTIONS, POST"))
+            return status, headers, content
+        if method == "OPTIONS" and not (facts.is_raw and self._pool.ready):
+            return 200, [("Content-Type", HTML), ("x-ms-run-function-failed", "False")], b""
+        if not self._pool.ready or self.draining:
+            text = "shutting down" if self.draining else "not ready"
+            return _message(503, "The server is {}.".format(text), retry=True)
+        environ = exchange.environ
+        try:
+            exchange.body = self._read(environ) if method == "POST" or facts.is_raw else b""
+        except _RefusedError as refused:
+            return refused.response
+        needs_headers = facts.needs_headers
+        exchange.meta = (
+            method,
+            exchange.path,
+            environ.get("QUERY_STRING", ""),
+            environ.get("CONTENT_TYPE", ""),
+            _named_headers(environ) if needs_headers else {},
+            environ.get("REMOTE_ADDR", "") if needs_headers else "",
+        )
+        try:
+            self._pool.submit(exchange)
+        except BusyError:
+            return _message(503, "Too many requests are waiting, try again later.", retry=True)
+        except NotReadyError:
+            return _message(503, NOT_READY, retry=True)
+        return None
+
+    def failure(self, error: Exception) -> Response:
+        """The response for a request that a worker could not answer."""
+        if isinstance(error, NotReadyError):
+            return _message(503, NOT_READY, retry=True)
+        if isinstance(error, TooSlowError):
+            text = "Scoring timeout after {} ms".format(self._settings.scoring_timeout_ms)
+            return _message(500, text, failed=True)
+        self._log.error("the worker ended while it scored a request")
+        return _message(500, SCRIPT_FAILED, failed=True)
+
+    def _read(self, environ: Environ) -> bytes:
+        length_text = environ.get("CONTENT_LENGTH")
+        limit = self._settings.body_limit
+        try:
+            if length_text:
+                length = bodies.parse_length(length_text)
+                if length == 0:
+                    return b""
+            elif "HTTP_TRANSFER_ENCODING" in environ:
+                length = -1
+            else:
+                return b""
+            if self._readers.full:
+                text = "Too many requests are being received, try again later."
+                raise _RefusedError(_message(503, text, retry=True))
+            abort = environ.get(ABORT) or _nothing
+            return self._readers.read(environ["wsgi.input"], length, limit, abort)
+        except bodies.TooLargeError:
+            text = "The body of the request is above the limit of {} bytes.".format(limit)
+            raise _RefusedError(_message(413, text, close=True)) from None
+        except bodies.BrokenError:
+            raise _RefusedError(_message(400, "The Content-Length is not a number.")) from None
+        except (bodies.IncompleteError, OSError):
+            text = "The body of the request is incomplete."
+            raise _RefusedError(_message(400, text, close=True)) from None
+        except bodies.TimedOutError:
+            raise _RefusedError(too_late()) from None
+
+    def _cors_headers(self, method: str, environ: Environ) -> Headers:
+        origin = environ["HTTP_ORIGIN"]
+        if "*" not in self._cors and origin not in self._cors:
+            return []
+        headers = [("Access-Control-Allow-Origin", "*" if "*" in self._cors else origin)]
+        if method == "OPTIONS" and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ:
+            asked = environ.get("HTTP_ACCESS_CONTROL_REQUEST_HEADERS")
+            if asked:
+                headers.append(("Access-Control-Allow-Headers", asked))
+            headers.append(("Access-Control-Allow-Methods", "GET, POST"))
+        if len(self._cors) > 1:
+            headers.append(("Vary", "Origin"))
+        return headers
+
+
+class _RefusedError(Exception):
+    """The request ends here, with this response."""
+
+    def __init__(self, response: Response) -> None:
+        super().__init__()
+        self.response = response
+
+
+def too_late() -> Response:
+    """The answer to a body that did not come."""
+    return _message(408, "The body of the request did not arrive in time.", close=True)
+
+
+def _nothing() -> None:
+    """There is no way to interrupt a read under this server."""
+
+
+def _headers(content_type: str, failed: bool) -> Headers:
+    return [("Content-Type", content_type), ("x-ms-run-function-failed", str(failed))]
+
+
+def _message(
+    status: int, text: str, failed: bool = False, retry: bool = False, close: bool = False
+) -> Response:
+    headers = _headers(JSON, failed)
+    if retry:
+        headers.append(("Retry-After", "1"))
+    if close:
+        headers.append(("Connection", "close"))
+    return status, headers, json.dumps({"message": text}).encode("ascii")
+
+
+def _from_worker(result: Result) -> Tuple[Response, Optional[float]]:
+    meta = result.meta
+    if meta is None:
+        headers = _headers(JSON, False)
+    elif meta[0] == "headers":
+        headers = list(meta[1])
+    else:
+        return _message(result.status, meta[1], meta[2]), None
+    headers.append(("x-ms-run-fn-exec-ms", "%.3f" % result.ms))  # noqa: UP031 - the hot path
+    return (result.status, headers, result.body), result.ms
+
+
+def _named_headers(environ: Environ) -> Dict[str, str]:
+    """The headers with the names that a script expects: ``HTTP_X_MS_FOO`` is ``X-Ms-Foo``."""
+    headers = {}
+    for key, value in environ.items():
+        if key.startswith("HTTP_"):
+            headers[key[5:].replace("_", "-").title()] = value
+    for key, name in (("CONTENT_TYPE", "Content-Type"), ("CONTENT_LENGTH", "Content-Length")):
+        if environ.get(key):
+            headers[name] = environ[key]
+    return headers
+
+
+def _printable(text: str) -> str:
+    # A path or an id is the client's: it must not be able to start a line of its own in the log.
+    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")

@@ -1,0 +1,220 @@
+"""What did the operator ask for? The environment becomes one frozen ``Settings``."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import dataclass
+from typing import Callable, Dict, Mapping, Optional, Tuple, TypeVar
+
+from . import __version__, exits
+
+T = TypeVar("T")
+
+DEFAULT_APP_ROOT = "/var/azureml-app"
+CONFIG_FILE_KEYS = (
+    "AZUREML_SOURCE_DIRECTORY",
+    "AZUREML_ENTRY_SCRIPT",
+    "SERVICE_NAME",
+    "SERVICE_PATH_PREFIX",
+    "SERVICE_VERSION",
+    "SCORING_TIMEOUT_MS",
+    "AZUREML_LOG_LEVEL",
+    "AML_CORS_ORIGINS",
+    "AZUREML_MODEL_DIR",
+    "AZUREML_DEBUG_PORT",
+)
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that the environment decides, checked once at start."""
+
+    app_root: str
+    entry_script: str
+    source_directory: Optional[str]
+    model_dir: Optional[str]
+    host: str
+    port: int
+    backend: str
+    worker_count: int
+    worker_timeout_s: float
+    worker_preload: bool
+    concurrency: int
+    scoring_timeout_ms: int
+    queue_limit: int
+    reader_limit: int
+    body_limit: int
+    read_timeout_s: float
+    idle_timeout_s: float
+    drain_timeout_s: float
+    log_level: str
+    log_json: bool
+    access_log: bool
+    log_body: bool
+    metrics: bool
+    server_version: str
+    service_name: str
+    service_version: str
+    service_path_prefix: str
+    cors_origins: Tuple[str, ...]
+    debug_port: Optional[int]
+
+    @property
+    def script_path(self) -> str:
+        """The entry script as an absolute path."""
+        return os.path.join(self.app_root, self.entry_script)
+
+
+def load(environ: Mapping[str, str]) -> Settings:
+    """Read and check all settings; every wrong value is reported in one error."""
+    read = _Reader(_with_config_file(environ))
+    app_root = read.text("AML_APP_ROOT", DEFAULT_APP_ROOT)
+    server_version = ""
+    if read.flag("SERVER_VERSION_LOG_RESPONSE_ENABLED", True):
+        server_version = "inference-server/" + __version__
+    default_backend = "granian" if sys.version_info >= (3, 10) else "gunicorn"
+    origins = read.text("AML_CORS_ORIGINS", "").split(",")
+    settings = Settings(
+        app_root=os.path.abspath(app_root),
+        entry_script=read.text("AZUREML_ENTRY_SCRIPT", "main.py"),
+        source_directory=read.optional("AZUREML_SOURCE_DIRECTORY"),
+        model_dir=read.optional("AZUREML_MODEL_DIR"),
+        host=read.text("INFERENCE_SERVER_HOST", "0.0.0.0"),
+        port=read.number("SERVER_PORT", 5001, 1, 65535),
+        backend=read.choice("INFERENCE_SERVER_BACKEND", default_backend, ("granian", "gunicorn")),
+        worker_count=read.number("WORKER_COUNT", 1, 1, 1024),
+        worker_timeout_s=read.seconds("WORKER_TIMEOUT", 300.0),
+        worker_preload=read.flag("WORKER_PRELOAD", False),
+        concurrency=read.number("INFERENCE_SERVER_CONCURRENCY", 1, 1, 256),
+        scoring_timeout_ms=read.number("SCORING_TIMEOUT_MS", 3600 * 1000, 1, 10**10),
+        queue_limit=read.number("INFERENCE_SERVER_QUEUE_LIMIT", 128, 0, 4096),
+        reader_limit=read.number("INFERENCE_SERVER_READER_LIMIT", 128, 1, 4096),
+        body_limit=read.number("INFERENCE_SERVER_BODY_LIMIT", 100 * 1024 * 1024, 0, 2**40),
+        read_timeout_s=read.seconds("INFERENCE_SERVER_READ_TIMEOUT", 30.0, positive=True),
+        idle_timeout_s=read.seconds("INFERENCE_SERVER_IDLE_TIMEOUT", 60.0, positive=True),
+        drain_timeout_s=read.seconds("INFERENCE_SERVER_DRAIN_TIMEOUT", 8.0),
+        log_level=read.choice("AZUREML_LOG_LEVEL", "INFO", LOG_LEVELS, fold=str.upper),
+        log_json=read.choice("INFERENCE_SERVER_LOG_FORMAT", "text", ("text", "json")) == "json",
+        access_log=read.flag("INFERENCE_SERVER_ACCESS_LOG", True),
+        log_body=read.flag("INFERENCE_SERVER_LOG_BODY", False),
+        metrics=read.flag("INFERENCE_SERVER_METRICS", False),
+        server_version=server_version,
+        service_name=read.text("SERVICE_NAME", "ML service"),
+        service_version=read.text("SERVICE_VERSION", "1.0"),
+        service_path_prefix=read.text("SERVICE_PATH_PREFIX", ""),
+        cors_origins=tuple(origin.strip() for origin in origins if origin.strip()),
+        debug_port=read.optional_port("AZUREML_DEBUG_PORT"),
+    )
+    read.check()
+    return settings
+
+
+def _with_config_file(environ: Mapping[str, str]) -> Mapping[str, str]:
+    """Fill what the environment leaves out from a ``config.json``, where there is one.
+
+    A model folder often holds a ``config.json`` of its own, so other keys are none of our business.
+    """
+    app_root = environ.get("AML_APP_ROOT", DEFAULT_APP_ROOT)
+    script = os.path.join(app_root, environ.get("AZUREML_ENTRY_SCRIPT", ""))
+    explicit = environ.get("AZUREML_CONFIG_FILE")
+    places = [
+        explicit,
+        os.path.join(app_root, "config.json"),
+        os.path.join(os.path.dirname(script), "config.json"),
+    ]
+    for place in places:
+        if not place or not os.path.isfile(place) or os.path.getsize(place) == 0:
+            continue
+        try:
+            with open(place, encoding="utf-8") as file:
+                content = json.load(file)
+        except (OSError, ValueError) as error:
+            raise exits.FatalError(
+                exits.SCRIPT, "the config file {} cannot be read: {}".format(place, error)
+            ) from None
+        if not isinstance(content, dict):
+            return environ
+        merged = {key: str(content[key]) for key in CONFIG_FILE_KEYS if key in content}
+        merged.update(environ)
+        return merged
+    return environ
+
+
+class _Reader:
+    """Reads values of the environment and collects what is wrong with them."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ: Mapping[str, str] = environ
+        self._faults: Dict[str, str] = {}
+
+    def check(self) -> None:
+        if self._faults:
+            faults = "; ".join("{}={}".format(*item) for item in sorted(self._faults.items()))
+            raise exits.FatalError(exits.SCRIPT, "wrong settings in the environment: " + faults)
+
+    def optional(self, name: str) -> Optional[str]:
+        return self._environ.get(name) or None
+
+    def text(self, name: str, default: str) -> str:
+        return self._environ.get(name) or default
+
+    def number(self, name: str, default: int, low: int, high: int) -> int:
+        wanted = "a whole number from {} to {}".format(low, high)
+        return self._parse(name, default, int, lambda value: low <= value <= high, wanted)
+
+    def seconds(self, name: str, default: float, positive: bool = False) -> float:
+        wanted = "a number of seconds above 0" if positive else "a number of seconds, 0 or more"
+        return self._parse(
+            name,
+            default,
+            float,
+            lambda value: 0 < value < 1e9 or (value == 0 and not positive),
+            wanted,
+        )
+
+    def optional_port(self, name: str) -> Optional[int]:
+        return self.number(name, 1, 1, 65535) if self.optional(name) else None
+
+    def flag(self, name: str, default: bool) -> bool:
+        # The reference takes "true" in any case as yes and all else as no; a silent no for "1" or
+        # "yes" surprises people, a misspelt value should be told.
+        known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+        value = (self.optional(name) or str(default)).strip().lower()
+        if value not in known:
+            self._faults[name] = "{!r} (wanted: true or false)".format(value)
+        return known.get(value, default)
+
+    def choice(
+        self,
+        name: str,
+        default: str,
+        choices: Tuple[str, ...],
+        fold: Callable[[str], str] = str.lower,
+    ) -> str:
+        value = fold((self.optional(name) or default).strip())
+        if value not in choices:
+            self._faults[name] = "{!r} (wanted: one of {})".format(value, ", ".join(choices))
+        return value
+
+    def _parse(
+        self,
+        name: str,
+        default: T,
+        convert: Callable[[str], T],
+        holds: Callable[[T], bool],
+        wanted: str,
+    ) -> T:
+        raw = self.optional(name)
+        if raw is None:
+            return default
+        try:
+            value = convert(raw)
+            if holds(value):
+                return value
+        except ValueError:
+            pass
+        self._faults[name] = "{!r} (wanted: {})".format(raw, wanted)
+        return default

@@ -1,0 +1,99 @@
+"""Which packages come on top of the image when the container starts?"""
+
+from __future__ import annotations
+
+import os
+import site
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from typing import Dict, List, Mapping
+
+from . import exits
+from .config import Settings
+from .log import Log
+
+LIB_PATH = "AZUREML_EXTRA_PYTHON_LIB_PATH"
+CONDA = "AZUREML_EXTRA_CONDA_YAML"
+CONDA_ABSOLUTE = "AZUREML_EXTRA_CONDA_YAML_ABS_PATH"
+REQUIREMENTS = "AZUREML_EXTRA_REQUIREMENTS_TXT"
+
+
+def prepare(settings: Settings, environ: Mapping[str, str], log: Log) -> Dict[str, str]:
+    """The environment of the workers. The first extension that is set wins, the others do not."""
+    base = os.path.dirname(settings.script_path)
+    result = dict(environ)
+    if environ.get(LIB_PATH):
+        folder = os.path.join(base, environ[LIB_PATH])
+        if not os.path.isdir(folder):
+            raise exits.FatalError(
+                exits.NO_LIB_FOLDER,
+                "{}={}: there is no folder {}".format(LIB_PATH, environ[LIB_PATH], folder),
+            )
+        _first_on_path(result, folder)
+        log.info("packages in {} come first on the path".format(folder))
+    elif environ.get(CONDA) or environ.get(CONDA_ABSOLUTE):
+        name = CONDA if environ.get(CONDA) else CONDA_ABSOLUTE
+        raise exits.FatalError(
+            exits.CONDA,
+            "{}={}: this image has no conda. List the packages in a requirements file and set {}, "
+            "or build an image FROM this one".format(name, environ[name], REQUIREMENTS),
+        )
+    elif environ.get(REQUIREMENTS):
+        path = os.path.join(base, environ[REQUIREMENTS])
+        if not os.path.isfile(path):
+            raise exits.FatalError(
+                exits.NO_REQUIREMENTS,
+                "{}={}: there is no file {}".format(REQUIREMENTS, environ[REQUIREMENTS], path),
+            )
+        _install(path, result, log)
+    return result
+
+
+def _first_on_path(environ: Dict[str, str], folder: str) -> None:
+    rest = environ.get("PYTHONPATH")
+    environ["PYTHONPATH"] = folder + os.pathsep + rest if rest else folder
+
+
+def _install(path: str, environ: Dict[str, str], log: Log) -> None:
+    command = [sys.executable, "-m", "pip", "install", "--no-input", "--no-cache-dir"]
+    command += ["--disable-pip-version-check", "--no-warn-script-location", "--progress-bar", "off"]
+    command += [*_target(environ), "-r", path]
+    log.info("installing {}".format(path))
+    # pip reports failures on stderr, which is kept for the line that explains the exit.
+    process = subprocess.Popen(
+        command, env=environ, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd="/"
+    )
+    assert process.stderr is not None
+    errors: List[str] = []
+    for raw in process.stderr:
+        line = raw.decode("utf-8", "replace").rstrip()
+        log.raw(line + "\n")
+        if line.startswith("ERROR:"):
+            errors.append(line[len("ERROR:") :].strip())
+    if process.wait() != 0:
+        reason = errors[-1] if errors else "pip left with exit code {}".format(process.returncode)
+        raise exits.FatalError(
+            exits.INSTALL,
+            "{}: the packages in {} cannot be installed: {}".format(REQUIREMENTS, path, reason),
+        )
+    log.info("installed {}".format(path))
+
+
+def _target(environ: Dict[str, str]) -> List[str]:
+    """Where pip may write: beside the installed packages, else to a folder of this run.
+
+    Under another user id, or on a read-only root, only the folder for temporary files is left.
+    A user base keeps what is already installed in play; a virtual environment has none.
+    """
+    packages = sysconfig.get_paths()["purelib"]
+    if os.access(packages, os.W_OK):
+        return []
+    folder = tempfile.mkdtemp(prefix="inference-server-extra-")
+    if sys.prefix == sys.base_prefix and site.ENABLE_USER_SITE is not None:
+        environ["PYTHONUSERBASE"] = folder
+        environ.pop("PYTHONNOUSERSITE", None)
+        return ["--user"]
+    _first_on_path(environ, folder)
+    return ["--target", folder]

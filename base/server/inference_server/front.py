@@ -1,0 +1,129 @@
+"""How does the service start, run and stop? The process that holds the port."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from typing import Any, List, Mapping, NoReturn, Union
+
+from . import __version__, config, exits, extensions, serve_granian, serve_gunicorn
+from .app import Application
+from .log import Log
+from .pool import Pool
+from .supervisor import Supervisor
+
+BACKLOG = 1024
+# After the last request was answered, its bytes still have to leave.
+FLUSH_S = 0.1
+UNSUPPORTED = ("AML_APP_INSIGHTS_ENABLED", "AML_MODEL_DC_STORAGE_ENABLED")
+
+Carrier = Union[serve_granian.Carrier, serve_gunicorn.Carrier]
+
+
+def main() -> NoReturn:
+    """Serve until a signal or a fatal fault ends it; the reason is the last line of the log."""
+    environ = dict(os.environ)
+    as_json = environ.get("INFERENCE_SERVER_LOG_FORMAT", "").strip().lower() == "json"
+    log = Log("server", as_json)
+    try:
+        settings = config.load(environ)
+        log = Log("server", settings.log_json, settings.log_level)
+        Service(settings, environ, log).run()
+    except exits.FatalError as fatal:
+        log.fatal(fatal.message, fatal.code)
+        _exit(fatal.code)
+    _exit(exits.OK)
+
+
+def _exit(code: int) -> NoReturn:
+    # No interpreter shutdown: threads that still wait for clients must not hold it up.
+    sys.stdout.flush()
+    os._exit(code)
+
+
+class Service:
+    """The front: the port, the application and the supervisor of the workers."""
+
+    def __init__(self, settings: config.Settings, environ: Mapping[str, str], log: Log) -> None:
+        self._settings = settings
+        self._environ = environ
+        self._log = log
+        self._stop = threading.Event()
+        self._fatal: List[exits.FatalError] = []
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT; a fault that ends the service is raised."""
+        settings = self._settings
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        self._log.info(
+            "inference-server {} on Python {}.{}.{} with {}".format(
+                __version__, *sys.version_info[:3], settings.backend
+            )
+        )
+        for name in UNSUPPORTED:
+            if self._environ.get(name, "").lower() == "true":
+                self._log.warning("{} is not supported by this server and ignored".format(name))
+        worker_environ = extensions.prepare(settings, self._environ, self._log)
+        sock = self._listen()
+        pool = Pool(settings.queue_limit)
+        supervisor = Supervisor(settings, pool, self._log, worker_environ, self._give_up)
+        app = Application(settings, pool, supervisor.facts, Log("access", settings.log_json))
+        app.restarts = lambda: supervisor.restarts
+        carrier: Carrier
+        if settings.backend == "granian":
+            carrier = serve_granian.Carrier(settings, app, sock)
+        else:
+            carrier = serve_gunicorn.Carrier(settings, app, sock, self._log)
+        supervisor.start()
+        app.start()
+        carrier.start()
+        self._stop.wait()
+        if not self._fatal:
+            self._drain(app, carrier)
+        supervisor.stop()
+        if self._fatal:
+            raise self._fatal[0]
+        self._log.info("stopped")
+
+    def _listen(self) -> socket.socket:
+        host, port = self._settings.host, self._settings.port
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            # Connections inherit it: a peer that vanished is noticed after a while.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            sock.bind((host, port))
+            sock.listen(BACKLOG)
+        except OSError as error:
+            raise exits.FatalError(
+                exits.PORT, "port {} on {} cannot be opened: {}".format(port, host, error.strerror)
+            ) from None
+        sock.setblocking(False)
+        return sock
+
+    def _drain(self, app: Application, carrier: Carrier) -> None:
+        """Let what is in flight finish, for a bounded time."""
+        app.draining = True
+        carrier.stop_accepting()
+        limit = self._settings.drain_timeout_s
+        self._log.info("stopping: {} requests in flight, {:g} s at most".format(app.active, limit))
+        deadline = time.monotonic() + limit
+        while app.active and time.monotonic() < deadline:
+            time.sleep(0.02)
+        if app.active:
+            self._log.warning("{} requests did not end in time".format(app.active))
+        time.sleep(FLUSH_S)
+
+    def _on_signal(self, _number: int, _frame: Any) -> None:
+        self._stop.set()
+
+    def _give_up(self, fatal: exits.FatalError) -> None:
+        self._fatal.append(fatal)
+        self._stop.set()

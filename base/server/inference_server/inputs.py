@@ -1,0 +1,154 @@
+"""How does a request become the arguments of ``run()``?"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from typing import Any, Dict, List, NamedTuple
+from urllib.parse import parse_qsl
+
+from . import raw
+
+
+class Call(NamedTuple):
+    """One request, as the front hands it to a worker."""
+
+    method: str
+    path: str
+    query: str
+    content_type: str
+    headers: Dict[str, str]
+    remote_addr: str
+    body: bytes
+
+
+class RefusedError(Exception):
+    """The request cannot become arguments; the client is told why."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+def _loads(text: Any) -> Any:
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise RefusedError(400, "The input is nested too deeply.") from None
+
+
+def query_parameters(query: str) -> Dict[str, Any]:
+    """``x=1&x=2&y=z`` as ``{"x": [1, 2], "y": "z"}``: values are JSON where they parse as such."""
+    gathered: Dict[str, List[Any]] = {}
+    for key, value in parse_qsl(query, keep_blank_values=True, errors="replace"):
+        try:
+            parsed = _loads(value)
+        except ValueError:
+            parsed = value
+        gathered.setdefault(key, []).append(parsed)
+    return {key: vals[0] if len(vals) == 1 else vals for key, vals in gathered.items()}
+
+
+class TextInput:
+    """``run(data)`` without a decorator: the body as text, or the query as JSON text."""
+
+    def __init__(self, parameter: str) -> None:
+        self._parameter = parameter
+
+    def __call__(self, call: Call) -> Dict[str, Any]:
+        if call.method == "POST":
+            try:
+                return {self._parameter: str(call.body, "utf-8")}
+            except UnicodeDecodeError as error:
+                message = "Input cannot be decoded as UTF-8: {}".format(error)
+                raise RefusedError(400, message) from None
+        return {self._parameter: json.dumps(query_parameters(call.query))}
+
+
+class RawInput:
+    """``@rawhttp``: the request object."""
+
+    def __init__(self, parameter: str) -> None:
+        self._parameter = parameter
+
+    def __call__(self, call: Call) -> Dict[str, Any]:
+        return {self._parameter: make_request(call)}
+
+
+class SchemaInput:
+    """``@input_schema``: the members of a JSON object, one per parameter."""
+
+    def __init__(self, parameters: List[inspect.Parameter]) -> None:
+        self._parameters = parameters
+
+    def __call__(self, call: Call) -> Dict[str, Any]:
+        if call.method != "POST":
+            return self._pick(query_parameters(call.query))
+        kind = call.content_type.split(";")[0].strip().lower()
+        if kind != "application/json" and not (
+            kind.startswith("application/") and kind.endswith("+json")
+        ):
+            raise RefusedError(415, "Expects Content-Type to be application/json")
+        try:
+            content = _loads(call.body)
+        except UnicodeDecodeError as error:
+            raise RefusedError(400, "Input cannot be decoded as UTF-8: {}".format(error)) from None
+        except ValueError as error:
+            if not call.body:
+                raise RefusedError(
+                    400, "POST body is empty. Expecting a JSON dictionary."
+                ) from None
+            message = "POST body could not be decoded as JSON: {}".format(error)
+            raise RefusedError(400, message) from None
+        if not isinstance(content, dict):
+            raise RefusedError(400, "POST body should be a JSON dictionary.")
+        return self._pick(content)
+
+    def _pick(self, content: Dict[str, Any]) -> Dict[str, Any]:
+        picked = {}
+        for parameter in self._parameters:
+            value = content.get(parameter.name, parameter.default)
+            if value is inspect.Parameter.empty:
+                message = "A value is not provided for the {!r} parameter.".format(parameter.name)
+                raise RefusedError(400, message)
+            picked[parameter.name] = value
+        return picked
+
+
+def make_request(call: Call) -> Any:
+    """The object for a raw ``run``: ours, or Flask's where the reference package is installed."""
+    environ: Dict[str, Any] = {
+        "REQUEST_METHOD": call.method,
+        "PATH_INFO": call.path,
+        "QUERY_STRING": call.query,
+        "REMOTE_ADDR": call.remote_addr,
+        "CONTENT_TYPE": call.content_type,
+        "CONTENT_LENGTH": str(len(call.body)),
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "wsgi.url_scheme": "http",
+    }
+    if raw_module_of_reference() is not None:
+        import io
+
+        from flask import Request  # type: ignore[import-not-found, unused-ignore]
+
+        host = call.headers.get("Host", "localhost")
+        for name, value in call.headers.items():
+            environ.setdefault("HTTP_" + name.upper().replace("-", "_"), value)
+        environ.update({"SERVER_NAME": host.split(":")[0], "SERVER_PORT": "80"})
+        environ.update({"wsgi.input": io.BytesIO(call.body), "wsgi.version": (1, 0)})
+        return Request(environ)
+    return raw.AMLRequest(
+        call.method, call.path, call.query, call.headers.items(), call.body, environ
+    )
+
+
+def raw_module_of_reference() -> Any:
+    """The module of a really installed reference package, when the script imported that one."""
+    import sys
+
+    module = sys.modules.get("azureml_inference_server_http.api.aml_request")
+    if module is None or getattr(module, "rawhttp", None) is raw.rawhttp:
+        return None
+    return module if getattr(module, "_rawHttpRequested", False) else None

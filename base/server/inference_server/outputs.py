@@ -1,0 +1,72 @@
+"""How does the result of ``run()`` become a response?"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, List, NamedTuple, Optional, Tuple
+
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
+_encode = json.JSONEncoder(allow_nan=False).encode
+
+Header = Tuple[str, str]
+
+
+class Output(NamedTuple):
+    """What a worker sends back. ``headers`` is None for the common case: 200 and JSON."""
+
+    status: int
+    headers: Optional[List[Header]]
+    body: bytes
+
+
+class UnserialisableError(Exception):
+    """The result cannot be sent; the message says why, for the log."""
+
+
+def make(result: Any) -> Output:
+    """Turn what ``run()`` returned into a response."""
+    if hasattr(result, "status_code") and hasattr(result, "headers"):
+        return _from_response(result)
+    if result is None:
+        return Output(200, None, b"{}")
+    try:
+        return Output(200, None, _encode(result).encode("ascii"))
+    except RecursionError:
+        raise UnserialisableError("run() returned an object that is nested too deeply") from None
+    except ValueError as error:
+        hint = ""
+        if "Out of range" in str(error):
+            hint = "; NaN and infinity have no JSON form, return None or a string instead"
+        raise UnserialisableError(
+            "run() returned a value that has no JSON form: {}{}".format(error, hint)
+        ) from None
+    except TypeError as error:
+        raise UnserialisableError(
+            "run() returned an object that cannot be written as JSON: {}; convert it first "
+            "(for example with .tolist())".format(error)
+        ) from None
+
+
+def _from_response(response: Any) -> Output:
+    """An AMLResponse of ours, or any response with Flask's interface."""
+    headers = [(str(name), _one_line(str(value))) for name, value in response.headers.items()]
+    status = int(response.status_code)
+    if not 200 <= status <= 599:
+        raise UnserialisableError("run() returned a response with the status {}".format(status))
+    for name, _ in headers:
+        if not _NAME.match(name):
+            raise UnserialisableError("run() returned a header with the name {!r}".format(name))
+    if status >= 500:
+        headers = [pair for pair in headers if pair[0].lower() != "x-ms-run-function-failed"]
+        headers.append(("x-ms-run-function-failed", "True"))
+    body = bytes(response.get_data())
+    # The server that carries us writes the length itself.
+    hop = ("content-length", "connection", "transfer-encoding", "date", "server", "keep-alive")
+    return Output(status, [pair for pair in headers if pair[0].lower() not in hop], body)
+
+
+def _one_line(value: str) -> str:
+    # A line break in a value would let a script's input start a header of its own; what is not
+    # ASCII has no agreed meaning in a header and breaks some servers.
+    return "".join(c if " " <= c <= "~" or c == "\t" else "?" for c in value)

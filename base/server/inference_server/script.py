@@ -1,0 +1,146 @@
+"""What is in the entry script, and how is its ``run()`` to be called?"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import os
+import sys
+import traceback
+from types import ModuleType
+from typing import Any, Callable, Dict, List, NamedTuple
+
+from . import exits, raw
+from .config import Settings
+from .inputs import Call, RawInput, SchemaInput, TextInput, raw_module_of_reference
+from .log import Log
+
+Parse = Callable[[Call], Dict[str, Any]]
+
+
+class Script(NamedTuple):
+    """A loaded entry script."""
+
+    path: str
+    init: Callable[[], Any]
+    run: Callable[..., Any]
+    parse: Parse
+    wants_headers: bool
+    # Whether run() reads headers at all; if not, the front does not send them to the worker.
+    needs_headers: bool
+    description: str
+
+
+def load(settings: Settings, log: Log) -> Script:
+    """Import the script and analyse it; a ``FatalError`` says what is wrong and where."""
+    path = settings.script_path
+    if not os.path.isdir(settings.app_root):
+        raise _fault("the app root {} is not a folder".format(settings.app_root))
+    if not os.path.isfile(path):
+        raise _fault(
+            "the entry script {} does not exist; {} holds: {}".format(
+                path, settings.app_root, _listing(settings.app_root)
+            )
+        )
+    _extend_path(settings)
+    module = _import(path, log)
+    for name in ("init", "run"):
+        if not callable(getattr(module, name, None)):
+            raise _fault("the entry script {} does not define {}()".format(path, name))
+    run = module.run
+    # A generated driver script wraps the real one in `driver_module`; its init() does work of its
+    # own, but it passes the arguments of a decorated run() on wrongly.
+    driver = getattr(module, "driver_module", None)
+    if isinstance(driver, ModuleType) and hasattr(driver, "run"):
+        run = driver.run
+    return _analyse(path, module.init, run)
+
+
+def _fault(message: str) -> exits.FatalError:
+    return exits.FatalError(exits.SCRIPT, message)
+
+
+def _listing(folder: str) -> str:
+    names = sorted(os.listdir(folder))
+    return ", ".join(names[:20]) + (", …" if len(names) > 20 else "") if names else "nothing"
+
+
+def _extend_path(settings: Settings) -> None:
+    places = [settings.app_root]
+    if settings.source_directory:
+        places.append(os.path.join(settings.app_root, settings.source_directory))
+    for place in places:
+        if place not in sys.path:
+            sys.path.append(place)
+
+
+def _import(path: str, log: Log) -> Any:
+    # The default script can be imported by others as `main`; a named one gets the name that the
+    # reference gives it, which pickles of a script's own classes may hold.
+    name = "main" if os.path.basename(path) == "main.py" else "entry_module"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise _fault("the entry script {} is not a Python file".format(path))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException as error:
+        log.error("the entry script {} cannot be imported:\n{}".format(path, trace(error)))
+        raise _fault(
+            "the entry script {} cannot be imported: {}".format(path, describe(error))
+        ) from None
+    return module
+
+
+def describe(error: BaseException) -> str:
+    """An exception in one line, with the place where it was raised."""
+    text = "{}: {}".format(type(error).__name__, error) if str(error) else type(error).__name__
+    text = " ".join(text.split())
+    if isinstance(error, SyntaxError):
+        return text
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames:
+        return text
+    return "{} ({}:{})".format(text, frames[-1].filename, frames[-1].lineno)
+
+
+def trace(error: BaseException) -> str:
+    """The traceback of an exception without the frames of this server."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        name = frame.tb_frame.f_code.co_filename
+        if not (name.startswith(here) or name.startswith("<frozen importlib")):
+            break
+        frame = frame.tb_next
+    return "".join(traceback.format_exception(type(error), error, frame)).rstrip()
+
+
+def _analyse(path: str, init: Callable[[], Any], run: Callable[..., Any]) -> Script:
+    parameters = list(inspect.signature(run).parameters.values())
+    allowed = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    if any(parameter.kind not in allowed for parameter in parameters):
+        raise _fault(
+            "run() in {} cannot accept positional-only arguments, *args, or **kwargs".format(path)
+        )
+    wants_headers = any(parameter.name == "request_headers" for parameter in parameters)
+    data: List[inspect.Parameter] = [p for p in parameters if p.name != "request_headers"]
+    if not data:
+        raise _fault("run() in {} needs to accept an argument for input data".format(path))
+    is_raw = raw._rawHttpRequested or raw_module_of_reference() is not None
+    schemas = sys.modules.get("inference_schema.schema_util")
+    decorated = schemas is not None and schemas.is_schema_decorated(run)
+    if is_raw and decorated:
+        raise _fault(
+            "run() in {} cannot be decorated with both @rawhttp and @input_schema".format(path)
+        )
+    parse: Parse
+    if is_raw:
+        parse, description = RawInput(data[0].name), "@rawhttp: run() gets the request object"
+    elif decorated:
+        names = ", ".join(parameter.name for parameter in data)
+        parse, description = SchemaInput(data), "@input_schema: run() gets " + names
+    else:
+        parse, description = TextInput(data[0].name), "run() gets the body as text"
+    return Script(path, init, run, parse, wants_headers, wants_headers or is_raw, description)

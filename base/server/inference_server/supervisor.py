@@ -1,0 +1,266 @@
+"""Which worker processes run, and what happens when one ends?"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import struct
+import subprocess
+import threading
+import time
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
+
+from . import exits, wire, worker
+from .config import Settings
+from .log import Log
+from .pool import Pool, Slot
+
+# How long run() may go on after the worker tried to stop it, before the process is killed.
+GRACE_S = 1.0
+GIVE_UP_AFTER = 5
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+class Ready:
+    """What the workers said about the script; the same for all of them."""
+
+    def __init__(self) -> None:
+        self.needs_headers = True
+        self.is_raw = False
+        self.documents: Dict[str, bytes] = {}
+        self.supported: List[str] = []
+
+
+class WorkerProcess:
+    """One worker process and its sockets."""
+
+    def __init__(
+        self, settings: Settings, pool: Pool, log: Log, environ: Mapping[str, str]
+    ) -> None:
+        self._pool = pool
+        self._log = log
+        self._reason = ""
+        self.ready = False
+        self.expected = False
+        pairs = [socket.socketpair() for _ in range(settings.concurrency * 2)]
+        leash, self._leash = os.pipe()
+        theirs = [pair[1].fileno() for pair in pairs]
+        child_environ = dict(environ)
+        child_environ[worker.SOCKETS] = ",".join(str(fd) for fd in theirs)
+        child_environ[worker.LEASH] = str(leash)
+        try:
+            self._process = subprocess.Popen(
+                worker.command(ROOT),
+                cwd=settings.app_root,
+                env=child_environ,
+                stdin=subprocess.DEVNULL,
+                pass_fds=[*theirs, leash],
+                # A group of its own, so that what a script started goes with it.
+                start_new_session=True,
+            )
+        finally:
+            os.close(leash)
+            for _, other in pairs:
+                other.close()
+        self._socks = [pair[0] for pair in pairs]
+        self.slots: List[Slot] = []
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    def await_ready(self, limit_s: float) -> Tuple[bool, Any]:
+        """Wait for the end of ``init()``: (True, facts) or (False, (code, message))."""
+        sock = self._socks[0]
+        sock.settimeout(limit_s or None)
+        try:
+            kind, _, meta, _, _ = wire.Reader(sock).next()
+        except socket.timeout:
+            self.kill()
+            return False, (
+                exits.SCRIPT,
+                "init() did not end within {:g} s (WORKER_TIMEOUT)".format(limit_s),
+            )
+        except (wire.ClosedError, OSError):
+            return False, (exits.SCRIPT, "the worker ended before init() was done: " + self.end())
+        if kind != wire.READY:
+            self._process.wait()
+            return False, meta
+        sock.settimeout(None)
+        self.ready = True
+        return True, meta
+
+    def open(self, limit_s: float) -> None:
+        """Offer the worker's slots to requests."""
+        seconds = int(limit_s)
+        pause = struct.pack("ll", seconds, int((limit_s - seconds) * 1e6))
+        for sock in self._socks:
+            # A receive timeout of the kernel costs no timer and no extra call per request.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, pause)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, pause)
+        for loud, quiet in zip(self._socks[::2], self._socks[1::2]):  # noqa: B905 - Python 3.7
+            self.slots.append(Slot(loud, quiet, self, limit_s))
+        for slot in self.slots:
+            self._pool.add(slot)
+
+    def replace(self, reason: str) -> None:
+        """Kill a worker that is stuck; the thread that watches it starts the next one."""
+        self._reason = self._reason or reason
+        self.lost()
+        self.kill()
+
+    def lost(self) -> None:
+        """Take the slots out of use; requests in them fail at once rather than wait."""
+        for slot in self.slots:
+            self._pool.remove(slot)
+        for sock in self._socks:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+    def kill(self) -> None:
+        """End the process and everything that it started."""
+        with contextlib.suppress(OSError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    def retire(self) -> None:
+        """Let an idle worker end by itself."""
+        self.expected = True
+        self.lost()
+
+    def end(self) -> str:
+        """Wait for the end of the process and say how it ended."""
+        code = self._process.wait()
+        self.lost()
+        # A grandchild may outlive its parent and hold memory or a device.
+        self.kill()
+        if self._leash >= 0:
+            os.close(self._leash)
+            self._leash = -1
+        # The sockets are not closed here: a thread may still read the last answers. They go with
+        # the slots that hold them.
+        self._socks = []
+        if self._reason:
+            return self._reason
+        if code >= 0:
+            return "it left with exit code {}".format(code)
+        name = signal.Signals(-code).name
+        hint = " (was it out of memory?)" if name == "SIGKILL" else ""
+        return "it was killed by {}{}".format(name, hint)
+
+    def wait(self, limit_s: float) -> bool:
+        """Whether the process ended within the limit."""
+        try:
+            self._process.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+
+class Supervisor:
+    """Keeps ``WORKER_COUNT`` workers alive, each watched by a thread of its own."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        pool: Pool,
+        log: Log,
+        environ: Mapping[str, str],
+        give_up: Callable[[exits.FatalError], None],
+    ) -> None:
+        self._settings = settings
+        self._pool = pool
+        self._log = log
+        self._environ = environ
+        self._give_up = give_up
+        self._stopping = threading.Event()
+        self._workers: List[Optional[WorkerProcess]] = [None] * settings.worker_count
+        self._threads: List[threading.Thread] = []
+        self._ever_ready = False
+        self.facts = Ready()
+        self.restarts = 0
+        limits = [(settings.scoring_timeout_ms / 1000.0) + GRACE_S]
+        if settings.worker_timeout_s:
+            limits.append(settings.worker_timeout_s)
+        self._run_limit_s = min(limits)
+
+    def start(self) -> None:
+        """Start all workers; returns at once."""
+        for index in range(self._settings.worker_count):
+            thread = threading.Thread(
+                target=self._keep, args=(index,), name="worker-{}".format(index + 1), daemon=True
+            )
+            self._threads.append(thread)
+            thread.start()
+
+    def stop(self) -> None:
+        """End all workers: idle ones leave by themselves, the others are killed."""
+        self._stopping.set()
+        workers = [process for process in self._workers if process is not None]
+        for process in workers:
+            process.retire()
+        deadline = time.monotonic() + GRACE_S
+        for process in workers:
+            process.wait(max(0.0, deadline - time.monotonic()))
+            process.kill()
+        for thread in self._threads:
+            thread.join(GRACE_S)
+
+    def _keep(self, index: int) -> None:
+        failures = 0
+        while not self._stopping.is_set():
+            try:
+                process = WorkerProcess(self._settings, self._pool, self._log, self._environ)
+            except OSError as error:
+                message = "a worker cannot be started in {}: {}".format(
+                    self._settings.app_root, error
+                )
+                self._give_up(exits.FatalError(exits.SCRIPT, message))
+                return
+            self._workers[index] = process
+            if self._stopping.is_set():
+                process.kill()
+            done, facts = process.await_ready(self._settings.worker_timeout_s)
+            if not done:
+                process.end()
+                if self._stopping.is_set():
+                    return
+                failures += 1
+                if not self._recover(facts, failures):
+                    return
+                continue
+            failures = 0
+            self._announce(process, facts)
+            how = process.end()
+            if not self._pool.ready:
+                self._pool.refuse_waiting()
+            if self._stopping.is_set():
+                return
+            self.restarts += 1
+            self._log.error(
+                "worker {} is replaced: {}".format(process.pid, how), worker=process.pid
+            )
+
+    def _recover(self, facts: Any, failures: int) -> bool:
+        """Whether to try again after a start that failed."""
+        code, message = facts
+        if not self._ever_ready or (failures >= GIVE_UP_AFTER and not self._pool.ready):
+            self._give_up(exits.FatalError(code, message))
+            return False
+        pause = min(30.0, 2.0 ** (failures - 1))
+        self._log.error("a new worker failed, next try in {:g} s: {}".format(pause, message))
+        return not self._stopping.wait(pause)
+
+    def _announce(self, process: WorkerProcess, facts: Any) -> None:
+        needs_headers, is_raw, documents, supported = facts
+        self.facts.needs_headers = needs_headers
+        self.facts.is_raw = is_raw
+        self.facts.documents = documents
+        self.facts.supported = supported
+        first = not self._ever_ready
+        self._ever_ready = True
+        process.open(self._run_limit_s)
+        if first:
+            self._log.info("ready: POST /score on port {}".format(self._settings.port))
