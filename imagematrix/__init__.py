@@ -1,0 +1,1 @@
+"""Expands matrix.yaml into image definitions, renders and locks them, builds and checks them."""

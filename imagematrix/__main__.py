@@ -1,0 +1,7 @@
+"""`python -m imagematrix`."""
+
+import sys
+
+from imagematrix.cli import main
+
+sys.exit(main())

@@ -1,0 +1,102 @@
+"""Whether the packages of an image can be had on this machine, and from where."""
+
+import hashlib
+import ssl
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+
+from imagematrix.hostconfig import HostConfig
+from imagematrix.lockfile import Lock
+from imagematrix.variant import Index, Variant
+
+
+@dataclass(frozen=True)
+class Supply:
+    """What a build of an image is given beside the lock.
+
+    `wheels` are files of this host that the lock admits. `index` is the image's own index, None
+    when the wheels make it needless. `unavailable` says why the image cannot be built, or nothing.
+    """
+
+    wheels: tuple[Path, ...] = ()
+    index: Index | None = None
+    unavailable: str = ""
+
+
+def find_supplies(
+    locks: Mapping[str, Lock], variants: Iterable[Variant], host: HostConfig
+) -> dict[str, Supply]:
+    """The supply of each image, under its name. Each index is asked once."""
+    answers: dict[str, str] = {}
+
+    def ask(url: str) -> str:
+        if url not in answers:
+            answers[url] = why_unreachable(url, host.ca_bundle)
+        return answers[url]
+
+    files = [path for folder in host.wheel_folders for path in sorted(folder.glob("*.whl"))]
+    digests: dict[Path, str] = {}
+    return {
+        variant.name: find_supply(variant, locks[variant.name], files, digests, ask)
+        for variant in variants
+    }
+
+
+def find_supply(
+    variant: Variant,
+    lock: Lock,
+    files: Iterable[Path],
+    digests: dict[Path, str],
+    why_not: Callable[[str], str],
+) -> Supply:
+    """The supply of one image, from wheel `files` of this host and `why_not` an index is of no use.
+
+    `digests` remembers the sha256 of files that were read.
+    """
+    wheels = tuple(path for path in files if _admitted(path, lock, digests))
+    if variant.index is None:
+        return Supply(wheels)
+    here = {canonicalize_name(parse_wheel_filename(path.name)[0]) for path in wheels}
+    wanted = {canonicalize_name(name) for name in variant.index.packages} & lock.keys()
+    missing = sorted(wanted - here)
+    if not missing:
+        return Supply(wheels)
+    reason = why_not(f"{variant.index.url}/{missing[0]}/")
+    if reason:
+        named = ", ".join(f"{name} {lock[name].version}" for name in missing)
+        reason = f"{named} is only on {variant.index.url}, which {reason}"
+    return Supply(wheels, variant.index, reason)
+
+
+def _admitted(path: Path, lock: Lock, digests: dict[Path, str]) -> bool:
+    try:
+        name, version, _, _ = parse_wheel_filename(path.name)
+    except InvalidWheelFilename:
+        return False
+    locked = lock.get(canonicalize_name(name))
+    if locked is None or locked.version != version:
+        return False
+    if path not in digests:
+        with path.open("rb") as file:
+            digests[path] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digests[path] in locked.sha256
+
+
+def why_unreachable(url: str, ca_bundle: Path | None, timeout: float = 10) -> str:
+    """Why `url` cannot be read, as the end of a sentence that begins with it; nothing if it can."""
+    context = ssl.create_default_context(cafile=str(ca_bundle) if ca_bundle else None)
+    request = urllib.request.Request(url, method="HEAD")
+    try:
+        with urllib.request.urlopen(request, timeout=timeout, context=context):
+            return ""
+    except urllib.error.HTTPError as error:
+        return f"answers {error.code} {error.reason}"
+    except (urllib.error.URLError, OSError) as error:
+        reason = getattr(error, "reason", error)
+        return f"cannot be reached from here ({urlsplit(url).hostname}: {reason})"

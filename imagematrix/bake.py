@@ -1,0 +1,81 @@
+"""The file that `docker buildx bake` builds a plan from.
+
+Format: https://docs.docker.com/build/bake/reference/ (its JSON form). Paths are relative to the
+repository.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from imagematrix.hostconfig import PROXY_VARIABLES
+from imagematrix.keys import INPUTS_LABEL, KEY_LABEL, base_references, encode_inputs
+from imagematrix.plan import Action, Step
+
+
+@dataclass(frozen=True)
+class BuildEnvironment:
+    """What the builds of one machine are given, none of which stays in an image.
+
+    `base_sources` maps a base image to the local image that stands in for it. `secrets` are bake's
+    secret options by id, `image_secrets` more of them by image; `wheel_folders` maps an image to a
+    folder of wheels for it.
+    """
+
+    base_sources: Mapping[str, str] = field(default_factory=dict)
+    secrets: tuple[str, ...] = ()
+    image_secrets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    wheel_folders: Mapping[str, str] = field(default_factory=dict)
+    uncompressed: bool = False
+
+
+def bake_file(steps: Sequence[Step], environment: BuildEnvironment) -> dict[str, Any]:
+    """One target for each image that is to be built, all in the group `default`.
+
+    An image whose parent is built in the same run waits for it; else the local parent is used.
+    """
+    building = [step for step in steps if step.action is Action.BUILD]
+    names = {step.variant.name for step in building}
+    targets = {
+        target_name(step.variant.name): _target(step, names, environment) for step in building
+    }
+    return {"group": {"default": {"targets": sorted(targets)}}, "target": targets}
+
+
+def target_name(image: str) -> str:
+    """The name of an image's target, in which bake admits no dot."""
+    return image.replace(".", "_")
+
+
+def image_tag(name: str) -> str:
+    """The local tag of an image."""
+    return f"{name}:latest"
+
+
+def _target(step: Step, building: set[str], environment: BuildEnvironment) -> dict[str, Any]:
+    variant = step.variant
+    if variant.parent is None:
+        contexts = {
+            reference: f"docker-image://{environment.base_sources[reference]}"
+            for reference in base_references(variant)
+            if environment.base_sources.get(reference, reference) != reference
+        }
+    elif variant.parent in building:
+        contexts = {variant.parent: f"target:{target_name(variant.parent)}"}
+    else:
+        contexts = {variant.parent: f"docker-image://{image_tag(variant.parent)}"}
+    if variant.name in environment.wheel_folders:
+        contexts["wheels"] = environment.wheel_folders[variant.name]
+    compression = ",compression=uncompressed" if environment.uncompressed else ""
+    return {
+        "context": str(variant.context),
+        "dockerfile": str(variant.dockerfile.relative_to(variant.context)),
+        "contexts": contexts,
+        "tags": [image_tag(variant.name)],
+        "labels": {KEY_LABEL: step.key, INPUTS_LABEL: encode_inputs(step.inputs)},
+        # Null takes the value from the environment; these names never enter the image's history.
+        "args": dict.fromkeys(PROXY_VARIABLES),
+        "secret": [*environment.secrets, *environment.image_secrets.get(variant.name, ())],
+        "attest": ["type=provenance,disabled=true"],
+        "output": [f"type=docker{compression}"],
+    }

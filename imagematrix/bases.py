@@ -1,0 +1,349 @@
+"""The images that every Dockerfile of ours starts from: Debian and CPython.
+
+`registry` takes the official ones. `bootstrap` makes stand-ins where no registry can be reached:
+Debian from a mirror of it with mmdebstrap, CPython from an installation on this host. Both are
+kept as local images; stand-ins have names and a label of their own and are never published.
+"""
+
+import io
+import os
+import shutil
+import stat
+import subprocess
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path, PurePosixPath
+
+import docker
+import docker.errors
+import uv
+
+from imagematrix.engine import Engine, apt_get, debian_mirror, os_release, os_release_ids, say
+from imagematrix.errors import UserError, WorkError
+from imagematrix.keys import base_references
+from imagematrix.variant import Variant
+
+BOOTSTRAP_LABEL = "inference.base"
+# Fixed, so that the same input makes the same stand-in: 2020-01-01, as Debian's tools count time.
+_EPOCH = 1577836800
+_OFFICIAL_MIRROR = "http://deb.debian.org/debian"
+
+
+class BaseSource(StrEnum):
+    """Where the base images come from."""
+
+    AUTO = "auto"
+    REGISTRY = "registry"
+    BOOTSTRAP = "bootstrap"
+
+
+@dataclass(frozen=True)
+class Bases:
+    """`images` maps a reference in a Dockerfile to the local image that is used for it, `ids` to
+    what identifies its content."""
+
+    source: BaseSource
+    images: Mapping[str, str]
+    ids: Mapping[str, str]
+
+
+def bootstrap_name(reference: str) -> str:
+    """The local name of the stand-in for a base image."""
+    return f"bootstrap/{reference}"
+
+
+def required_references(variants: Iterable[Variant]) -> tuple[str, ...]:
+    """The base images of those variants that start from one, each once."""
+    roots = (variant for variant in variants if variant.parent is None)
+    return tuple(dict.fromkeys(ref for variant in roots for ref in base_references(variant)))
+
+
+def ensure_bases(
+    engine: Engine, variants: Iterable[Variant], source: BaseSource, *, refresh: bool = False
+) -> Bases:
+    """Makes sure that the engine holds the base images of `variants`, and says which they are.
+
+    `auto` uses what the engine has, else a registry, else a bootstrap. `refresh` asks the registry
+    (or makes the stand-ins) anew. Raises UserError or WorkError when they cannot be had.
+    """
+    references = required_references(variants)
+    client = engine.client()
+    try:
+        return _ensure(client, references, source, refresh)
+    finally:
+        client.close()
+
+
+def _ensure(
+    client: docker.DockerClient, references: tuple[str, ...], source: BaseSource, refresh: bool
+) -> Bases:
+    official = {reference: reference for reference in references}
+    stand_ins = {reference: bootstrap_name(reference) for reference in references}
+    if source is BaseSource.AUTO and not refresh:
+        for known, images in ((BaseSource.REGISTRY, official), (BaseSource.BOOTSTRAP, stand_ins)):
+            ids = _ids(client, images)
+            if ids.keys() == images.keys():
+                say(f"Bases: {known}, already here ({', '.join(sorted(images.values()))}).")
+                return Bases(known, images, ids)
+    if source in (BaseSource.AUTO, BaseSource.REGISTRY):
+        problem = _pull(client, official, refresh)
+        if not problem:
+            say(f"Bases: registry ({', '.join(sorted(references))}).")
+            return Bases(BaseSource.REGISTRY, official, _ids(client, official))
+        if source is BaseSource.REGISTRY:
+            raise WorkError(f"a base image cannot be pulled: {problem}")
+        say(f"Bases: bootstrap, because no registry gives them ({problem}).")
+    else:
+        say("Bases: bootstrap, as asked.")
+    present = {} if refresh else _ids(client, stand_ins)
+    for reference in references:
+        if reference not in present:
+            _bootstrap(client, reference)
+    return Bases(BaseSource.BOOTSTRAP, stand_ins, _ids(client, stand_ins))
+
+
+def _ids(client: docker.DockerClient, images: Mapping[str, str]) -> dict[str, str]:
+    ids: dict[str, str] = {}
+    for reference, image in images.items():
+        try:
+            ids[reference] = client.api.inspect_image(image)["Id"]
+        except docker.errors.ImageNotFound:
+            continue
+    return ids
+
+
+def _pull(client: docker.DockerClient, images: Mapping[str, str], refresh: bool) -> str:
+    """Pulls what is missing; returns why it could not, or nothing."""
+    present = {} if refresh else _ids(client, images)
+    for reference, image in images.items():
+        if reference in present:
+            continue
+        repository, tag = image.rsplit(":", 1)
+        say(f"Pulling {image} …")
+        try:
+            client.api.pull(repository, tag=tag, platform="linux/amd64")
+        except (docker.errors.APIError, OSError) as error:
+            explanation = getattr(error, "explanation", None) or error
+            return f"{image}: {str(explanation).strip()}"
+    return ""
+
+
+def _bootstrap(client: docker.DockerClient, reference: str) -> None:
+    kind, tag = reference.split(":")
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as scratch:
+        archive = Path(scratch) / "root.tar"
+        if kind == "debian":
+            suite = tag.removesuffix("-slim")
+            origin = _debian_root(suite, archive)
+        else:
+            origin = _python_root(tag.split("-")[0], archive)
+        repository, tag = bootstrap_name(reference).rsplit(":", 1)
+        changes = [f'LABEL {BOOTSTRAP_LABEL}="bootstrap: {origin}"']
+        client.api.import_image_from_file(str(archive), repository, tag, changes)
+    say(f"  {bootstrap_name(reference)}: {origin}, {time.monotonic() - started:.0f} s")
+
+
+# --- Debian ---------------------------------------------------------------------------------------
+
+# What debian:<suite>-slim leaves out: https://github.com/debuerreotype/debuerreotype (slimify).
+_SLIM = (
+    "path-exclude=/usr/share/doc/*",
+    "path-include=/usr/share/doc/*/copyright",
+    "path-exclude=/usr/share/groff/*",
+    "path-exclude=/usr/share/info/*",
+    "path-exclude=/usr/share/lintian/*",
+    "path-exclude=/usr/share/linda/*",
+    "path-exclude=/usr/share/locale/*",
+    "path-exclude=/usr/share/man/*",
+)
+
+
+def debian_sources(suite: str, mirror: str, security: str) -> str:
+    """What /etc/apt/sources.list.d/debian.sources of debian:<suite>-slim says, for a mirror."""
+    keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
+    return (
+        f"Types: deb\nURIs: {mirror}\nSuites: {suite} {suite}-updates\nComponents: main\n"
+        f"Signed-By: {keyring}\n\n"
+        f"Types: deb\nURIs: {security}\nSuites: {suite}-security\nComponents: main\n"
+        f"Signed-By: {keyring}\n"
+    )
+
+
+def _debian_root(suite: str, archive: Path) -> str:
+    if "debian" not in os_release_ids() or os.geteuid() != 0:
+        raise UserError(
+            "bootstrapping Debian needs mmdebstrap on a Debian-family host, as root; "
+            "give the build a registry instead (`--bases registry`)"
+        )
+    if shutil.which("mmdebstrap") is None:
+        say("Installing mmdebstrap.")
+        apt_get("update")
+        apt_get("install", "--no-install-recommends", "mmdebstrap")
+    mirror = debian_mirror()
+    uri = mirror if os_release().get("ID") == "debian" and mirror else _OFFICIAL_MIRROR
+    security = _OFFICIAL_MIRROR + "-security"
+    # Nothing of this host stays: its mirror, its resolver and its name are replaced last.
+    sources = debian_sources(suite, _OFFICIAL_MIRROR, security)
+    hook = (
+        'rm -f "$1/etc/apt/sources.list" "$1/etc/resolv.conf" "$1/etc/hostname"; '
+        f"printf '%s' '{sources}' > \"$1/etc/apt/sources.list.d/debian.sources\""
+    )
+    command = ["mmdebstrap", "--variant=minbase", "--mode=root", "--format=tar"]
+    command += [f"--dpkgopt={option}" for option in _SLIM]
+    command += [f"--customize-hook={hook}", suite, str(archive), uri]
+    environ = {**os.environ, "SOURCE_DATE_EPOCH": str(_EPOCH)}
+    result = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        last = "\n  ".join(result.stderr.strip().splitlines()[-6:])
+        raise WorkError(f"mmdebstrap could not make Debian {suite}:\n  {last}")
+    return f"Debian {suite} by mmdebstrap"
+
+
+# --- CPython --------------------------------------------------------------------------------------
+
+# Left out of a stand-in, as the official image leaves it out or because our images drop it anyway.
+_LEFT_OUT_FOLDERS = frozenset({"__pycache__", "test", "tests", "idlelib", "turtledemo", "tkinter"})
+_FOREIGN_PACKAGES = "site-packages"
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """A CPython installation: its prefix, and its full version."""
+
+    prefix: Path
+    version: str
+    origin: str
+
+
+def _python_root(version: str, archive: Path) -> str:
+    found = find_interpreter(version)
+    if found is None:
+        raise UserError(
+            f"no CPython {version} on this host to bootstrap from; install one with"
+            f" `pyenv install {version}` or `uv python install {version}`, or give the build a"
+            " registry (`--bases registry`)"
+        )
+    with tarfile.open(archive, "w", format=tarfile.PAX_FORMAT) as tar:
+        for name, source, data in _interpreter_files(found, version):
+            _add(tar, name, source, data)
+    return f"CPython {found.version} from {found.origin}"
+
+
+def find_interpreter(version: str) -> Interpreter | None:
+    """The newest CPython `version` (x.y) of pyenv, of uv, or with a prefix of its own on PATH."""
+    candidates = [*_pyenv_interpreters(version), *_uv_interpreters(version)]
+    usable = [c for c in candidates if (c.prefix / "bin" / f"python{version}").is_file()]
+    return max(usable, key=lambda c: [int(part) for part in c.version.split(".")], default=None)
+
+
+def _pyenv_interpreters(version: str) -> Iterator[Interpreter]:
+    root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    for prefix in root.glob(f"versions/{version}.*"):
+        patch = prefix.name.removeprefix(f"{version}.")
+        if patch.isdigit():
+            yield Interpreter(prefix.resolve(), prefix.name, "pyenv")
+
+
+def _uv_interpreters(version: str) -> Iterator[Interpreter]:
+    command = [uv.find_uv_bin(), "python", "find", "--no-project", "--no-python-downloads", version]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        return
+    probe = "import sys, platform; print(sys.base_prefix); print(platform.python_version())"
+    output = subprocess.run(
+        [result.stdout.strip(), "-c", probe], capture_output=True, text=True, check=False
+    ).stdout.splitlines()
+    # Debian spreads its own over /usr and patches where it looks for packages.
+    if len(output) == 2 and output[0] != "/usr":
+        yield Interpreter(Path(output[0]), output[1], "this host")
+
+
+def _interpreter_files(
+    interpreter: Interpreter, version: str
+) -> Iterator[tuple[str, Path, bytes | None]]:
+    """(name below /usr/local, source, changed content) of what the official image has too."""
+    prefix = interpreter.prefix
+    replace = _relocation(prefix)
+    stdlib = prefix / "lib" / f"python{version}"
+    pip = sorted(stdlib.glob("site-packages/pip")) + sorted(
+        stdlib.glob("site-packages/pip-*.dist-info")
+    )
+    if len(pip) != 2:
+        raise UserError(f"{prefix} has no pip; run `{prefix}/bin/python{version} -m ensurepip`")
+    trees = [stdlib, *pip, *sorted((prefix / "include").glob(f"python{version}*"))]
+    files = [prefix / "bin" / f"python{version}", *sorted((prefix / "lib").glob("libpython*.so*"))]
+    for path in (*files, *(path for tree in trees for path in _walk(tree, stdlib))):
+        name = path.relative_to(prefix).as_posix()
+        yield name, path, None if path.is_symlink() or path.is_dir() else replace(path)
+    for link in ("python3", "python"):
+        yield f"bin/{link}", Path(f"python{version}"), None
+
+
+def _walk(tree: Path, stdlib: Path) -> Iterator[Path]:
+    yield tree
+    for folder, folders, names in os.walk(tree):
+        here = Path(folder)
+        folders[:] = sorted(
+            name
+            for name in folders
+            if name not in _LEFT_OUT_FOLDERS
+            and not (here == stdlib and (name == _FOREIGN_PACKAGES or name.startswith("config-")))
+        )
+        yield from (here / name for name in folders)
+        yield from (here / name for name in sorted(names) if not name.endswith((".a", ".pyc")))
+
+
+def _relocation(prefix: Path) -> Callable[[Path], bytes]:
+    """How a file's content is freed of the folder that it was installed to.
+
+    Text gets the new prefix. In a binary nothing may move, and linkers let a string be the end of a
+    longer one (the version that of the prefix): there the part before the last name becomes one of
+    equal length. No such folder exists, and none is needed: CPython finds its prefix by its own
+    place, the loader its library by ldconfig.
+    """
+    old, parent = str(prefix).encode(), f"{prefix.parent}/".rstrip("/").encode() + b"/"
+    start = b"/usr/local/" if len(parent) >= len(b"/usr/local/") else b"/"
+    same_length = start.ljust(len(parent), b"/")
+
+    def read(path: Path) -> bytes:
+        data = _stripped(path)
+        if b"\0" not in data:
+            return data.replace(old, b"/usr/local")
+        return data.replace(old, same_length + prefix.name.encode())
+
+    return read
+
+
+def _stripped(path: Path) -> bytes:
+    data = path.read_bytes()
+    strip = shutil.which("strip")
+    if strip is None or not data.startswith(b"\x7fELF"):
+        return data
+    with tempfile.NamedTemporaryFile() as output:
+        result = subprocess.run(
+            [strip, "--strip-unneeded", "-o", output.name, str(path)],
+            check=False,
+            capture_output=True,
+        )
+        return Path(output.name).read_bytes() if result.returncode == 0 else data
+
+
+def _add(tar: tarfile.TarFile, name: str, source: Path, data: bytes | None) -> None:
+    info = tarfile.TarInfo(str(PurePosixPath("usr/local") / name))
+    info.mtime = _EPOCH
+    if data is not None:
+        info.size = len(data)
+        info.mode = 0o755 if source.stat().st_mode & stat.S_IXUSR else 0o644
+        tar.addfile(info, io.BytesIO(data))
+    elif source.is_dir():
+        info.type, info.mode = tarfile.DIRTYPE, 0o755
+        tar.addfile(info)
+    else:
+        info.type = tarfile.SYMTYPE
+        info.linkname = str(source.readlink()) if source.is_symlink() else str(source)
+        tar.addfile(info)

@@ -1,0 +1,68 @@
+"""What BuildKit's plain progress tells: which image's which step failed, and how long steps took.
+
+Format: `docker buildx bake --progress=plain`, lines `#12 [target stage 2/3] RUN …`,
+`#12 DONE 3.0s`, `#12 ERROR: …`, `#12 1.234 output`.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+_STEP = re.compile(r"#(\d+) \[(\S+)[^\]]*\] (.*)")
+_DONE = re.compile(r"#(\d+) DONE ([\d.]+)s")
+_ERROR = re.compile(r"#(\d+) ERROR: (.*)")
+# The whole command, in quotes, is what BuildKit says before the exit code.
+_QUOTED_COMMAND = re.compile(r'process ".*" did not complete successfully: ')
+_OUTPUT = re.compile(r"#(\d+) [\d.]+ (.*)")
+
+
+@dataclass(frozen=True)
+class FailedStep:
+    """A step that failed: the image it was for, the step, the error and the last of its output."""
+
+    image: str
+    step: str
+    error: str
+    output: tuple[str, ...]
+
+
+@dataclass
+class BuildLog:
+    """What is known so far; `feed` takes one line of progress after the other.
+
+    `images` maps the names of bake targets to those of images. With one target alone, BuildKit
+    leaves its name out.
+    """
+
+    images: Mapping[str, str]
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    _steps: dict[str, tuple[str, str]] = field(default_factory=dict)
+    _errors: dict[str, str] = field(default_factory=dict)
+    _output: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    def feed(self, line: str) -> None:
+        """Takes in one line."""
+        if match := _STEP.match(line):
+            number, target, text = match.groups()
+            alone = next(iter(self.images)) if len(self.images) == 1 else ""
+            image = self.images.get(target) or self.images.get(alone)
+            if image is not None:
+                self._steps[number] = (image, text)
+        elif match := _DONE.match(line):
+            number, seconds = match.groups()
+            if number in self._steps:
+                self.seconds[self._steps[number][0]] += float(seconds)
+        elif match := _ERROR.match(line):
+            number, error = match.groups()
+            if number in self._steps:
+                self._errors[number] = _QUOTED_COMMAND.sub("the command ended with ", error)
+        elif match := _OUTPUT.match(line):
+            self._output[match[1]].append(match[2])
+
+    def failures(self) -> tuple[FailedStep, ...]:
+        """The steps that failed by themselves, not those that were cancelled for it."""
+        return tuple(
+            FailedStep(*self._steps[number], error, tuple(self._output[number][-12:]))
+            for number, error in self._errors.items()
+        )

@@ -1,0 +1,337 @@
+"""The commands behind the nox sessions: `python -m imagematrix <command> …`."""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import docker.errors
+from rich.console import Console
+from rich.table import Table
+
+from imagematrix.availability import find_supplies
+from imagematrix.bake import BuildEnvironment, bake_file, image_tag
+from imagematrix.bases import BaseSource, ensure_bases
+from imagematrix.build import Outcome, Result, build_environment, run_build
+from imagematrix.engine import (
+    Engine,
+    EngineFiles,
+    ensure_engine,
+    find_engine,
+    present_labels,
+    say,
+    started_pid,
+    stop_engine,
+)
+from imagematrix.errors import InputError, UserError, WorkError
+from imagematrix.files import write_atomically
+from imagematrix.hostconfig import read_host_config
+from imagematrix.keys import image_inputs
+from imagematrix.locking import write_lock
+from imagematrix.matrix import Accelerator, Track
+from imagematrix.plan import Action, Step, make_plan
+from imagematrix.project import Project
+from imagematrix.tree import orphans, remove_orphan
+from imagematrix.variant import Selection, Variant, select, with_parents
+
+# What is assumed of an image that was never measured, in MB; and how much more than its layers an
+# image takes while it is built: its content and its unpacked tree are both kept.
+_UNMEASURED = 1000.0
+_DISK_FACTOR = 2.2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns its exit status: 0 done, 1 work failed, 2 the request is wrong."""
+    options = _parser().parse_args(arguments)
+    try:
+        status: int = options.run(Project(Path.cwd()), options)
+        return status
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return error.exit_status
+    except docker.errors.DockerException as error:
+        print(f"the Docker engine refused: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; nothing half-built was tagged, run it again to go on", file=sys.stderr)
+        return 130
+
+
+def add_selection(parser: argparse.ArgumentParser) -> None:
+    """The options that choose images, the same for every command."""
+    parser.add_argument(
+        "patterns", nargs="*", metavar="PATTERN", help="image name, * and ? allowed"
+    )
+    parser.add_argument("--all", action="store_true", help="every image of the matrix")
+    parser.add_argument("--track", type=Track, choices=list(Track), help="only this track")
+    parser.add_argument(
+        "--accelerator", type=Accelerator, choices=list(Accelerator), help="only this accelerator"
+    )
+
+
+def selection_of(options: argparse.Namespace) -> Selection:
+    """The selection that the options of `add_selection` make."""
+    return Selection(tuple(options.patterns), options.all, options.track, options.accelerator)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="imagematrix", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    build = commands.add_parser("build", help="build what is not fresh")
+    add_selection(build)
+    _add_bases(build)
+    build.add_argument("--force", action="store_true", help="build fresh images too")
+    build.add_argument("--print", action="store_true", help="only print the bake file")
+    build.add_argument("--strict", action="store_true", help="an unavailable image is a failure")
+    build.add_argument("--record", action="store_true", help="record the measured sizes")
+    build.add_argument("--json", action="store_true", help="print the results as JSON")
+    build.set_defaults(run=_build)
+
+    plan = commands.add_parser("plan", help="say what would be built, and why")
+    add_selection(plan)
+    _add_bases(plan)
+    plan.add_argument("--force", action="store_true", help="as if nothing were fresh")
+    plan.add_argument("--json", action="store_true", help="print the plan as JSON")
+    plan.set_defaults(run=_plan)
+
+    render = commands.add_parser("render", help="write the files that the matrix gives")
+    add_selection(render)
+    render.set_defaults(run=_render)
+
+    lock = commands.add_parser("lock", help="resolve the requirements of images")
+    add_selection(lock)
+    lock.add_argument("--upgrade", action="store_true", help="newest versions that the pins admit")
+    lock.set_defaults(run=_lock)
+
+    check = commands.add_parser("check", help="prove that the files are what the matrix gives")
+    check.set_defaults(run=_check)
+
+    names = commands.add_parser("names", help="print the names of images")
+    add_selection(names)
+    names.add_argument("--json", action="store_true", help="as a JSON list")
+    names.set_defaults(run=_names)
+
+    engine = commands.add_parser("engine", help="show or stop the engine that was started here")
+    engine.add_argument("action", nargs="?", choices=["status", "start", "stop"], default="status")
+    engine.set_defaults(run=_engine)
+    return parser
+
+
+def _add_bases(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--bases",
+        type=BaseSource,
+        choices=list(BaseSource),
+        default=BaseSource.AUTO,
+        help="where Debian and CPython come from (default: auto)",
+    )
+    parser.add_argument("--pull", action="store_true", help="get the base images anew")
+
+
+# --- build and plan -------------------------------------------------------------------------------
+
+
+def _build(project: Project, options: argparse.Namespace) -> int:
+    started = time.monotonic()
+    engine, steps, environment, variables = _prepare(project, options)
+    if options.print:
+        # Without the secrets and wheels of this run, which nobody else could use.
+        shown = BuildEnvironment(base_sources=environment.base_sources)
+        print(json.dumps(bake_file(steps, shown), indent=2))
+        return 0
+    _require_disk(project, engine, steps)
+    results = run_build(project.root, engine, steps, environment, variables)
+    if options.record:
+        measured = {r.name: r.megabytes for r in results if r.megabytes is not None}
+        project.record_sizes(measured)
+        say("Recorded the sizes; `nox -s render` puts them into the README.")
+    if options.json:
+        print(json.dumps([asdict(result) for result in results], indent=2))
+    else:
+        _show_results(results, time.monotonic() - started)
+    failed = any(result.outcome is Outcome.FAILED for result in results)
+    unavailable = any(result.outcome is Outcome.UNAVAILABLE for result in results)
+    return 1 if failed or (unavailable and options.strict) else 0
+
+
+def _plan(project: Project, options: argparse.Namespace) -> int:
+    _, steps, _, _ = _prepare(project, options)
+    if options.json:
+        rows = [
+            {
+                "image": step.variant.name,
+                "action": step.action,
+                "reasons": step.reasons,
+                "key": step.key,
+            }
+            for step in steps
+        ]
+        print(json.dumps(rows, indent=2))
+        return 0
+    table = Table("image", "action", "why")
+    for step in steps:
+        table.add_row(step.variant.name, step.action, "; ".join(step.reasons))
+    _print(table)
+    return 0
+
+
+def _prepare(
+    project: Project, options: argparse.Namespace
+) -> tuple[Engine, tuple[Step, ...], BuildEnvironment, dict[str, str]]:
+    chosen = select(project.variants, selection_of(options))
+    needed = with_parents(chosen, project.variants)
+    project.check()
+    engine = ensure_engine()
+    bases = ensure_bases(engine, needed, options.bases, refresh=options.pull)
+    host = read_host_config(os.environ, Path.home())
+    inputs = image_inputs(project.root, needed, bases.ids)
+    client = engine.client()
+    try:
+        labels = present_labels(client, {v.name: image_tag(v.name) for v in needed})
+    finally:
+        client.close()
+    # An index is asked only for the images that would have to be built.
+    draft = make_plan(needed, inputs, labels, {}, force=options.force)
+    stale = [step.variant for step in draft if step.action is Action.BUILD]
+    supplies = find_supplies(project.locks, stale, host)
+    missing = {name: s.unavailable for name, s in supplies.items() if s.unavailable}
+    steps = make_plan(needed, inputs, labels, missing, force=options.force)
+    building = {step.variant.name for step in steps if step.action is Action.BUILD}
+    environment, variables = build_environment(
+        project.root,
+        engine,
+        bases,
+        host,
+        {name: supply for name, supply in supplies.items() if name in building},
+    )
+    if building:
+        for sentence in host.ignored:
+            say(f"Not passed to builds: {sentence}.")
+    return engine, steps, environment, variables
+
+
+def _require_disk(project: Project, engine: Engine, steps: Sequence[Step]) -> None:
+    building = [step.variant for step in steps if step.action is Action.BUILD]
+    if engine.data is None or not engine.data.exists():
+        return
+    needed = _DISK_FACTOR * sum(added_megabytes(v, project.sizes) for v in building)
+    free = shutil.disk_usage(engine.data).free / 1e6
+    if needed > free:
+        raise WorkError(
+            f"building {len(building)} images takes about {needed / 1e3:.1f} GB, and"
+            f" {engine.data} has {free / 1e3:.1f} GB free; remove images that are no longer"
+            " needed (`docker system prune`) or choose fewer"
+        )
+
+
+def added_megabytes(variant: Variant, sizes: dict[str, float]) -> float:
+    """What an image adds to its parent, in MB, as far as it was ever measured."""
+    size = sizes.get(variant.name, _UNMEASURED)
+    return max(size - sizes.get(variant.parent or "", 0.0), 0.0)
+
+
+def _show_results(results: Sequence[Result], seconds: float) -> None:
+    table = Table("image", "size", "time", "what happened")
+    for result in results:
+        size = f"{result.megabytes:,.0f} MB" if result.megabytes is not None else ""
+        spent = f"{result.seconds:.0f} s" if result.outcome is Outcome.BUILT else ""
+        detail = f"{result.outcome}: {result.detail}" if result.detail else str(result.outcome)
+        table.add_row(result.name, size, spent, detail)
+    _print(table)
+    counts = {outcome: sum(r.outcome is outcome for r in results) for outcome in Outcome}
+    told = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
+    print(f"{told} in {seconds:.0f} s")
+
+
+def _print(table: Table) -> None:
+    # Names are for copying: where there is no terminal to fit into, no column is cut.
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=200)
+    for column in table.columns:
+        column.no_wrap = column.header == "image"
+        column.overflow = "fold"
+    console.print(table)
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def _render(project: Project, options: argparse.Namespace) -> int:
+    chosen = {v.dockerfile for v in select(project.variants, selection_of(options))}
+    everything = not (options.patterns or options.track or options.accelerator)
+    changed = [
+        path
+        for path, text in project.rendered().items()
+        if (everything or path in chosen) and write_atomically(project.root / path, text)
+    ]
+    for path in changed:
+        print(f"wrote {path}")
+    problems = []
+    if everything:
+        for path in orphans(project.root, project.variants):
+            problem = remove_orphan(project.root, path)
+            problems.append(problem)
+            print(problem or f"removed {path}", file=sys.stderr if problem else sys.stdout)
+    if not changed and not problems:
+        print("every rendered file is as the matrix gives it")
+    return 1 if any(problems) else 0
+
+
+def _lock(project: Project, options: argparse.Namespace) -> int:
+    host = read_host_config(os.environ, Path.home())
+    everything = options.all or not (options.patterns or options.track or options.accelerator)
+    selection = Selection(everything=True) if everything else selection_of(options)
+    failures = []
+    for variant in select(project.variants, selection):
+        say(f"Resolving {variant.name} …")
+        try:
+            changed = write_lock(project.root, variant, host, upgrade=options.upgrade)
+        except WorkError as error:
+            failures.append(str(error))
+            continue
+        print(f"{'wrote' if changed else 'unchanged'} {variant.lock}")
+    if failures:
+        raise WorkError("\n".join(failures))
+    return 0
+
+
+def _check(project: Project, options: argparse.Namespace) -> int:
+    del options
+    try:
+        project.check()
+    except InputError as error:
+        raise WorkError(str(error)) from None
+    print(f"{len(project.variants)} images: every file is as the matrix gives it")
+    return 0
+
+
+def _names(project: Project, options: argparse.Namespace) -> int:
+    names = [variant.name for variant in select(project.variants, selection_of(options))]
+    print(json.dumps(names) if options.json else "\n".join(names))
+    return 0
+
+
+def _engine(project: Project, options: argparse.Namespace) -> int:
+    del project
+    files = EngineFiles()
+    if options.action == "start":
+        ensure_engine(files)
+    if options.action == "stop":
+        stopped = stop_engine(files)
+        print("stopped" if stopped else "no engine of ours runs; nothing was stopped")
+        return 0
+    engine = find_engine()
+    if engine is None:
+        print("no Docker engine answers; `nox -s build` sets one up where it can")
+        return 1
+    pid = started_pid(files)
+    whose = f"started here, process {pid}, log {files.log}" if pid else "not started here"
+    print(f"Docker {engine.version} at {engine.host} ({whose})")
+    return 0

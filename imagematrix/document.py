@@ -1,0 +1,157 @@
+"""A YAML document as plain data, with the place of every value in it.
+
+Places come from the marks of PyYAML's node graph (https://pyyaml.org/wiki/PyYAMLDocumentation).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+import yaml
+
+from imagematrix.errors import Diagnostic, InputError
+
+Key = str | int
+KeyPath = tuple[Key, ...]
+
+# The C loader reads a large matrix ten times faster; some builds of PyYAML lack it.
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+# A few nested aliases can stand for billions of values; no real matrix comes near this number.
+_MAX_VALUES = 2_000_000
+
+
+@dataclass(frozen=True)
+class Document:
+    """`data` is what the YAML says; `places` maps the path of each value to (line, column).
+
+    A key's own place is under its path as well: `places[("a", "b")]` is where the value of `b`
+    starts, `key_places[("a", "b")]` where its key stands. `scalars` holds the text that was typed.
+    """
+
+    file: PurePath
+    data: Any
+    places: dict[KeyPath, tuple[int, int]]
+    key_places: dict[KeyPath, tuple[int, int]]
+    scalars: dict[KeyPath, str]
+
+    def diagnostic(
+        self, path: KeyPath, message: str, hint: str = "", *, at_key: bool = False
+    ) -> Diagnostic:
+        """A diagnostic at the value (or key) of `path`, or at its nearest ancestor that exists."""
+        line, column = 1, 1
+        for length in range(len(path), -1, -1):
+            prefix = path[:length]
+            place = (self.key_places if at_key else self.places).get(prefix)
+            place = place or self.places.get(prefix)
+            if place is not None:
+                line, column = place
+                break
+        return Diagnostic(self.file, line, column, path_text(path), message, hint)
+
+
+def path_text(path: KeyPath) -> str:
+    """`("a", 0, "b")` as `a[0].b`."""
+    text = ""
+    for key in path:
+        if isinstance(key, int):
+            text += f"[{key}]"
+        else:
+            text += f".{key}" if text else key
+    return text
+
+
+def read_document(path: Path, shown_as: PurePath) -> Document:
+    """Reads one YAML document.
+
+    Raises InputError when the file is missing, is no YAML, has a duplicate key, or a key that is
+    not text. `shown_as` is the path that messages name.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        message = f"cannot be read: {error.strerror}"
+        raise InputError([Diagnostic(shown_as, 0, 0, "", message)]) from None
+    except UnicodeDecodeError as error:
+        message = f"is not UTF-8: byte {error.start} is {error.object[error.start]:#04x}"
+        raise InputError([Diagnostic(shown_as, 0, 0, "", message)]) from None
+    try:
+        root = yaml.compose(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        message = f"no valid YAML: {error.problem or error.context}"
+        raise InputError([Diagnostic(shown_as, line, column, "", message)]) from None
+    except yaml.YAMLError as error:
+        message = f"no valid YAML: {' '.join(str(error).split())}"
+        raise InputError([Diagnostic(shown_as, 0, 0, "", message)]) from None
+    if root is None:
+        raise InputError([Diagnostic(shown_as, 1, 1, "", "is empty")])
+    reader = _Reader(shown_as)
+    data = reader.read(root, ())
+    if reader.errors:
+        raise InputError(reader.errors)
+    return Document(shown_as, data, reader.places, reader.key_places, reader.scalars)
+
+
+class _Reader:
+    def __init__(self, file: PurePath) -> None:
+        self.file = file
+        self.places: dict[KeyPath, tuple[int, int]] = {}
+        self.key_places: dict[KeyPath, tuple[int, int]] = {}
+        self.scalars: dict[KeyPath, str] = {}
+        self.errors: list[Diagnostic] = []
+        # Anchored nodes may refer to themselves; the path of nodes being read shows it.
+        self._open: set[int] = set()
+        self._construct = yaml.constructor.SafeConstructor()
+
+    def read(self, node: yaml.Node, path: KeyPath) -> Any:
+        place = (node.start_mark.line + 1, node.start_mark.column + 1)
+        self.places[path] = place
+        if len(self.places) > _MAX_VALUES:
+            message = f"stands for more than {_MAX_VALUES:,} values"
+            raise InputError([Diagnostic(self.file, *place, path_text(path), message)])
+        if id(node) in self._open:
+            self._error(place, path, "refers to itself")
+            return None
+        self._open.add(id(node))
+        try:
+            if isinstance(node, yaml.MappingNode):
+                return self._mapping(node, path)
+            if isinstance(node, yaml.SequenceNode):
+                return [self.read(item, (*path, i)) for i, item in enumerate(node.value)]
+            return self._scalar(node, path, place)
+        finally:
+            self._open.discard(id(node))
+
+    def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            place = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
+            key = key_node.value
+            if not isinstance(key_node, yaml.ScalarNode):
+                self._error(place, path, "a key must be text")
+                continue
+            if key_node.tag != "tag:yaml.org,2002:str":
+                hint = f'write "{key}" in quotes'
+                self._error(place, (*path, key), f"the key {key} is not text for YAML", hint)
+                continue
+            if key in result:
+                first = self.key_places[(*path, key)]
+                message = f"duplicate key {key}, first on line {first[0]}"
+                self._error(place, (*path, key), message, "keep one of them")
+                continue
+            self.key_places[(*path, key)] = place
+            result[key] = self.read(value_node, (*path, key))
+        return result
+
+    def _scalar(self, node: yaml.Node, path: KeyPath, place: tuple[int, int]) -> Any:
+        self.scalars[path] = node.value
+        try:
+            return self._construct.construct_object(node)
+        except (yaml.YAMLError, ValueError) as error:
+            self._error(place, path, f"cannot be read: {' '.join(str(error).split())}")
+            return None
+
+    def _error(self, place: tuple[int, int], path: KeyPath, message: str, hint: str = "") -> None:
+        self.errors.append(Diagnostic(self.file, *place, path_text(path), message, hint))

@@ -1,0 +1,345 @@
+"""The Docker engine: the one that answers, or one that is set up here.
+
+Only an engine that this module started is ever stopped by it.
+"""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import docker
+import docker.errors
+from packaging.version import InvalidVersion, Version
+
+from imagematrix.errors import UserError, WorkError
+
+MINIMUM_VERSION = Version("23")
+_PACKAGES = ("docker.io", "docker-cli", "docker-buildx")
+# Stable, and with an engine and a buildx that are new enough and install on the release before it.
+_NEWER_SUITE = "trixie"
+_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+_NAME = "inference-images"
+
+
+@dataclass(frozen=True)
+class EngineFiles:
+    """Where an engine that we start keeps things."""
+
+    socket: Path = Path("/var/run/docker.sock")
+    data: Path = Path("/var/lib/docker")
+    run: Path = Path("/var/run/docker")
+    state: Path = Path("/var/lib") / _NAME
+
+    @property
+    def host(self) -> str:
+        """Its address, as DOCKER_HOST has it."""
+        return f"unix://{self.socket}"
+
+    @property
+    def pid_file(self) -> Path:
+        """Holds the process id of the engine that we started."""
+        return self.state / "dockerd.pid"
+
+    @property
+    def log(self) -> Path:
+        """What the engine says."""
+        return self.state / "dockerd.log"
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An engine that answers. `host` is its address, as DOCKER_HOST has it."""
+
+    host: str
+    version: str
+    containerd_store: bool
+    data: Path | None
+
+    def client(self) -> docker.DockerClient:
+        """A client of this engine; the caller closes it."""
+        return docker.DockerClient(base_url=self.host, timeout=600, use_ssh_client=True)
+
+    def environ(self) -> dict[str, str]:
+        """The environment for commands that shall talk to this engine."""
+        environ = {**os.environ, "DOCKER_HOST": self.host}
+        environ.pop("DOCKER_CONTEXT", None)
+        return environ
+
+
+def say(message: str) -> None:
+    """One line to the person at the terminal; standard output is kept for results."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def ensure_engine(files: EngineFiles | None = None) -> Engine:
+    """The engine that answers, after setting one up where that is possible.
+
+    Raises UserError with what to install where no engine answers and none can be set up, or the
+    one that answers is too old or lacks buildx.
+    """
+    engine = find_engine()
+    if engine is None:
+        files = files or EngineFiles()
+        _set_up(files)
+        engine = find_engine(files.host)
+        if engine is None:
+            raise WorkError(f"the engine was started but does not answer; see {files.log}")
+    if Version(engine.version) < MINIMUM_VERSION:
+        message = f"the Docker engine at {engine.host} is {engine.version}"
+        raise UserError(f"{message}; {MINIMUM_VERSION} or newer is needed")
+    if not _buildx():
+        raise UserError(
+            "docker buildx is missing; install it: https://docs.docker.com/build/install-buildx/"
+            " (Debian and Ubuntu: apt-get install docker-buildx)"
+        )
+    return engine
+
+
+def find_engine(host: str | None = None) -> Engine | None:
+    """The engine at `host`, or at DOCKER_HOST, or of the current context; None if none answers."""
+    host = host or os.environ.get("DOCKER_HOST") or _context_host()
+    try:
+        client = docker.DockerClient(base_url=host, timeout=20, use_ssh_client=True)
+    except docker.errors.DockerException:
+        return None
+    try:
+        info = client.info()
+    except (docker.errors.DockerException, OSError):
+        return None
+    finally:
+        client.close()
+    status = dict(item for item in info.get("DriverStatus") or [] if len(item) == 2)
+    store = "containerd.snapshotter" in status.get("driver-type", "")
+    data = Path(info["DockerRootDir"]) if host.startswith("unix://") else None
+    return Engine(host, _plain_version(info["ServerVersion"]), store, data)
+
+
+def _plain_version(text: str) -> str:
+    """`26.1.5+dfsg1` as `26.1.5`."""
+    match = re.match(r"\d+(\.\d+)*", text)
+    return match[0] if match else "0"
+
+
+def _context_host() -> str:
+    default = EngineFiles().host
+    if shutil.which("docker") is None:
+        return default
+    command = ["docker", "context", "inspect", "--format", "{{.Endpoints.docker.Host}}"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    return result.stdout.strip() or default if result.returncode == 0 else default
+
+
+def _buildx() -> bool:
+    if shutil.which("docker") is None:
+        return False
+    command = ["docker", "buildx", "version"]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def _set_up(files: EngineFiles) -> None:
+    problem = _why_not_here()
+    if problem:
+        raise UserError(
+            f"no Docker engine answers, and none can be set up here: {problem}.\n"
+            "Install Docker Engine 23 or newer with buildx (https://docs.docker.com/engine/install/)"
+            " and start it, or set DOCKER_HOST to one."
+        )
+    if _installed_engine() is None or not _buildx():
+        say("No Docker engine answers: installing Debian's docker.io and docker-buildx.")
+        _install()
+        if find_engine(files.host) is not None:
+            return  # The package has started it.
+    start_engine(files)
+
+
+def _why_not_here() -> str:
+    if sys.platform != "linux":
+        return "this is not Linux"
+    if "debian" not in os_release_ids():
+        return "this is no Debian or Ubuntu"
+    if os.geteuid() != 0:
+        return "that needs root"
+    return ""
+
+
+def os_release_ids(path: Path = Path("/etc/os-release")) -> set[str]:
+    """The distribution and those it is like (https://www.freedesktop.org/software/systemd/man/os-release.html)."""
+    fields = os_release(path)
+    return {fields.get("ID", ""), *fields.get("ID_LIKE", "").split()} - {""}
+
+
+def os_release(path: Path = Path("/etc/os-release")) -> dict[str, str]:
+    """The fields of os-release."""
+    if not path.is_file():
+        return {}
+    pairs = (line.split("=", 1) for line in path.read_text().splitlines() if "=" in line)
+    return {key: value.strip().strip('"') for key, value in pairs}
+
+
+def _installed_engine() -> str | None:
+    """The path of an installed dockerd that is new enough."""
+    dockerd = shutil.which("dockerd")
+    if dockerd is None:
+        return None
+    result = subprocess.run([dockerd, "--version"], capture_output=True, text=True, check=False)
+    match = re.search(r"version (\S+?),?\s", result.stdout)
+    try:
+        new_enough = match is not None and Version(_plain_version(match[1])) >= MINIMUM_VERSION
+    except InvalidVersion:
+        return None
+    return dockerd if new_enough else None
+
+
+def apt_get(*arguments: str) -> None:
+    """Runs apt-get without questions. Raises WorkError with its last words when it fails."""
+    environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    command = ["apt-get", "--quiet", "--yes", *arguments]
+    result = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        last = "\n  ".join((result.stderr or result.stdout).strip().splitlines()[-5:])
+        raise WorkError(f"{' '.join(command)} failed:\n  {last}")
+
+
+def debian_mirror() -> str | None:
+    """The URL of the mirror of Debian's main archive that apt uses, None where there is none."""
+    codename = os_release().get("VERSION_CODENAME", "")
+    line = "$(CODENAME)|$(COMPONENT)|$(REPO_URI)"
+    command = ["apt-get", "indextargets", "--format", line, "Created-By: Packages"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    for fields in (row.split("|") for row in result.stdout.splitlines()):
+        if len(fields) == 3 and fields[:2] == [codename, "main"]:
+            return fields[2].rstrip("/")
+    return None
+
+
+def _install() -> None:
+    apt_get("update")
+    if not _candidates_suffice():
+        release = os_release()
+        mirror = debian_mirror()
+        if release.get("ID") != "debian" or mirror is None:
+            raise UserError(
+                "this release has no docker.io of version 23 or no docker-buildx; install Docker"
+                " from https://docs.docker.com/engine/install/"
+            )
+        _pin_newer_suite(mirror)
+        say(f"This release's are too old: these packages alone come from Debian {_NEWER_SUITE}.")
+        apt_get("update")
+    apt_get("install", "--no-install-recommends", *_PACKAGES)
+
+
+def _candidates_suffice() -> bool:
+    candidates = {name: _candidate(name) for name in ("docker.io", "docker-buildx")}
+    engine = candidates["docker.io"]
+    newest = engine is not None and Version(_plain_version(engine)) >= MINIMUM_VERSION
+    return newest and candidates["docker-buildx"] is not None
+
+
+def _candidate(package: str) -> str | None:
+    command = ["apt-cache", "policy", package]
+    output = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    match = re.search(r"^\s*Candidate: (\S+)", output, re.MULTILINE)
+    return match[1] if match and match[1] != "(none)" else None
+
+
+def _pin_newer_suite(mirror: str) -> None:
+    apt = Path("/etc/apt")
+    (apt / f"preferences.d/{_NAME}").write_text(
+        f"# Nothing comes from {_NEWER_SUITE} but the Docker engine.\n"
+        f"Package: *\nPin: release n={_NEWER_SUITE}\nPin-Priority: -10\n\n"
+        f"Package: {' '.join(_PACKAGES)} containerd\n"
+        f"Pin: release n={_NEWER_SUITE}\nPin-Priority: 600\n"
+    )
+    (apt / f"sources.list.d/{_NAME}.sources").write_text(
+        f"Types: deb\nURIs: {mirror}\nSuites: {_NEWER_SUITE}\nComponents: main\n"
+        f"Signed-By: {_KEYRING}\n"
+    )
+
+
+def start_engine(
+    files: EngineFiles, *, registry_mirrors: Sequence[str] = (), bridge: bool = True
+) -> None:
+    """Starts a dockerd of our own and waits until it answers; it goes on when we end.
+
+    Raises WorkError with the end of its log when it does not come up.
+    """
+    dockerd = _installed_engine()
+    if dockerd is None:
+        raise WorkError("dockerd is not installed")
+    say(f"Starting a Docker engine at {files.host} (`nox -s engine -- stop` stops it).")
+    files.state.mkdir(parents=True, exist_ok=True)
+    settings: dict[str, object] = {"features": {"containerd-snapshotter": True}}
+    if registry_mirrors:
+        settings["registry-mirrors"] = list(registry_mirrors)
+    if not bridge:
+        settings["bridge"] = "none"
+    config = files.state / "daemon.json"
+    config.write_text(json.dumps(settings))
+    files.pid_file.unlink(missing_ok=True)
+    command = [dockerd, "--config-file", str(config), "--host", files.host]
+    command += ["--data-root", str(files.data), "--exec-root", str(files.run)]
+    command += ["--pidfile", str(files.pid_file)]
+    with files.log.open("w") as log:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            cwd="/",
+        )
+    deadline = time.monotonic() + 90
+    while find_engine(files.host) is None:
+        if process.poll() is not None or time.monotonic() > deadline:
+            tail = "\n  ".join(files.log.read_text().splitlines()[-8:])
+            raise WorkError(f"the Docker engine did not start; the end of {files.log}:\n  {tail}")
+        time.sleep(0.2)
+
+
+def started_pid(files: EngineFiles) -> int | None:
+    """The process id of the engine that we started, None when it does not run."""
+    try:
+        pid = int(files.pid_file.read_text())
+        name = Path(f"/proc/{pid}/comm").read_text().strip()
+    except (OSError, ValueError):
+        return None
+    return pid if name == "dockerd" else None
+
+
+def stop_engine(files: EngineFiles) -> bool:
+    """Stops the engine that we started and waits for its end; returns whether there was one."""
+    pid = started_pid(files)
+    if pid is None:
+        return False
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + 60
+    while started_pid(files) is not None:
+        if time.monotonic() > deadline:
+            raise WorkError(f"the Docker engine (process {pid}) does not stop; see {files.log}")
+        # A child of ours stays a zombie until it is waited for.
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+        time.sleep(0.2)
+    return True
+
+
+def present_labels(
+    client: docker.DockerClient, tags: Mapping[str, str]
+) -> dict[str, dict[str, str]]:
+    """The labels of those images that the engine has, by the keys of `tags`."""
+    labels: dict[str, dict[str, str]] = {}
+    wanted = {tag: name for name, tag in tags.items()}
+    for summary in client.api.images():
+        for tag in summary.get("RepoTags") or []:
+            if tag in wanted:
+                labels[wanted[tag]] = summary.get("Labels") or {}
+    return labels

@@ -1,0 +1,97 @@
+"""Which images have to be built, and why."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from imagematrix.keys import (
+    INPUTS_LABEL,
+    KEY_LABEL,
+    PARENT,
+    Inputs,
+    decode_inputs,
+    image_key,
+)
+from imagematrix.variant import Variant
+
+
+class Action(StrEnum):
+    """What `build` does with an image."""
+
+    BUILD = "build"
+    FRESH = "fresh"
+    UNAVAILABLE = "unavailable"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One image of a plan. `reasons` is empty for a fresh image only."""
+
+    variant: Variant
+    action: Action
+    reasons: tuple[str, ...]
+    inputs: Inputs
+
+    @property
+    def key(self) -> str:
+        """The key that the image has, or will have."""
+        return image_key(self.inputs)
+
+
+def make_plan(
+    variants: Sequence[Variant],
+    inputs: Mapping[str, Inputs],
+    present_labels: Mapping[str, Mapping[str, str]],
+    unavailable: Mapping[str, str],
+    *,
+    force: bool = False,
+) -> tuple[Step, ...]:
+    """One step for each image, parents before their children.
+
+    `present_labels` holds the labels of the images that the engine has, `unavailable` the reason
+    for each image that cannot be built on this machine.
+    """
+    steps: dict[str, Step] = {}
+    for variant in variants:
+        wanted = inputs[variant.name]
+        labels = present_labels.get(variant.name)
+        parent = steps.get(variant.parent) if variant.parent else None
+        reasons: tuple[str, ...]
+        if labels is not None and labels.get(KEY_LABEL) == image_key(wanted) and not force:
+            action, reasons = Action.FRESH, ()
+        elif parent is not None and parent.action is Action.UNAVAILABLE:
+            reasons = (f"its parent {parent.variant.name} is unavailable",)
+            action = Action.UNAVAILABLE
+        elif variant.name in unavailable:
+            action, reasons = Action.UNAVAILABLE, (unavailable[variant.name],)
+        else:
+            action, reasons = Action.BUILD, _reasons(variant, wanted, labels, force)
+        steps[variant.name] = Step(variant, action, reasons, wanted)
+    return tuple(steps.values())
+
+
+def _reasons(
+    variant: Variant, wanted: Inputs, labels: Mapping[str, str] | None, force: bool
+) -> tuple[str, ...]:
+    if labels is None:
+        return ("no such image yet",)
+    if force:
+        return ("forced",)
+    present = decode_inputs(labels.get(INPUTS_LABEL, ""))
+    if present is None:
+        return ("the image does not say what it was built from",)
+    reasons = []
+    for name in sorted(wanted.keys() | present.keys()):
+        if wanted.get(name) == present.get(name):
+            continue
+        if name == PARENT:
+            reasons.append(f"its parent {variant.parent} changes")
+        elif name not in present:
+            reasons.append(f"{name} is new")
+        elif name not in wanted:
+            reasons.append(f"{name} is gone")
+        elif ":" in name:
+            reasons.append(f"base image {name} moved")
+        else:
+            reasons.append(f"{name} changed")
+    return tuple(reasons) or ("the key was made another way",)

@@ -1,0 +1,81 @@
+"""The repository as the commands see it: its matrix, its images, its locks."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+from imagematrix.errors import InputError, UserError
+from imagematrix.files import write_atomically
+from imagematrix.lockfile import Lock
+from imagematrix.matrix import Matrix, load_matrix
+from imagematrix.render import README, image_table, render_dockerfiles, render_readme
+from imagematrix.tree import check_rendered, orphan_diagnostics, read_locks
+from imagematrix.variant import Variant, expand
+
+_SIZES = PurePosixPath("sizes.json")
+
+
+@dataclass(frozen=True)
+class Project:
+    """The repository at `root`."""
+
+    root: Path
+
+    @cached_property
+    def matrix(self) -> Matrix:
+        """Its matrix; raises InputError when that is wrong."""
+        return load_matrix(self.root / "matrix.yaml")
+
+    @cached_property
+    def variants(self) -> tuple[Variant, ...]:
+        """Every image, parents before their children."""
+        return expand(self.matrix)
+
+    @cached_property
+    def locks(self) -> dict[str, Lock]:
+        """The lock of each image; raises InputError for those that are missing or wrong."""
+        return read_locks(self.root, self.matrix, self.variants)
+
+    @cached_property
+    def sizes(self) -> dict[str, float]:
+        """The measured size of each image that has been measured, uncompressed, in MB."""
+        path = self.root / _SIZES
+        if not path.is_file():
+            return {}
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            return {str(name): float(size) for name, size in data.items()}
+        except (ValueError, AttributeError, TypeError) as error:
+            message = f"{_SIZES} is no table of sizes ({error}); run `nox -s build -- --record`"
+            raise UserError(message) from None
+
+    def rendered(self) -> dict[PurePosixPath, str]:
+        """Every file that is derived from the matrix, with its text."""
+        files = render_dockerfiles(self.root, self.variants)
+        readme = self.root / README
+        text = readme.read_text(encoding="utf-8") if readme.is_file() else ""
+        files[README] = render_readme(text, image_table(self.variants, self.sizes))
+        return files
+
+    def check(self) -> None:
+        """Raises InputError with all that differs between the files and the matrix."""
+        errors = [*check_rendered(self.root, self.rendered())]
+        errors += orphan_diagnostics(self.root, self.variants)
+        names = {variant.name for variant in self.variants}
+        if unknown := sorted(self.sizes.keys() - names):
+            message = f"{_SIZES} names images that are not in the matrix: {', '.join(unknown)}"
+            raise UserError(f"{message}; run `nox -s build -- --record`")
+        try:
+            _ = self.locks
+        except InputError as error:
+            errors += error.diagnostics
+        if errors:
+            raise InputError(errors)
+
+    def record_sizes(self, measured: dict[str, float]) -> bool:
+        """Writes measured sizes beside those known already; returns whether any changed."""
+        names = {variant.name for variant in self.variants}
+        sizes = {**self.sizes, **{name: round(size, 1) for name, size in measured.items()}}
+        kept = {name: sizes[name] for name in sorted(sizes) if name in names}
+        return write_atomically(self.root / _SIZES, json.dumps(kept, indent=2) + "\n")

@@ -1,0 +1,148 @@
+"""Whether the files of the repository are exactly those that its matrix gives."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from imagematrix.document import KeyPath
+from imagematrix.errors import Diagnostic, InputError
+from imagematrix.lockfile import Lock, parse_lock
+from imagematrix.matrix import Matrix, name_of
+from imagematrix.variant import Variant
+
+_RENDERED = frozenset({"Dockerfile", "requirements.txt"})
+# What the folder of a framework holds beside a folder for each image.
+_FRAMEWORK_FILES = frozenset({"Dockerfile.j2", "example"})
+_BASE_FILES = frozenset({"Dockerfile.j2", "install.j2", "example", "server", ".dockerignore"})
+
+
+def read_locks(root: Path, matrix: Matrix, variants: Sequence[Variant]) -> dict[str, Lock]:
+    """The lock of each image, under its name.
+
+    Raises InputError for a lock that is missing or wrong, or that contradicts a pin or the lock of
+    the parent.
+    """
+    locks: dict[str, Lock] = {}
+    errors: list[Diagnostic] = []
+    for variant in variants:
+        path = root / variant.lock
+        if not path.is_file():
+            message = f"{variant.name} has no lock"
+            hint = f"run `nox -s lock -- {variant.name}`"
+            at = release_path(matrix, variant)
+            errors.append(matrix.document.diagnostic(at, message, hint))
+            continue
+        try:
+            locks[variant.name] = parse_lock(path.read_text(encoding="utf-8"), variant.lock)
+        except InputError as error:
+            errors += error.diagnostics
+    for variant in variants:
+        if variant.name in locks:
+            errors += _pin_contradictions(matrix, variant, locks[variant.name])
+            if variant.parent in locks:
+                errors += _parent_contradictions(
+                    variant, locks[variant.name], locks[variant.parent]
+                )
+    if errors:
+        raise InputError(errors)
+    return locks
+
+
+def release_path(matrix: Matrix, variant: Variant) -> KeyPath:
+    """Where the release of an image stands in the matrix."""
+    return next(cell.path for cell in matrix.cells if name_of(cell) == variant.name)
+
+
+def _pin_contradictions(matrix: Matrix, variant: Variant, lock: Lock) -> Iterator[Diagnostic]:
+    for i, pin in enumerate(variant.pins):
+        requirement = Requirement(pin)
+        locked = lock.get(canonicalize_name(requirement.name))
+        if locked is not None and requirement.specifier.contains(locked.version, prereleases=True):
+            continue
+        held = f"{locked.version} (line {locked.line})" if locked else "nothing of that name"
+        message = f"promises {pin}, but {variant.lock} holds {held}"
+        at = (*release_path(matrix, variant), "pins", i)
+        yield matrix.document.diagnostic(at, message, f"run `nox -s lock -- {variant.name}`")
+
+
+def _parent_contradictions(variant: Variant, lock: Lock, parent: Lock) -> Iterator[Diagnostic]:
+    for name, inherited in parent.items():
+        locked = lock.get(name)
+        if locked is not None and locked.version == inherited.version:
+            continue
+        held = f"holds {locked.version}" if locked else "lacks it"
+        message = f"{variant.parent} brings {name} {inherited.version}, but this lock {held}"
+        hint = f"run `nox -s lock -- {variant.name}`"
+        yield Diagnostic(variant.lock, locked.line if locked else 0, 1, "", message, hint)
+
+
+def check_rendered(root: Path, expected: Mapping[PurePosixPath, str]) -> Iterator[Diagnostic]:
+    """What is missing or stale of the rendered files."""
+    for path, text in expected.items():
+        file = root / path
+        if not file.is_file():
+            yield Diagnostic(path, 0, 0, "", "is missing", "run `nox -s render`")
+        elif (present := file.read_text(encoding="utf-8")) != text:
+            line = _first_difference(present, text)
+            message = "differs from what the matrix gives"
+            yield Diagnostic(path, line, 1, "", message, "run `nox -s render`")
+
+
+def _first_difference(present: str, expected: str) -> int:
+    lines = zip(present.splitlines(), expected.splitlines(), strict=False)
+    same = 0
+    for old, new in lines:
+        if old != new:
+            break
+        same += 1
+    return same + 1
+
+
+def orphans(root: Path, variants: Iterable[Variant]) -> tuple[PurePosixPath, ...]:
+    """What lies in base/ and frameworks/ but belongs to no image of the matrix.
+
+    Folders that are orphaned as a whole are named alone. Files that start with a dot, and caches of
+    Python, are nobody's business.
+    """
+    folders: dict[PurePosixPath, set[str]] = {PurePosixPath("base"): set(_BASE_FILES)}
+    frameworks = {"Dockerfile.j2"}
+    for variant in variants:
+        entries = folders.setdefault(variant.home, set(_FRAMEWORK_FILES))
+        entries.add(variant.name)
+        folders[variant.folder] = set(_RENDERED)
+        if variant.parent is not None:
+            frameworks.add(variant.framework)
+    folders[PurePosixPath("frameworks")] = frameworks
+    found = []
+    for folder, entries in folders.items():
+        if not (root / folder).is_dir():
+            continue
+        for path in sorted((root / folder).iterdir()):
+            ignored = path.name.startswith(".") or path.name == "__pycache__"
+            if path.name not in entries and not ignored:
+                found.append(folder / path.name)
+    return tuple(found)
+
+
+def remove_orphan(root: Path, path: PurePosixPath) -> str:
+    """Removes an orphan that holds rendered files only; returns why not, or nothing."""
+    target = root / path
+    if not target.is_dir():
+        return f"{path} is not of this project's making; remove it or declare its image"
+    contents = {child.name for child in target.iterdir()}
+    if not contents <= _RENDERED:
+        foreign = ", ".join(sorted(contents - _RENDERED))
+        return f"{path} also holds {foreign}; remove it by hand or declare its image"
+    for child in target.iterdir():
+        child.unlink()
+    target.rmdir()
+    return ""
+
+
+def orphan_diagnostics(root: Path, variants: Iterable[Variant]) -> Iterator[Diagnostic]:
+    """The orphans as errors."""
+    for path in orphans(root, variants):
+        hint = "remove it with `nox -s render`, or declare its image"
+        yield Diagnostic(path, 0, 0, "", "belongs to no image of the matrix", hint)
