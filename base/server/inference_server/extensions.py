@@ -19,6 +19,13 @@ CONDA = "AZUREML_EXTRA_CONDA_YAML"
 CONDA_ABSOLUTE = "AZUREML_EXTRA_CONDA_YAML_ABS_PATH"
 REQUIREMENTS = "AZUREML_EXTRA_REQUIREMENTS_TXT"
 
+# Relative paths in the file are meant from its folder, so pip runs there; but `python -m pip`
+# would take that folder's modules for those of the standard library.
+PIP = (
+    "import runpy, sys; sys.path.pop(0); "
+    "runpy.run_module('pip', run_name='__main__', alter_sys=True)"
+)
+
 
 def prepare(settings: Settings, environ: Mapping[str, str], log: Log) -> Dict[str, str]:
     """The environment of the workers. The first extension that is set wins, the others do not."""
@@ -57,13 +64,17 @@ def _first_on_path(environ: Dict[str, str], folder: str) -> None:
 
 
 def _install(path: str, environ: Dict[str, str], log: Log) -> None:
-    command = [sys.executable, "-m", "pip", "install", "--no-input", "--no-cache-dir"]
+    command = [sys.executable, "-c", PIP, "install", "--no-input", "--no-cache-dir"]
     command += ["--disable-pip-version-check", "--no-warn-script-location", "--progress-bar", "off"]
     command += [*_target(environ), "-r", path]
     log.info("installing {}".format(path))
     # pip reports failures on stderr, which is kept for the line that explains the exit.
     process = subprocess.Popen(
-        command, env=environ, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd="/"
+        command,
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        cwd=os.path.dirname(path),
     )
     assert process.stderr is not None
     errors: List[str] = []

@@ -1,0 +1,1 @@
+"""Tests of the scoring server: modules alone, and started servers over HTTP."""

@@ -1,0 +1,218 @@
+"""The parts that can be tested alone."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import socket
+import sys
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "base" / "server"))
+
+from inference_server import (
+    app,
+    body,
+    config,
+    exits,
+    inputs,
+    multipart,
+    outputs,
+    raw,
+    wire,
+)
+
+
+def call(
+    method: str = "POST", content: bytes = b"", kind: str = "", query: str = ""
+) -> inputs.Call:
+    return inputs.Call(method, "/score", query, kind, {}, "", content)
+
+
+def test_settings_have_the_defaults_of_the_contract() -> None:
+    settings = config.load({})
+    assert settings.app_root == "/var/azureml-app"
+    assert settings.script_path == "/var/azureml-app/main.py"
+    assert (settings.port, settings.worker_count, settings.worker_timeout_s) == (5001, 1, 300)
+    assert settings.scoring_timeout_ms == 3_600_000
+    assert settings.worker_preload is False
+    assert settings.body_limit == 100 * 1024 * 1024
+    assert settings.concurrency == 1
+
+
+def test_all_wrong_settings_are_told_at_once() -> None:
+    with pytest.raises(exits.FatalError) as fault:
+        config.load({"WORKER_COUNT": "0", "SERVER_PORT": "http", "WORKER_PRELOAD": "perhaps"})
+    assert fault.value.code == 3
+    for text in ("WORKER_COUNT='0'", "SERVER_PORT='http'", "WORKER_PRELOAD='perhaps'"):
+        assert text in fault.value.message
+
+
+def test_empty_settings_are_no_settings() -> None:
+    assert config.load({"WORKER_COUNT": "", "AZUREML_MODEL_DIR": ""}).worker_count == 1
+
+
+def test_a_config_file_fills_what_the_environment_leaves_out(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"SCORING_TIMEOUT_MS": 5, "SERVICE_NAME": "file"}')
+    settings = config.load({"AML_APP_ROOT": str(tmp_path), "SERVICE_NAME": "environment"})
+    assert (settings.scoring_timeout_ms, settings.service_name) == (5, "environment")
+
+
+def test_the_config_file_of_a_model_is_none_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"hidden_size": 768}')
+    assert config.load({"AML_APP_ROOT": str(tmp_path)}).worker_count == 1
+
+
+def test_ids_are_random_uuids() -> None:
+    made = {app.new_id() for _ in range(1000)}
+    assert len(made) == 1000
+    for text in made:
+        parsed = uuid.UUID(text)
+        assert (parsed.version, parsed.variant, str(parsed)) == (4, uuid.RFC_4122, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "length"), [("0", 0), ("007", 7), ("104857601", 104857601), ("9" * 25, int("9" * 25))]
+)
+def test_lengths(text: str, length: int) -> None:
+    assert body.parse_length(text) == length
+
+
+@pytest.mark.parametrize("text", ["-1", "+1", "1.0", "1, 1", "abc", "²", "\uff11"])
+def test_lengths_that_are_none(text: str) -> None:
+    with pytest.raises(body.BrokenError):
+        body.parse_length(text)
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("x=1&x=2&y=z", {"x": [1, 2], "y": "z"}),
+        ("x=NaN-like&y=1e3&z={}", {"x": "NaN-like", "y": 1000.0, "z": {}}),
+        ("x=%ff", {"x": "�"}),
+        ("&&=&", {"": ""}),
+    ],
+)
+def test_query(query: str, expected: dict[str, Any]) -> None:
+    assert inputs.query_parameters(query) == expected
+
+
+def make_schema_input() -> inputs.SchemaInput:
+    def run(data: Any, extra: int = 3) -> None: ...
+
+    return inputs.SchemaInput(list(inspect.signature(run).parameters.values()))
+
+
+def test_schema_input() -> None:
+    parse = make_schema_input()
+    kind = "application/json; charset=utf-8"
+    assert parse(call(content=b'{"data": [1]}', kind=kind)) == {"data": [1], "extra": 3}
+    assert parse(call("GET", query="data=1&extra=2")) == {"data": 1, "extra": 2}
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "status", "message"),
+    [
+        (b"{}", "text/plain", 415, "Expects Content-Type to be application/json"),
+        (b"{}", "", 415, "Expects Content-Type to be application/json"),
+        (b"{", "application/json", 400, "POST body could not be decoded as JSON: "),
+        (b"", "application/json", 400, "POST body is empty. Expecting a JSON dictionary."),
+        (b"[1]", "application/json", 400, "POST body should be a JSON dictionary."),
+        (b"\xff\xff", "application/json", 400, "Input cannot be decoded as UTF-8: "),
+        (b"{}", "application/json", 400, "A value is not provided for the 'data' parameter."),
+        (b"[" * 100_000, "application/json", 400, ""),
+    ],
+)
+def test_schema_input_refuses(content: bytes, kind: str, status: int, message: str) -> None:
+    with pytest.raises(inputs.RefusedError) as refused:
+        make_schema_input()(call(content=content, kind=kind))
+    assert refused.value.status == status
+    assert refused.value.message.startswith(message)
+
+
+def test_form() -> None:
+    content = (
+        b'preamble\r\n--x y\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n--x y\r\n'
+        b'content-disposition: form-data; filename="b \\"c\\".bin"; name=b\r\n\r\n'
+        b"\r\n--x z\r\n\x00\r\n--x y--\r\nepilogue"
+    )
+    fields, files = multipart.parse('multipart/form-data; boundary="x y"', content)
+    assert fields == [("a", "1")]
+    [(name, file)] = files
+    assert (name, file.filename, file.read()) == ("b", 'b "c".bin', b"\r\n--x z\r\n\x00")
+
+
+@pytest.mark.parametrize(
+    "kind", ["", "text/plain", "multipart/form-data", "multipart/mixed;boundary=a"]
+)
+def test_no_form(kind: str) -> None:
+    assert multipart.parse(kind, b"--a\r\n\r\nx\r\n--a--") == ([], [])
+
+
+def test_response_headers() -> None:
+    response = raw.AMLResponse(b"x", 200, {"content-type": "image/png", "A": "1,2"})
+    assert response.headers.getlist("content-TYPE") == ["image/png"]
+    assert response.headers.getlist("a") == ["1", "2"]
+    output = outputs.make(response)
+    assert (output.status, output.body) == (200, b"x")
+
+
+def test_response_of_other_frameworks() -> None:
+    class Response:
+        status_code = 503
+        headers = {"Content-Length": "1", "X": "1", "x-ms-run-function-failed": "False"}  # noqa: RUF012
+
+        def get_data(self) -> bytes:
+            return b"y"
+
+    output = outputs.make(Response())
+    assert output.headers == [("X", "1"), ("x-ms-run-function-failed", "True")]
+
+
+@pytest.mark.parametrize("result", [float("nan"), float("inf"), {"a": {1, 2}}, {(1, 2): 3}, b"x"])
+def test_results_without_a_json_form(result: object) -> None:
+    with pytest.raises(outputs.UnserialisableError):
+        outputs.make(result)
+
+
+def test_frames() -> None:
+    ours, theirs = socket.socketpair()
+    large = bytes(range(256)) * 40
+    for content in (b"", b"abc", large):
+        wire.send(ours, wire.SCORE, 7, ("a", {"b": 1}), content, 1.5)
+    wire.send(ours, wire.READY)
+    reader = wire.Reader(theirs)
+    for content in (b"", b"abc", large):
+        assert reader.next() == (wire.SCORE, 7, ("a", {"b": 1}), content, 1.5)
+    assert reader.next() == (wire.READY, 0, None, b"", 0.0)
+    ours.sendall(wire.pack(wire.SCORE, 0, None, b"abc")[:-1])
+    ours.close()
+    with pytest.raises(wire.ClosedError):
+        reader.next()
+
+
+def test_the_package_needs_only_the_standard_library() -> None:
+    """What the modules import at their top, by the syntax tree; carriers are imported late."""
+    import ast
+
+    folder = Path(app.__file__).parent
+    files = list(folder.glob("*.py"))
+    assert len(files) > 15
+    for file in files:
+        for node in ast.parse(file.read_text()).body:
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                names = [str(node.module)]
+            for name in names:
+                top = name.split(".")[0]
+                assert top in sys.stdlib_module_names, f"{file.name} imports {name}"
+
+
+def test_logging_is_untouched_by_imports() -> None:
+    assert logging.basicConfig.__module__ == "logging"
