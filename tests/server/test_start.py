@@ -202,3 +202,32 @@ def test_extra_requirements(serve_one: Serve, tmp_path: Path) -> None:
         "PYTHONPATH": f"{Path(__file__).parents[2] / 'base' / 'server'}:{target}",
     }
     assert serve_one(script, files=files, **env).score().json == "installed"
+
+
+def test_sigterm_while_init_runs(serve: Serve) -> None:
+    server = serve("import time\ndef init(): time.sleep(60)\ndef run(d): return 1", ready=False)
+    server.await_log("loaded ")
+    workers = server.workers()
+    assert len(workers) == 1
+    assert server.stop() == 0
+    assert server.workers() == []
+
+
+def test_a_replaced_worker_whose_init_fails_is_tried_again(
+    serve_one: Serve, tmp_path: Path
+) -> None:
+    flag = tmp_path / "broken"
+    script = f"""
+        import os
+        def init():
+            if os.path.exists({str(flag)!r}):
+                os.remove({str(flag)!r})
+                raise OSError("the disk is away")
+        def run(d):
+            open({str(flag)!r}, "w").close()
+            os._exit(1)
+    """
+    server = serve_one(script)
+    assert server.score().status == 500
+    server.await_log("a new worker failed, next try in 1 s: init() in")
+    server.await_ready()

@@ -78,12 +78,18 @@ def _install(path: str, environ: Dict[str, str], log: Log) -> None:
     )
     assert process.stderr is not None
     errors: List[str] = []
-    for raw in process.stderr:
-        line = raw.decode("utf-8", "replace").rstrip()
-        log.raw(line + "\n")
-        if line.startswith("ERROR:"):
-            errors.append(line[len("ERROR:") :].strip())
-    if process.wait() != 0:
+    try:
+        for raw in process.stderr:
+            line = raw.decode("utf-8", "replace").rstrip()
+            log.raw(line + "\n")
+            if line.startswith("ERROR:"):
+                errors.append(line[len("ERROR:") :].strip())
+        process.wait()
+    finally:
+        # The service may be stopped while pip runs.
+        if process.poll() is None:
+            process.kill()
+    if process.returncode != 0:
         reason = errors[-1] if errors else "pip left with exit code {}".format(process.returncode)
         raise exits.FatalError(
             exits.INSTALL,

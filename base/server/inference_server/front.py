@@ -45,6 +45,10 @@ def _exit(code: int) -> NoReturn:
     os._exit(code)
 
 
+class _StoppedEarlyError(BaseException):
+    """A signal came before there was anything to drain."""
+
+
 class Service:
     """The front: the port, the application and the supervisor of the workers."""
 
@@ -54,6 +58,7 @@ class Service:
         self._log = log
         self._stop = threading.Event()
         self._fatal: List[exits.FatalError] = []
+        self._starting = True
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT; a fault that ends the service is raised."""
@@ -68,7 +73,14 @@ class Service:
         for name in UNSUPPORTED:
             if self._environ.get(name, "").lower() == "true":
                 self._log.warning("{} is not supported by this server and ignored".format(name))
-        worker_environ = extensions.prepare(settings, self._environ, self._log)
+        if settings.worker_preload:
+            self._log.warning("WORKER_PRELOAD has no effect: every worker runs init() itself")
+        try:
+            worker_environ = extensions.prepare(settings, self._environ, self._log)
+            self._starting = False
+        except _StoppedEarlyError:
+            self._log.info("stopped")
+            return
         sock = self._listen()
         pool = Pool(settings.queue_limit)
         supervisor = Supervisor(settings, pool, self._log, worker_environ, self._give_up)
@@ -123,6 +135,8 @@ class Service:
 
     def _on_signal(self, _number: int, _frame: Any) -> None:
         self._stop.set()
+        if self._starting:
+            raise _StoppedEarlyError
 
     def _give_up(self, fatal: exits.FatalError) -> None:
         self._fatal.append(fatal)

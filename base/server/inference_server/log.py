@@ -1,7 +1,7 @@
 """How does a line reach the log? One ``os.write`` per line, as text or as JSON.
 
-Nothing is buffered: the container's log shows a line before the response that it belongs to can
-be seen, and nothing is lost when a process is killed.
+Nothing stays in a buffer: lines of requests that end together are written together, all others at
+once, so that nothing is lost when a process is killed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import logging
 import os
 import sys
 import time
-from typing import Any, Dict, Optional
+from collections import deque
+from typing import Any, Deque, Dict, Optional
 
 TEXT_FORMAT = "%(asctime)s %(levelname).1s [%(process)d] %(name)s - %(message)s"
 LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
@@ -27,6 +28,7 @@ class Log:
         self._threshold = LEVELS[level]
         self._fd = fd
         self._pid = os.getpid()
+        self._lines: Deque[str] = deque()
         self._second = 0
         self._stamp = ""
 
@@ -76,7 +78,7 @@ class Log:
         client_id: str,
         run_ms: Optional[float],
     ) -> None:
-        """Write the line of one request."""
+        """Prepare the line of one request; ``flush`` writes it."""
         if self._threshold > 20:
             return
         if self._json:
@@ -95,7 +97,7 @@ class Log:
             )
             if client_id:
                 record["client_request_id"] = client_id
-            self.raw(json.dumps(record) + "\n")
+            self._lines.append(json.dumps(record) + "\n")
             return
         line = "%s I [%d] access - %s %s %d %.3fms %d id=%s" % (  # noqa: UP031 - the hot path
             self.stamp(" "),
@@ -107,7 +109,23 @@ class Log:
             size,
             request_id,
         )
-        self.raw(line + " client=" + client_id + "\n" if client_id else line + "\n")
+        if client_id:
+            line += " client=" + client_id
+        if not line.isprintable():
+            # Path and ids are the client's: they must not start a line of their own in the log.
+            line = line.encode("unicode_escape").decode("ascii")
+        self._lines.append(line + "\n")
+
+    def flush(self) -> None:
+        """Write the lines of requests that were prepared, in their order."""
+        lines = self._lines
+        text = ""
+        try:
+            while True:
+                text += lines.popleft()
+        except IndexError:
+            if text:
+                self.raw(text)
 
     def stamp(self, separator: str) -> str:
         """The time of day in UTC with milliseconds; the text of a second is made once."""

@@ -60,8 +60,8 @@ class Job:
         self.meta = meta
         self.body = body
 
-    def complete(self, result: Result) -> None:
-        """The worker answered."""
+    def complete(self, result: Result, more: bool) -> None:
+        """The worker answered; ``more`` answers follow at once on this thread."""
         raise NotImplementedError
 
     def fail(self, error: Exception) -> None:
@@ -109,7 +109,7 @@ class Slot:
                 self._send_batch(jobs)
                 self._await_batch(waiting)
                 while len(waiting) > 1:
-                    self._take(self._quiet, waiting)
+                    self._take(self._quiet, waiting, more=True)
             self._take(self._loud, waiting)
             return []
         except (BlockingIOError, TooSlowError):
@@ -144,11 +144,11 @@ class Slot:
                 return
             self._take(self._quiet, waiting)
 
-    def _take(self, reader: wire.Reader, waiting: Deque[Job]) -> None:
+    def _take(self, reader: wire.Reader, waiting: Deque[Job], more: bool = False) -> None:
         _, status, meta, body, ms = reader.next()
         # A decaying maximum: one slow run ends the batches for a while.
         self.slowest_ms = max(ms, self.slowest_ms * 0.98)
-        waiting.popleft().complete(Result(status, meta, body, ms))
+        waiting.popleft().complete(Result(status, meta, body, ms), more)
 
 
 class Pool:

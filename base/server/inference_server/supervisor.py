@@ -29,6 +29,7 @@ class Ready:
     def __init__(self) -> None:
         self.needs_headers = True
         self.is_raw = False
+        self.is_plain = False
         self.documents: Dict[str, bytes] = {}
         self.supported: List[str] = []
 
@@ -254,9 +255,10 @@ class Supervisor:
         return not self._stopping.wait(pause)
 
     def _announce(self, process: WorkerProcess, facts: Any) -> None:
-        needs_headers, is_raw, documents, supported = facts
+        needs_headers, is_raw, is_plain, documents, supported = facts
         self.facts.needs_headers = needs_headers
         self.facts.is_raw = is_raw
+        self.facts.is_plain = is_plain
         self.facts.documents = documents
         self.facts.supported = supported
         first = not self._ever_ready

@@ -17,15 +17,18 @@ import sys
 import threading
 import time
 from types import FrameType
-from typing import Any, List, Mapping, NoReturn, Optional, Tuple
+from typing import Any, Dict, List, Mapping, NoReturn, Optional, Tuple
 
 from . import __version__, config, exits, outputs, script, swagger, wire
-from .inputs import Call, RawInput, RefusedError
+from .inputs import Call, RawInput, RefusedError, TextInput
 from .log import Log, route_script_output
 from .raw import BadRequestError
 
 SOCKETS = "INFERENCE_SERVER_WORKER_SOCKETS"
 LEASH = "INFERENCE_SERVER_WORKER_LEASH"
+
+# The request without its body, for a script that gets nothing else.
+PLAIN: Tuple[str, str, str, str, Dict[str, str], str] = ("POST", "/score", "", "", {}, "")
 
 SCRIPT_FAILED = "An unexpected error occurred in scoring script. Check the logs for more info."
 INTERNAL = "An unexpected internal error occurred. Check the logs for more info."
@@ -58,7 +61,7 @@ class Worker:
         while True:
             try:
                 _, more, meta, body, _ = reader.next()
-                call = Call._make((*meta, body))
+                call = Call._make((*(meta or PLAIN), body))
                 status, meta, body, ms = self._answer(call, on_main_thread)
                 wire.send(quiet if more else loud, wire.RESULT, status, meta, body, ms)
             except (wire.ClosedError, OSError):
@@ -192,6 +195,7 @@ def _prepare(settings: config.Settings, log: Log, sock: socket.socket) -> Worker
     ready = (
         entry.needs_headers,
         isinstance(entry.parse, RawInput),
+        isinstance(entry.parse, TextInput) and not entry.needs_headers,
         published.documents,
         published.supported,
     )
