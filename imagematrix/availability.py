@@ -1,6 +1,7 @@
 """Whether the packages of an image can be had on this machine, and from where."""
 
 import hashlib
+import http.client
 import ssl
 import urllib.error
 import urllib.request
@@ -41,6 +42,7 @@ def find_supplies(
         return answers[url]
 
     files = [path for folder in host.wheel_folders for path in sorted(folder.glob("*.whl"))]
+    files = [path for path in files if path.is_file()]
     digests: dict[Path, str] = {}
     return {
         variant.name: find_supply(variant, locks[variant.name], files, digests, ask)
@@ -90,13 +92,13 @@ def _admitted(path: Path, lock: Lock, digests: dict[Path, str]) -> bool:
 
 def why_unreachable(url: str, ca_bundle: Path | None, timeout: float = 10) -> str:
     """Why `url` cannot be read, as the end of a sentence that begins with it; nothing if it can."""
-    context = ssl.create_default_context(cafile=str(ca_bundle) if ca_bundle else None)
     request = urllib.request.Request(url, method="HEAD")
     try:
+        context = ssl.create_default_context(cafile=str(ca_bundle) if ca_bundle else None)
         with urllib.request.urlopen(request, timeout=timeout, context=context):
             return ""
     except urllib.error.HTTPError as error:
         return f"answers {error.code} {error.reason}"
-    except (urllib.error.URLError, OSError) as error:
+    except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
         reason = getattr(error, "reason", error)
         return f"cannot be reached from here ({urlsplit(url).hostname}: {reason})"

@@ -10,12 +10,32 @@ from typing import Any
 import yaml
 
 from imagematrix.errors import Diagnostic, InputError
+from imagematrix.files import read_text
 
 Key = str | int
 KeyPath = tuple[Key, ...]
 
-# The C loader reads a large matrix ten times faster; some builds of PyYAML lack it.
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+def _loader() -> Any:
+    """Reads a large matrix several times faster where PyYAML was built with its C parser.
+
+    The nodes are composed in Python all the same: in C, deep nesting ends the process.
+    """
+    if not yaml.__with_libyaml__:
+        return yaml.SafeLoader
+
+    parser: Any = vars(yaml.cyaml)["CParser"]
+
+    def start(loader: Any, stream: str) -> None:
+        parser.__init__(loader, stream)
+        yaml.composer.Composer.__init__(loader)
+        yaml.resolver.Resolver.__init__(loader)
+
+    bases = (yaml.composer.Composer, parser, yaml.resolver.Resolver)
+    return type("Loader", bases, {"__init__": start})
+
+
+_Loader: Any = _loader()
 
 # A few nested aliases can stand for billions of values; no real matrix comes near this number.
 _MAX_VALUES = 2_000_000
@@ -27,6 +47,8 @@ class Document:
 
     A key's own place is under its path as well: `places[("a", "b")]` is where the value of `b`
     starts, `key_places[("a", "b")]` where its key stands. `scalars` holds the text that was typed.
+    `errors` tells what is wrong with single keys and values; those at `unreadable` are None in
+    `data`.
     """
 
     file: PurePath
@@ -34,6 +56,8 @@ class Document:
     places: dict[KeyPath, tuple[int, int]]
     key_places: dict[KeyPath, tuple[int, int]]
     scalars: dict[KeyPath, str]
+    errors: tuple[Diagnostic, ...] = ()
+    unreadable: frozenset[KeyPath] = frozenset()
 
     def diagnostic(
         self, path: KeyPath, message: str, hint: str = "", *, at_key: bool = False
@@ -64,19 +88,20 @@ def path_text(path: KeyPath) -> str:
 def read_document(path: Path, shown_as: PurePath) -> Document:
     """Reads one YAML document.
 
-    Raises InputError when the file is missing, is no YAML, has a duplicate key, or a key that is
-    not text. `shown_as` is the path that messages name.
+    Raises InputError when the file is missing or is no YAML. A duplicate key, a key that is not
+    text and a value that cannot be read are among the document's errors. `shown_as` is the path
+    that messages name.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        message = f"cannot be read: {error.strerror}"
-        raise InputError([Diagnostic(shown_as, 0, 0, "", message)]) from None
-    except UnicodeDecodeError as error:
-        message = f"is not UTF-8: byte {error.start} is {error.object[error.start]:#04x}"
-        raise InputError([Diagnostic(shown_as, 0, 0, "", message)]) from None
+    text = read_text(path, shown_as)
+    reader = _Reader(shown_as)
     try:
         root = yaml.compose(text, Loader=_Loader)
+        if root is None:
+            raise InputError([Diagnostic(shown_as, 1, 1, "", "is empty")])
+        data = reader.read(root, ())
+    except RecursionError:
+        message = "is nested too deeply"
+        raise InputError([Diagnostic(shown_as, 0, 0, "", message)]) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
@@ -85,13 +110,15 @@ def read_document(path: Path, shown_as: PurePath) -> Document:
     except yaml.YAMLError as error:
         message = f"no valid YAML: {' '.join(str(error).split())}"
         raise InputError([Diagnostic(shown_as, 0, 0, "", message)]) from None
-    if root is None:
-        raise InputError([Diagnostic(shown_as, 1, 1, "", "is empty")])
-    reader = _Reader(shown_as)
-    data = reader.read(root, ())
-    if reader.errors:
-        raise InputError(reader.errors)
-    return Document(shown_as, data, reader.places, reader.key_places, reader.scalars)
+    return Document(
+        shown_as,
+        data,
+        reader.places,
+        reader.key_places,
+        reader.scalars,
+        tuple(reader.errors),
+        frozenset(reader.unreadable),
+    )
 
 
 class _Reader:
@@ -101,6 +128,7 @@ class _Reader:
         self.key_places: dict[KeyPath, tuple[int, int]] = {}
         self.scalars: dict[KeyPath, str] = {}
         self.errors: list[Diagnostic] = []
+        self.unreadable: set[KeyPath] = set()
         # Anchored nodes may refer to themselves; the path of nodes being read shows it.
         self._open: set[int] = set()
         self._construct = yaml.constructor.SafeConstructor()
@@ -113,6 +141,7 @@ class _Reader:
             raise InputError([Diagnostic(self.file, *place, path_text(path), message)])
         if id(node) in self._open:
             self._error(place, path, "refers to itself")
+            self.unreadable.add(path)
             return None
         self._open.add(id(node))
         try:
@@ -132,10 +161,12 @@ class _Reader:
             if not isinstance(key_node, yaml.ScalarNode):
                 self._error(place, path, "a key must be text")
                 continue
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                self._error(place, path, "merge keys have no meaning here", "write the keys out")
+                continue
             if key_node.tag != "tag:yaml.org,2002:str":
                 hint = f'write "{key}" in quotes'
                 self._error(place, (*path, key), f"the key {key} is not text for YAML", hint)
-                continue
             if key in result:
                 first = self.key_places[(*path, key)]
                 message = f"duplicate key {key}, first on line {first[0]}"
@@ -149,8 +180,14 @@ class _Reader:
         self.scalars[path] = node.value
         try:
             return self._construct.construct_object(node)
-        except (yaml.YAMLError, ValueError) as error:
-            self._error(place, path, f"cannot be read: {' '.join(str(error).split())}")
+        except (yaml.YAMLError, ArithmeticError, AttributeError, LookupError, ValueError) as error:
+            # PyYAML does not check what stands behind an explicit tag (`!!bool x`) before it reads.
+            kind = node.tag.removeprefix("tag:yaml.org,2002:")
+            reason = f" ({error})" if kind == "timestamp" and isinstance(error, ValueError) else ""
+            self._error(
+                place, path, f"cannot be read as YAML's {kind}{reason}", "write it in quotes"
+            )
+            self.unreadable.add(path)
             return None
 
     def _error(self, place: tuple[int, int], path: KeyPath, message: str, hint: str = "") -> None:

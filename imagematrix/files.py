@@ -1,8 +1,21 @@
-"""Writing files so that a reader, or an interrupt, never sees half of one."""
+"""Reading files, and writing them so that a reader or an interrupt never sees half of one."""
 
 import os
 import tempfile
-from pathlib import Path
+from pathlib import Path, PurePath
+
+from imagematrix.errors import Diagnostic, InputError
+
+
+def read_text(path: Path, shown_as: PurePath) -> str:
+    """The text of a file. Raises InputError, which names `shown_as`, when it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        message = f"cannot be read: {error.strerror}"
+    except UnicodeDecodeError as error:
+        message = f"is not UTF-8: byte {error.start} is {error.object[error.start]:#04x}"
+    raise InputError([Diagnostic(shown_as, 0, 0, "", message)])
 
 
 def write_atomically(path: Path, text: str) -> bool:

@@ -53,19 +53,27 @@ def read_host_config(environ: Mapping[str, str], home: Path, root: Path = Path("
             reachable.append(url)
         else:
             ignored.append(f"the index {url} is a folder of this host, which a build cannot ask")
+    index = settings.get("index-url", "").strip() or PYPI
+    if urlsplit(index).scheme not in ("http", "https"):
+        ignored.append(f"the index {index} is a folder of this host, which a build cannot ask")
+        index = PYPI
     links, folders = [], []
     for link in settings.get("find-links", "").split():
         if urlsplit(link).scheme in ("http", "https"):
             links.append(link)
         else:
-            folder = Path(unquote(urlsplit(link).path) if link.startswith("file:") else link)
-            folders.append(folder.expanduser())
+            path = unquote(urlsplit(link).path) if link.startswith("file:") else link
+            folder = home / path[2:] if path.startswith("~/") else Path(path)
+            if folder.is_dir():
+                folders.append(folder)
+            else:
+                ignored.append(f"the wheel folder {link} is no folder of this host")
     return HostConfig(
         ca_bundle=_ca_bundle(environ, settings, root),
-        index_url=settings.get("index-url", "").strip() or PYPI,
+        index_url=index,
         extra_index_urls=tuple(reachable),
         find_links=tuple(links),
-        wheel_folders=tuple(folder for folder in folders if folder.is_dir()),
+        wheel_folders=tuple(folders),
         proxies=tuple(name for name in PROXY_VARIABLES if environ.get(name)),
         ignored=tuple(ignored),
     )
@@ -74,9 +82,11 @@ def read_host_config(environ: Mapping[str, str], home: Path, root: Path = Path("
 def _pip_settings(environ: Mapping[str, str], home: Path, root: Path) -> dict[str, str]:
     files = [root / "etc/xdg/pip/pip.conf", root / "etc/pip.conf"]
     config_home = environ.get("XDG_CONFIG_HOME")
-    files += [home / ".pip/pip.conf"]
-    files += [(Path(config_home) if config_home else home / ".config") / "pip/pip.conf"]
     explicit = environ.get("PIP_CONFIG_FILE")
+    # A file that is named takes the place of the user's own.
+    if not explicit or not Path(explicit).exists():
+        files += [home / ".pip/pip.conf"]
+        files += [(Path(config_home) if config_home else home / ".config") / "pip/pip.conf"]
     if explicit == os.devnull:
         files = []
     elif explicit:

@@ -7,11 +7,12 @@ Format: https://pip.pypa.io/en/stable/reference/requirements-file-format/ with -
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import PurePath
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
-from packaging.version import Version
+from packaging.version import VERSION_PATTERN, Version
 
 from imagematrix.errors import Diagnostic, InputError
 
@@ -26,6 +27,10 @@ class LockedPackage:
     line: int
 
 
+# A version as PEP 440 has it: what is left of "==" with neither a wildcard nor a marker.
+_PIN = re.compile(rf"([A-Za-z0-9][A-Za-z0-9._-]*)\s*==\s*({VERSION_PATTERN})", re.VERBOSE | re.I)
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
 Lock = Mapping[str, LockedPackage]
 
 
@@ -38,30 +43,37 @@ def parse_lock(text: str, file: PurePath) -> Lock:
     packages: dict[str, LockedPackage] = {}
     errors: list[Diagnostic] = []
     for number, line in _logical_lines(text):
-        requirement_text, *hashes = re.split(r"\s+--hash=", line)
-        error = ""
-        try:
-            requirement = Requirement(requirement_text)
-        except InvalidRequirement:
-            errors.append(Diagnostic(file, number, 1, "", f"no requirement: {requirement_text!r}"))
-            continue
-        specifiers = list(requirement.specifier)
-        name = canonicalize_name(requirement.name)
+        requirement, *hashes = re.split(r"\s+--hash=", line)
+        pin = _PIN.fullmatch(requirement)
+        name = canonicalize_name(pin[1] if pin else requirement)
         digests = frozenset(h.removeprefix("sha256:").strip() for h in hashes)
-        if len(specifiers) != 1 or specifiers[0].operator != "==":
-            error = f"{name} is not pinned to one version"
-        elif not digests or not all(re.fullmatch(r"[0-9a-f]{64}", digest) for digest in digests):
+        error = ""
+        if pin is None:
+            error = _why_no_pin(requirement)
+        elif not digests or not all(map(_DIGEST.fullmatch, digests)):
             error = f"{name} has no sha256 hash"
         elif name in packages:
             error = f"{name} stands here twice"
-        if error:
+        if pin is None or error:
             hint = "write the lock with `nox -s lock`"
             errors.append(Diagnostic(file, number, 1, "", error, hint))
             continue
-        packages[name] = LockedPackage(name, Version(specifiers[0].version), digests, number)
+        packages[name] = LockedPackage(name, _version(pin[2]), digests, number)
     if errors:
         raise InputError(errors)
     return packages
+
+
+def _why_no_pin(text: str) -> str:
+    try:
+        name = canonicalize_name(Requirement(text).name)
+    except InvalidRequirement:
+        return f"no requirement: {text!r}"
+    return f"{name} is not pinned to one version"
+
+
+# Many locks hold the same few versions.
+_version = lru_cache(maxsize=4096)(Version)
 
 
 def _logical_lines(text: str) -> list[tuple[int, str]]:
@@ -69,7 +81,7 @@ def _logical_lines(text: str) -> list[tuple[int, str]]:
     start = 0
     parts: list[str] = []
     for number, raw in enumerate(text.splitlines(), start=1):
-        line = re.sub(r"(^|\s)#.*", "", raw).rstrip()
+        line = (re.sub(r"(^|\s)#.*", "", raw) if "#" in raw else raw).rstrip()
         if not parts:
             start = number
         parts.append(line.removesuffix("\\").strip())

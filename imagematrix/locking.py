@@ -6,7 +6,7 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import uv
 
@@ -14,6 +14,9 @@ from imagematrix.errors import WorkError
 from imagematrix.files import write_atomically
 from imagematrix.hostconfig import PYPI, HostConfig
 from imagematrix.variant import DeclaredWheel, Variant
+
+# Beside pyproject.toml: what the nox sessions install.
+TOOLS_LOCK = PurePosixPath("requirements.txt")
 
 # uv knows no newer glibc as a target; a wheel for a newer one would be refused, never installed.
 _NEWEST_MANYLINUX = (2, 40)
@@ -44,30 +47,58 @@ def write_lock(root: Path, variant: Variant, host: HostConfig, *, upgrade: bool 
             inherited = _pins_of(parent_lock)
             requirements += inherited
         project.write_text(_project(variant, requirements), encoding="utf-8")
-        output = folder / "requirements.txt"
-        if path.is_file() and not upgrade:
-            output.write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
-        command = [uv.find_uv_bin(), "pip", "compile", "pyproject.toml"]
-        command += ["--output-file", output.name, "--quiet", "--no-header", "--generate-hashes"]
-        command += ["--python-version", variant.python, "--only-binary", ":all:"]
-        command += ["--python-platform", f"x86_64-manylinux_{_manylinux(variant.suite.glibc)}"]
-        command += ["--annotation-style", "line", "--no-python-downloads"]
+        arguments = ["--python-version", variant.python, "--only-binary", ":all:"]
+        arguments += ["--python-platform", f"x86_64-manylinux_{_manylinux(variant.suite.glibc)}"]
         for wheel in variant.wheels:
-            command += ["--no-emit-package", wheel.name]
-        environ = {**os.environ, "UV_DEFAULT_INDEX": os.environ.get("UV_DEFAULT_INDEX", PYPI)}
-        if host.index_url != PYPI:
-            environ["UV_DEFAULT_INDEX"] = host.index_url
-        if host.extra_index_urls:
-            environ.setdefault("UV_INDEX", " ".join(host.extra_index_urls))
-        result = subprocess.run(
-            command, cwd=folder, env=environ, capture_output=True, text=True, check=False
-        )
-        if result.returncode != 0:
-            reason = result.stderr.strip().replace(str(folder), "").replace("\n", "\n  ")
-            raise WorkError(f"{variant.name}: the requirements cannot be resolved\n  {reason}")
-        resolved = output.read_text(encoding="utf-8")
-    resolved = _with_declared(_without_notes(resolved), variant.wheels)
+            arguments += ["--no-emit-package", wheel.name]
+        present = None if upgrade else path
+        resolved = _compile(folder, arguments, present, host, variant.name)
+    resolved = _with_declared(resolved, variant.wheels)
     return write_atomically(path, lock_header(variant) + resolved)
+
+
+def write_tools_lock(root: Path, host: HostConfig, *, upgrade: bool = False) -> bool:
+    """Resolves what the tools of this repository need, for every platform and Python that they
+    support, into its lock; returns whether that changed. Raises WorkError as `write_lock` does."""
+    path = root / TOOLS_LOCK
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        project = (root / "pyproject.toml").read_text(encoding="utf-8")
+        (folder / "pyproject.toml").write_text(project, encoding="utf-8")
+        arguments = ["--universal", "--python-version", "3.11", "--all-extras"]
+        present = None if upgrade else path
+        resolved = _compile(folder, arguments, present, host, TOOLS_LOCK.name)
+    header = "# What the tools of this repository need, for every platform. Written by\n"
+    return write_atomically(path, f"{header}# `nox -s lock -- --tools`. Do not edit.\n{resolved}")
+
+
+def _compile(
+    folder: Path, arguments: Sequence[str], present: Path | None, host: HostConfig, name: str
+) -> str:
+    """The requirements that uv resolves for the project file in `folder`.
+
+    Versions that the lock `present` holds are kept where they still fit.
+    """
+    output = folder / "requirements.txt"
+    if present is not None and present.is_file():
+        output.write_text(present.read_text(encoding="utf-8"), encoding="utf-8")
+    command = [uv.find_uv_bin(), "pip", "compile", "pyproject.toml", *arguments]
+    command += ["--output-file", output.name, "--quiet", "--no-header", "--generate-hashes"]
+    command += ["--annotation-style", "line", "--no-python-downloads"]
+    environ = {**os.environ, "UV_DEFAULT_INDEX": os.environ.get("UV_DEFAULT_INDEX", PYPI)}
+    if host.index_url != PYPI:
+        environ["UV_DEFAULT_INDEX"] = host.index_url
+    if host.ca_bundle is not None:
+        environ.setdefault("SSL_CERT_FILE", str(host.ca_bundle))
+    if host.extra_index_urls:
+        environ.setdefault("UV_INDEX", " ".join(host.extra_index_urls))
+    result = subprocess.run(
+        command, cwd=folder, env=environ, capture_output=True, text=True, check=False
+    )
+    if result.returncode != 0:
+        reason = result.stderr.strip().replace(str(folder), "").replace("\n", "\n  ")
+        raise WorkError(f"{name}: the requirements cannot be resolved\n  {reason}")
+    return _without_notes(output.read_text(encoding="utf-8"))
 
 
 def _manylinux(glibc: str) -> str:
@@ -117,8 +148,9 @@ def _undeclared(variant: Variant, requirements: Sequence[str]) -> list[str]:
 
 def _without_notes(text: str) -> str:
     """Takes out the note that names the temporary project file, which says nothing."""
-    text = re.sub(r"lock \(pyproject\.toml\)(, )?", "", text)
-    return re.sub(r"[ ]*# via\s*$", "", text, flags=re.MULTILINE)
+    text = re.sub(r"(, )?lock \(pyproject\.toml\)", "", text)
+    text = re.sub(r"# via, ", "# via ", text)
+    return re.sub(r"^[ ]*# via[ ]*\n", "", text, flags=re.MULTILINE)
 
 
 def _with_declared(text: str, wheels: Sequence[DeclaredWheel]) -> str:

@@ -4,12 +4,14 @@
 What the files beside it (templates, locks) say about a matrix is the business of `tree.py`.
 """
 
+import datetime
 import difflib
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Annotated, Any
 
@@ -91,12 +93,14 @@ def _version(value: str) -> str:
     return value
 
 
-PythonVersion = Annotated[str, _matching(r"3\.\d{1,2}", '"3.12"')]
+PythonVersion = Annotated[str, _matching(r"3\.[1-9][0-9]?", '"3.12"')]
 FrameworkName = Annotated[str, _matching(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", "scikit-learn")]
-ReleaseVersion = Annotated[str, _matching(r"\d+(\.\d+){0,2}", '"1.9"')]
+ReleaseVersion = Annotated[str, _matching(r"[0-9]+(\.[0-9]+){0,2}", '"1.9"')]
 Sha256 = Annotated[str, _matching(r"[0-9a-f]{64}", "64 hexadecimal digits")]
 IndexUrl = Annotated[str, _matching(r"https://[^\s/@]+(/\S*)?", "https://host/path")]
 IndexName = Annotated[str, _matching(r"[a-z][a-z0-9-]*", "pytorch-cpu")]
+# As indexes and locks write it: lower case, with hyphens.
+PackageName = Annotated[str, _matching(r"[a-z0-9]+(-[a-z0-9]+)*", "scikit-learn, in lower case")]
 # A shell pattern for `find -path`, below site-packages; it must never reach out of there.
 TrimPath = Annotated[
     str,
@@ -129,13 +133,13 @@ class IndexSpec(_Section):
     """A package index beside PyPI, asked for the named packages."""
 
     url: IndexUrl
-    packages: list[str] = Field(min_length=1)
+    packages: list[PackageName] = Field(min_length=1)
 
 
 class WheelSpec(_Section):
     """What an index would say of one release, for machines that cannot ask it."""
 
-    name: str
+    name: PackageName
     version: PackageVersion
     sha256: dict[PythonVersion, Sha256] = Field(min_length=1)
     requires: list[Dependency]
@@ -212,6 +216,11 @@ class Matrix:
     document: Document
     cells: tuple[Cell, ...]
 
+    @cached_property
+    def release_paths(self) -> dict[str, KeyPath]:
+        """Where the release of each image stands in the document, by the image's name."""
+        return {name_of(cell): cell.path for cell in self.cells}
+
 
 def image_name(
     framework: str, version: str | None, python: str, accelerator: Accelerator, track: Track
@@ -235,59 +244,174 @@ def load_matrix(path: Path, shown_as: PurePath | None = None) -> Matrix:
     Raises InputError with every error that can be told from the file alone.
     """
     document = read_document(path, shown_as or PurePath(path.name))
+    errors = list(document.errors)
+    spec = None
     try:
         spec = MatrixSpec.model_validate(document.data)
+        parts = _parts_of(spec)
     except ValidationError as error:
-        # The mapping itself may be of another kind: pydantic then has one error at the root.
-        raise InputError([_schema_diagnostic(document, item) for item in error.errors()]) from None
-    cells = tuple(_cells(spec))
-    excluded, errors = _exclude(spec, document, cells)
+        for item in error.errors():
+            if _path_of(item) not in document.unreadable:
+                errors.append(_schema_diagnostic(document, item))
+        parts = _salvage(document.data)
+    cells = tuple(_cells(parts))
+    excluded, exclusion_errors = _exclude(parts, document, cells)
+    errors += exclusion_errors
+    errors += _undeclared(parts, document)
+    errors += _pin_errors(parts, document)
     kept = tuple(cell for i, cell in enumerate(cells) if i not in excluded)
-    errors += _dangling_references(spec, document)
-    errors += _name_errors(document, kept)
-    errors += _pin_errors(spec, document)
-    errors += _parent_errors(document, kept)
-    if errors:
+    if parts.all_exclusions:
+        errors += _name_errors(document, kept)
+        errors += _parent_errors(parts, document, kept)
+    if spec is not None:
+        errors += _unused(spec, document)
+    if spec is None or errors:
         raise InputError(errors)
     return Matrix(spec, document, kept)
 
 
-def _cells(spec: MatrixSpec) -> Iterator[Cell]:
-    for name, framework in spec.frameworks.items():
-        for index, release in enumerate(framework.releases):
-            for python, accelerator in itertools.product(release.pythons, release.accelerators):
-                yield Cell(name, index, release, python, accelerator)
+@dataclass(frozen=True)
+class _Parts:
+    """What can be read of a matrix, so that one error does not hide those of another kind.
+
+    `releases` are (framework, index, release). `broken` names the frameworks that have a release
+    which cannot be read, None stands for any; `pythons` and `indexes` are None likewise.
+    """
+
+    releases: Sequence[tuple[str, int, ReleaseSpec]]
+    exclusions: Sequence[tuple[int, ExclusionSpec]]
+    pythons: Sequence[str] | None
+    indexes: Sequence[str] | None
+    broken: frozenset[str] | None
+    all_exclusions: bool
+
+    def complete(self, framework: str | None) -> bool:
+        """Whether every release of a framework could be read; of all frameworks for None."""
+        if self.broken is None or framework is None:
+            return self.broken == frozenset()
+        return framework not in self.broken
+
+
+def _parts_of(spec: MatrixSpec) -> _Parts:
+    releases = [
+        (name, i, release)
+        for name, framework in spec.frameworks.items()
+        for i, release in enumerate(framework.releases)
+    ]
+    exclusions = list(enumerate(spec.exclude))
+    return _Parts(releases, exclusions, list(spec.pythons), list(spec.indexes), frozenset(), True)
+
+
+def _salvage(data: Any) -> _Parts:
+    data = data if isinstance(data, dict) else {}
+    releases, exclusions, broken = [], [], set()
+    frameworks = data.get("frameworks")
+    for name, framework in frameworks.items() if isinstance(frameworks, dict) else ():
+        items = framework.get("releases") if isinstance(framework, dict) else None
+        for i, item in enumerate(items) if isinstance(items, list) else ():
+            # Pins are looked at one by one: a wrong one does not make the release unreadable.
+            read = _read(ReleaseSpec, item, pins=["any==0"])
+            if isinstance(read, ReleaseSpec):
+                releases.append((name, i, read))
+            else:
+                broken.add(name)
+        if not items or not isinstance(items, list):
+            broken.add(name)
+    listed = data.get("exclude", [])
+    for i, item in enumerate(listed) if isinstance(listed, list) else ():
+        # Without a key that is unknown it would exclude more than it is meant to.
+        if isinstance(item, dict) and item.keys() <= ExclusionSpec.model_fields.keys():
+            exclusion = _read(ExclusionSpec, item)
+            if isinstance(exclusion, ExclusionSpec):
+                exclusions.append((i, exclusion))
+    pythons, indexes = data.get("pythons"), data.get("indexes", {})
+    return _Parts(
+        releases,
+        exclusions,
+        list(pythons) if isinstance(pythons, dict) else None,
+        list(indexes) if isinstance(indexes, dict) else None,
+        frozenset(broken) if isinstance(frameworks, dict) else None,
+        isinstance(listed, list) and len(exclusions) == len(listed),
+    )
+
+
+def _read(section: type[_Section], value: Any, **instead: Any) -> _Section | None:
+    """A section without the keys that are unknown, None where it still cannot be read."""
+    if not isinstance(value, dict):
+        return None
+    known = {key: value[key] for key in value if key in section.model_fields}
+    try:
+        return section.model_validate({**known, **instead})
+    except ValidationError:
+        return None
+
+
+def _cells(parts: _Parts) -> Iterator[Cell]:
+    for name, index, release in parts.releases:
+        for python, accelerator in itertools.product(release.pythons, release.accelerators):
+            yield Cell(name, index, release, python, accelerator)
+
+
+def _path_of(error: Any) -> KeyPath:
+    return tuple(key for key in error["loc"] if key != "[key]")
 
 
 def _schema_diagnostic(document: Document, error: Any) -> Diagnostic:
-    path: KeyPath = tuple(key for key in error["loc"] if key != "[key]")
+    path = _path_of(error)
     at_key = "[key]" in error["loc"]
     kind, value = error["type"], error["input"]
+    shown = _shown(document, path, value)
     if kind == "extra_forbidden":
         return _unknown_key(document, path)
     if kind == "missing":
         message = f"the key {path[-1]} is missing"
         return document.diagnostic(path[:-1], message, "add it")
-    typed = document.scalars.get(path)
-    if kind == "string_type" and typed is not None and isinstance(value, int | float):
-        hint = f'write "{typed}" in quotes'
-        return document.diagnostic(path, f"{typed} is a number for YAML, not text", hint)
     if kind == "string_type":
-        shown = "null" if value is None else repr(value)
-        return document.diagnostic(path, f"must be text, is {shown}")
+        yaml_kind = _YAML_KINDS.get(type(value))
+        if yaml_kind is None:
+            return document.diagnostic(path, f"must be text, is {shown}")
+        message = f"{shown} is {yaml_kind} for YAML, not text"
+        return document.diagnostic(path, message, f'write "{shown}" in quotes')
     if kind == "enum":
         allowed = [str(item) for item in _enum_values(error)]
-        hint = _nearest(str(value), allowed) or f"use one of: {', '.join(allowed)}"
-        return document.diagnostic(path, f"{value!r} is unknown", hint)
+        hint = _nearest(str(value), allowed) if isinstance(value, str) else ""
+        hint = hint or f"use one of: {', '.join(allowed)}"
+        return document.diagnostic(path, f"{shown} is unknown", hint)
+    if kind == "string_too_short":
+        return document.diagnostic(path, "must not be empty")
     if kind == "too_short":
         return document.diagnostic(path, "must not be empty", "add an entry, or remove its parent")
     if kind in ("model_type", "dict_type", "model_attributes_type"):
-        return document.diagnostic(path, f"must be a mapping of keys to values, is {value!r}")
+        return document.diagnostic(path, f"must be a mapping of keys to values, is {shown}")
     if kind == "list_type":
-        return document.diagnostic(path, f"must be a list, is {value!r}", "write [ … ] around it")
+        hint = "write [ … ] around it" if path in document.scalars and value is not None else ""
+        return document.diagnostic(path, f"must be a list, is {shown}", hint)
     message = error["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     return document.diagnostic(path, message, at_key=at_key)
+
+
+_YAML_KINDS: dict[type, str] = {
+    bool: "a truth value",
+    int: "a number",
+    float: "a number",
+    datetime.date: "a date",
+    datetime.datetime: "a date",
+}
+_SHOWN_LENGTH = 60
+
+
+def _shown(document: Document, path: KeyPath, value: Any) -> str:
+    """A wrong value, as it was typed."""
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list"
+    if value is None:
+        return "null"
+    text = document.scalars.get(path, "")
+    text = text if len(text) <= _SHOWN_LENGTH else f"{text[:_SHOWN_LENGTH]}…"
+    return repr(text) if isinstance(value, str) else text
 
 
 def _enum_values(error: Any) -> list[str]:
@@ -308,73 +432,99 @@ _SECTIONS: dict[str, type[_Section]] = {
 
 
 def _unknown_key(document: Document, path: KeyPath) -> Diagnostic:
-    names = [key for key in path[:-1] if key in _SECTIONS]
+    # The second key of a path is a name that the matrix gives, or the place in a list.
+    names = [key for i, key in enumerate(path[:-1]) if i != 1 and key in _SECTIONS]
     section = _SECTIONS[str(names[-1])] if names else MatrixSpec
     known = list(section.model_fields)
     hint = _nearest(str(path[-1]), known) or f"known here: {', '.join(known)}"
     return document.diagnostic(path, f"unknown key {path[-1]}", hint, at_key=True)
 
 
-def _nearest(value: str, known: list[str]) -> str:
-    matches = difflib.get_close_matches(value, known, n=1)
+def _nearest(value: str, known: Collection[str]) -> str:
+    matches = [] if value in known else difflib.get_close_matches(value, sorted(known), n=1)
     return f"did you mean {matches[0]}?" if matches else ""
 
 
 def _exclude(
-    spec: MatrixSpec, document: Document, cells: tuple[Cell, ...]
+    parts: _Parts, document: Document, cells: tuple[Cell, ...]
 ) -> tuple[set[int], list[Diagnostic]]:
     excluded: set[int] = set()
     errors = []
-    for index, exclusion in enumerate(spec.exclude):
+    tables: dict[tuple[str, ...], dict[tuple[Any, ...], set[int]]] = {}
+    for index, exclusion in parts.exclusions:
         path = ("exclude", index)
         criteria = exclusion.model_dump(exclude={"reason"}, exclude_none=True)
         if not criteria:
             errors.append(document.diagnostic(path, "excludes everything", "name what it excludes"))
             continue
-        matched = {i for i, cell in enumerate(cells) if _matches(cell, criteria)}
-        if not matched:
+        keys = tuple(criteria)
+        if keys not in tables:
+            tables[keys] = _cells_by(keys, cells)
+        matched = tables[keys].get(tuple(criteria.values()), set())
+        if not matched and parts.complete(exclusion.framework):
             wanted = ", ".join(f"{key} {value}" for key, value in criteria.items())
-            hint = "correct or remove it"
+            near = _nearest(exclusion.framework or "", {name for name, _, _ in parts.releases})
+            hint = near or "correct or remove it"
             errors.append(document.diagnostic(path, f"matches no image ({wanted})", hint))
         excluded |= matched
     return excluded, errors
 
 
-def _matches(cell: Cell, criteria: dict[str, Any]) -> bool:
-    values = {
-        "framework": cell.framework,
-        "version": cell.release.version,
-        "python": cell.python,
-        "accelerator": cell.accelerator,
+def _cells_by(keys: tuple[str, ...], cells: tuple[Cell, ...]) -> dict[tuple[Any, ...], set[int]]:
+    """The places of the cells under their values of `keys`: one pass for many exclusions."""
+    table: dict[tuple[Any, ...], set[int]] = {}
+    for place, cell in enumerate(cells):
+        values = {
+            "framework": cell.framework,
+            "version": cell.release.version,
+            "python": cell.python,
+            "accelerator": cell.accelerator,
+        }
+        table.setdefault(tuple(values[key] for key in keys), set()).add(place)
+    return table
+
+
+def _undeclared(parts: _Parts, document: Document) -> Iterator[Diagnostic]:
+    for name, i, release in parts.releases:
+        path: KeyPath = ("frameworks", name, "releases", i)
+        for j, python in enumerate(release.pythons):
+            if parts.pythons is not None and python not in parts.pythons:
+                hint = f"add it under pythons (there: {', '.join(parts.pythons)})"
+                at = (*path, "pythons", j)
+                yield document.diagnostic(at, f"Python {python} is not declared", hint)
+        index = release.index
+        if index is not None and parts.indexes is not None and index not in parts.indexes:
+            hint = _nearest(index, list(parts.indexes)) or "add it under indexes"
+            yield document.diagnostic((*path, "index"), f"index {index} is not declared", hint)
+
+
+def _unused(spec: MatrixSpec, document: Document) -> Iterator[Diagnostic]:
+    releases = [release for f in spec.frameworks.values() for release in f.releases]
+    used: dict[str, set[str]] = {
+        "pythons": {python for release in releases for python in release.pythons},
+        "indexes": {release.index for release in releases if release.index is not None},
     }
-    return all(values[key] == value for key, value in criteria.items())
-
-
-def _dangling_references(spec: MatrixSpec, document: Document) -> Iterator[Diagnostic]:
-    used_pythons, used_indexes = set(), set()
-    for name, framework in spec.frameworks.items():
-        for i, release in enumerate(framework.releases):
-            path: KeyPath = ("frameworks", name, "releases", i)
-            for j, python in enumerate(release.pythons):
-                used_pythons.add(python)
-                if python not in spec.pythons:
-                    known = ", ".join(spec.pythons)
-                    hint = f"add it under pythons (there: {known})"
-                    at = (*path, "pythons", j)
-                    yield document.diagnostic(at, f"Python {python} is not declared", hint)
-            if release.index is None:
-                continue
-            used_indexes.add(release.index)
-            if release.index not in spec.indexes:
-                hint = _nearest(release.index, list(spec.indexes)) or "add it under indexes"
-                at = (*path, "index")
-                yield document.diagnostic(at, f"index {release.index} is not declared", hint)
-    for python in spec.pythons.keys() - used_pythons:
-        at = ("pythons", python)
-        yield document.diagnostic(at, "no image uses it", "remove it", at_key=True)
-    for index in spec.indexes.keys() - used_indexes:
-        at = ("indexes", index)
-        yield document.diagnostic(at, "no image uses it", "remove it", at_key=True)
+    for section, names in used.items():
+        for name in getattr(spec, section).keys() - names:
+            at = (section, name)
+            yield document.diagnostic(at, "no image uses it", "remove it", at_key=True)
+    for i, wheel in enumerate(spec.wheels):
+        pin = f"{wheel.name}=={wheel.version}"
+        users = [
+            release
+            for release in releases
+            if pin in release.pins
+            and release.index in spec.indexes
+            and wheel.name in spec.indexes[release.index].packages
+        ]
+        if not users:
+            message = f"no release with an index that holds {wheel.name} pins {pin}"
+            yield document.diagnostic(("wheels", i), message, "correct or remove it")
+            continue
+        for python in wheel.sha256.keys() - {python for user in users for python in user.pythons}:
+            message = f"no image with Python {python} uses it"
+            path = ("wheels", i, "sha256", python)
+            yield document.diagnostic(path, message, "remove it", at_key=True)
 
 
 def _name_errors(document: Document, cells: tuple[Cell, ...]) -> Iterator[Diagnostic]:
@@ -387,7 +537,8 @@ def _name_errors(document: Document, cells: tuple[Cell, ...]) -> Iterator[Diagno
                 if cell.framework == MINIMAL
                 else "the key version is missing"
             )
-            yield document.diagnostic(cell.path, message)
+            hint = "remove it" if cell.framework == MINIMAL else "add it"
+            yield document.diagnostic(cell.path, message, hint)
             continue
         name = name_of(cell)
         if name in first:
@@ -403,20 +554,27 @@ def name_of(cell: Cell) -> str:
     return image_name(cell.framework, release.version, cell.python, cell.accelerator, release.track)
 
 
-def _pin_errors(spec: MatrixSpec, document: Document) -> Iterator[Diagnostic]:
-    for name, framework in spec.frameworks.items():
-        for i, release in enumerate(framework.releases):
-            seen: dict[str, str] = {}
-            for j, pin in enumerate(release.pins):
-                at = ("frameworks", name, "releases", i, "pins", j)
+def _pin_errors(parts: _Parts, document: Document) -> Iterator[Diagnostic]:
+    for name, i, _ in parts.releases:
+        seen: dict[str, str] = {}
+        path: KeyPath = ("frameworks", name, "releases", i, "pins")
+        pins = document.data["frameworks"][name]["releases"][i].get("pins")
+        for j, pin in enumerate(pins) if isinstance(pins, list) else ():
+            try:
                 package = canonicalize_name(Requirement(pin).name)
-                if package in seen:
-                    message = f"{package} is pinned twice ({seen[package]} and {pin})"
-                    yield document.diagnostic(at, message, "keep one of them")
-                seen.setdefault(package, pin)
+            except (InvalidRequirement, TypeError):
+                continue
+            if package in seen:
+                message = f"{package} is pinned twice ({seen[package]} and {pin})"
+                yield document.diagnostic((*path, j), message, "keep one of them")
+            seen.setdefault(package, pin)
 
 
-def _parent_errors(document: Document, cells: tuple[Cell, ...]) -> Iterator[Diagnostic]:
+def _parent_errors(
+    parts: _Parts, document: Document, cells: tuple[Cell, ...]
+) -> Iterator[Diagnostic]:
+    if not parts.complete(MINIMAL):
+        return
     bases = {(c.python, c.accelerator, c.release.track) for c in cells if c.framework == MINIMAL}
     for cell in cells:
         if cell.framework == MINIMAL:

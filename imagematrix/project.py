@@ -1,12 +1,13 @@
 """The repository as the commands see it: its matrix, its images, its locks."""
 
 import json
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from imagematrix.errors import InputError, UserError
-from imagematrix.files import write_atomically
+from imagematrix.errors import Diagnostic, InputError
+from imagematrix.files import read_text, write_atomically
 from imagematrix.lockfile import Lock
 from imagematrix.matrix import Matrix, load_matrix
 from imagematrix.render import README, image_table, render_dockerfiles, render_readme
@@ -47,31 +48,48 @@ class Project:
             data = json.loads(path.read_text(encoding="utf-8"))
             return {str(name): float(size) for name, size in data.items()}
         except (ValueError, AttributeError, TypeError) as error:
-            message = f"{_SIZES} is no table of sizes ({error}); run `nox -s build -- --record`"
-            raise UserError(message) from None
+            message = f"is no table of sizes ({error})"
+            hint = "remove it, and run `nox -s build -- --record`"
+            raise InputError([Diagnostic(_SIZES, 0, 0, "", message, hint)]) from None
 
     def rendered(self) -> dict[PurePosixPath, str]:
         """Every file that is derived from the matrix, with its text."""
-        files = render_dockerfiles(self.root, self.variants)
+        return {**self._dockerfiles(), **self._readme()}
+
+    def _dockerfiles(self) -> dict[PurePosixPath, str]:
+        return render_dockerfiles(self.root, self.variants)
+
+    def _readme(self) -> dict[PurePosixPath, str]:
         readme = self.root / README
-        text = readme.read_text(encoding="utf-8") if readme.is_file() else ""
-        files[README] = render_readme(text, image_table(self.variants, self.sizes))
-        return files
+        text = read_text(readme, README) if readme.is_file() else ""
+        return {README: render_readme(text, image_table(self.variants, self.sizes))}
 
     def check(self) -> None:
         """Raises InputError with all that differs between the files and the matrix."""
-        errors = [*check_rendered(self.root, self.rendered())]
-        errors += orphan_diagnostics(self.root, self.variants)
-        names = {variant.name for variant in self.variants}
-        if unknown := sorted(self.sizes.keys() - names):
-            message = f"{_SIZES} names images that are not in the matrix: {', '.join(unknown)}"
-            raise UserError(f"{message}; run `nox -s build -- --record`")
-        try:
-            _ = self.locks
-        except InputError as error:
-            errors += error.diagnostics
+        parts: tuple[Callable[[], Iterable[Diagnostic]], ...] = (
+            lambda: check_rendered(self.root, self._dockerfiles()),
+            lambda: check_rendered(self.root, self._readme()),
+            lambda: orphan_diagnostics(self.root, self.variants),
+            self._unknown_sizes,
+            self._lock_faults,
+        )
+        errors: list[Diagnostic] = []
+        for part in parts:
+            try:
+                errors += part()
+            except InputError as error:
+                errors += error.diagnostics
         if errors:
             raise InputError(errors)
+
+    def _unknown_sizes(self) -> Iterator[Diagnostic]:
+        if unknown := sorted(self.sizes.keys() - {variant.name for variant in self.variants}):
+            message = f"names images that are not in the matrix: {', '.join(unknown)}"
+            yield Diagnostic(_SIZES, 0, 0, "", message, "run `nox -s build -- --record`")
+
+    def _lock_faults(self) -> tuple[Diagnostic, ...]:
+        _ = self.locks
+        return ()
 
     def record_sizes(self, measured: dict[str, float]) -> bool:
         """Writes measured sizes beside those known already; returns whether any changed."""

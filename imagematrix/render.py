@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 
 import jinja2
 
-from imagematrix.errors import Diagnostic, InputError, UserError
+from imagematrix.errors import Diagnostic, InputError
 from imagematrix.variant import Variant
 
 README = PurePosixPath("README.md")
@@ -32,13 +32,15 @@ def render_dockerfiles(root: Path, variants: Iterable[Variant]) -> dict[PurePosi
             text = environment.get_template(template).render(variant=variant)
         except jinja2.TemplateNotFound as error:
             file = PurePosixPath(error.name or template)
-            errors[str(file)] = Diagnostic(file, 0, 0, "", f"missing template of {variant.name}")
+            message = f"missing template of {variant.name}"
+            errors.setdefault(str(file), Diagnostic(file, 0, 0, "", message))
         except jinja2.TemplateSyntaxError as error:
             file = PurePosixPath(error.name or template)
             errors[str(file)] = Diagnostic(file, error.lineno, 1, "", str(error.message))
-        except jinja2.UndefinedError as error:
-            file = PurePosixPath(template)
-            errors[str(file)] = Diagnostic(file, _line(error, root), 1, "", str(error.message))
+        except Exception as error:  # What a template computes may raise anything.
+            file, line = _place(error, root, variant.template)
+            message = str(error) if isinstance(error, jinja2.TemplateError) else repr(error)
+            errors[str(file)] = Diagnostic(file, line, 1 if line else 0, "", message)
         else:
             header = f"# Rendered from {template} by `nox -s render`. Do not edit.\n"
             files[variant.dockerfile] = header + text.lstrip("\n")
@@ -47,15 +49,15 @@ def render_dockerfiles(root: Path, variants: Iterable[Variant]) -> dict[PurePosi
     return files
 
 
-def _line(error: jinja2.UndefinedError, root: Path) -> int:
-    """The innermost line of a template in the traceback, which Jinja rewrites to template lines."""
-    line, traceback = 1, error.__traceback__
+def _place(error: Exception, root: Path, template: PurePosixPath) -> tuple[PurePosixPath, int]:
+    """The innermost template and line in the traceback, which Jinja rewrites to those."""
+    file, line, traceback = template, 0, error.__traceback__
     while traceback is not None:
-        name = traceback.tb_frame.f_code.co_filename
-        if name.startswith(str(root)) and name.endswith(".j2"):
-            line = traceback.tb_lineno
+        name = Path(traceback.tb_frame.f_code.co_filename)
+        if name.suffix == ".j2" and name.is_relative_to(root):
+            file, line = PurePosixPath(name.relative_to(root)), traceback.tb_lineno
         traceback = traceback.tb_next
-    return line
+    return file, line
 
 
 def image_table(variants: Sequence[Variant], megabytes: Mapping[str, float]) -> str:
@@ -72,7 +74,10 @@ def image_table(variants: Sequence[Variant], megabytes: Mapping[str, float]) -> 
 
 
 def render_readme(text: str, table: str) -> str:
-    """The README with the table between its two marks. Raises UserError where they are missing."""
+    """The README with the table between its two marks. Raises InputError where they are missing."""
     if not _TABLE.search(text):
-        raise UserError(f"{README}: the marks <!-- images --> … <!-- /images --> are missing")
+        message = "the marks <!-- images --> … <!-- /images --> are missing"
+        raise InputError(
+            [Diagnostic(README, 0, 0, "", message, "the table of images stands there")]
+        )
     return _TABLE.sub(lambda match: match[1] + table + match[2], text)

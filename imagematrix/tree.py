@@ -1,6 +1,7 @@
 """Whether the files of the repository are exactly those that its matrix gives."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from packaging.requirements import Requirement
@@ -8,11 +9,13 @@ from packaging.utils import canonicalize_name
 
 from imagematrix.document import KeyPath
 from imagematrix.errors import Diagnostic, InputError
+from imagematrix.files import read_text
 from imagematrix.lockfile import Lock, parse_lock
-from imagematrix.matrix import Matrix, name_of
+from imagematrix.matrix import Matrix
 from imagematrix.variant import Variant
 
-_RENDERED = frozenset({"Dockerfile", "requirements.txt"})
+# What the folder of an image holds, with what the first lines of each file say.
+_RENDERED = {"Dockerfile": b"by `nox -s render`", "requirements.txt": b"by `nox -s lock`"}
 # What the folder of a framework holds beside a folder for each image.
 _FRAMEWORK_FILES = frozenset({"Dockerfile.j2", "example"})
 _BASE_FILES = frozenset({"Dockerfile.j2", "install.j2", "example", "server", ".dockerignore"})
@@ -35,7 +38,7 @@ def read_locks(root: Path, matrix: Matrix, variants: Sequence[Variant]) -> dict[
             errors.append(matrix.document.diagnostic(at, message, hint))
             continue
         try:
-            locks[variant.name] = parse_lock(path.read_text(encoding="utf-8"), variant.lock)
+            locks[variant.name] = parse_lock(read_text(path, variant.lock), variant.lock)
         except InputError as error:
             errors += error.diagnostics
     for variant in variants:
@@ -52,12 +55,16 @@ def read_locks(root: Path, matrix: Matrix, variants: Sequence[Variant]) -> dict[
 
 def release_path(matrix: Matrix, variant: Variant) -> KeyPath:
     """Where the release of an image stands in the matrix."""
-    return next(cell.path for cell in matrix.cells if name_of(cell) == variant.name)
+    return matrix.release_paths[variant.name]
+
+
+# Many images share their pins.
+_requirement = lru_cache(maxsize=4096)(Requirement)
 
 
 def _pin_contradictions(matrix: Matrix, variant: Variant, lock: Lock) -> Iterator[Diagnostic]:
     for i, pin in enumerate(variant.pins):
-        requirement = Requirement(pin)
+        requirement = _requirement(pin)
         locked = lock.get(canonicalize_name(requirement.name))
         if locked is not None and requirement.specifier.contains(locked.version, prereleases=True):
             continue
@@ -84,14 +91,14 @@ def check_rendered(root: Path, expected: Mapping[PurePosixPath, str]) -> Iterato
         file = root / path
         if not file.is_file():
             yield Diagnostic(path, 0, 0, "", "is missing", "run `nox -s render`")
-        elif (present := file.read_text(encoding="utf-8")) != text:
-            line = _first_difference(present, text)
+        elif (present := file.read_bytes()) != (wanted := text.encode()):
+            line = _first_difference(present, wanted)
             message = "differs from what the matrix gives"
             yield Diagnostic(path, line, 1, "", message, "run `nox -s render`")
 
 
-def _first_difference(present: str, expected: str) -> int:
-    lines = zip(present.splitlines(), expected.splitlines(), strict=False)
+def _first_difference(present: bytes, expected: bytes) -> int:
+    lines = zip(present.split(b"\n"), expected.split(b"\n"), strict=False)
     same = 0
     for old, new in lines:
         if old != new:
@@ -128,21 +135,38 @@ def orphans(root: Path, variants: Iterable[Variant]) -> tuple[PurePosixPath, ...
 
 def remove_orphan(root: Path, path: PurePosixPath) -> str:
     """Removes an orphan that holds rendered files only; returns why not, or nothing."""
+    problem = _why_not_removable(root, path)
+    if not problem:
+        target = root / path
+        for child in target.iterdir():
+            child.unlink()
+        target.rmdir()
+    return problem
+
+
+def _why_not_removable(root: Path, path: PurePosixPath) -> str:
     target = root / path
-    if not target.is_dir():
+    if not target.is_dir() or target.is_symlink():
         return f"{path} is not of this project's making; remove it or declare its image"
-    contents = {child.name for child in target.iterdir()}
-    if not contents <= _RENDERED:
-        foreign = ", ".join(sorted(contents - _RENDERED))
-        return f"{path} also holds {foreign}; remove it by hand or declare its image"
-    for child in target.iterdir():
-        child.unlink()
-    target.rmdir()
+    foreign = sorted(child.name for child in target.iterdir() if not _is_ours(child))
+    if foreign:
+        return f"{path} also holds {', '.join(foreign)}; remove it by hand or declare its image"
     return ""
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether `nox -s render` or `nox -s lock` wrote a file: its first lines say so."""
+    mark = _RENDERED.get(path.name)
+    if mark is None or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return mark in file.read(400)
 
 
 def orphan_diagnostics(root: Path, variants: Iterable[Variant]) -> Iterator[Diagnostic]:
     """The orphans as errors."""
     for path in orphans(root, variants):
-        hint = "remove it with `nox -s render`, or declare its image"
+        by_hand = _why_not_removable(root, path)
+        how = "by hand" if by_hand else "with `nox -s render`"
+        hint = f"remove it {how}, or declare its image"
         yield Diagnostic(path, 0, 0, "", "belongs to no image of the matrix", hint)

@@ -4,6 +4,7 @@ import difflib
 import fnmatch
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import PurePosixPath
 
 from imagematrix.errors import UserError
@@ -70,12 +71,12 @@ class Variant:
         content = self.title if self.version is None else f"{self.title} {self.version}"
         return f"Inference image: {content}, Python {self.python}, {self.accelerator.upper()}"
 
-    @property
+    @cached_property
     def home(self) -> PurePosixPath:
         """The folder of its framework: template, example, and a folder per image."""
         return PurePosixPath("base") if self.parent is None else _framework_home(self.framework)
 
-    @property
+    @cached_property
     def folder(self) -> PurePosixPath:
         """The folder of its rendered Dockerfile and its lock, relative to the repository."""
         return self.home / self.name

@@ -1,0 +1,183 @@
+"""Time from a matrix to its plan, for matrices that grow: `python benchmarks/matrix.py [--json]`.
+
+Each is generated into a temporary folder with this repository's templates and small locks. The exit
+status is 1 when the time per image of the largest is more than half again that of the smallest.
+"""
+
+import argparse
+import gc
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rich.console import Console
+from rich.table import Table
+
+from imagematrix.keys import base_references, image_inputs
+from imagematrix.matrix import MINIMAL, load_matrix
+from imagematrix.plan import make_plan
+from imagematrix.render import render_dockerfiles
+from imagematrix.tree import check_rendered, orphans, read_locks
+from imagematrix.variant import expand
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+T = TypeVar("T")
+SIZES = (1_250, 2_500, 5_000, 10_000)
+PYTHONS = ("3.9", "3.10", "3.11", "3.12", "3.13")
+RELEASES_PER_FRAMEWORK = 25
+LOCKED_PACKAGES = 10
+LINEAR = 1.5
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The seconds of each stage for one size."""
+
+    images: int
+    seconds: dict[str, float]
+
+    @property
+    def total(self) -> float:
+        """The seconds of all stages."""
+        return sum(self.seconds.values())
+
+    @property
+    def microseconds(self) -> float:
+        """The time per image."""
+        return self.total / self.images * 1e6
+
+
+def main() -> int:
+    """Measures all sizes; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="numbers of images")
+    options = parser.parse_args()
+    measurements = []
+    for size in sorted(options.sizes):
+        with tempfile.TemporaryDirectory() as folder:
+            measurements.append(measure(Path(folder), size))
+    growth = measurements[-1].microseconds / measurements[0].microseconds
+    if options.json:
+        print(
+            json.dumps({"growth": growth, "sizes": [_figures(m) for m in measurements]}, indent=2)
+        )
+    else:
+        _show(measurements, growth)
+    return 0 if growth <= LINEAR else 1
+
+
+def measure(root: Path, size: int) -> Measurement:
+    """Times every stage on a generated matrix of `size` images."""
+    write_templates(root, size)
+    seconds: dict[str, float] = {}
+
+    def timed(stage: str, work: Callable[[], T]) -> T:
+        gc.collect()
+        started = time.perf_counter()
+        result = work()
+        seconds[stage] = time.perf_counter() - started
+        return result
+
+    matrix = timed("load", lambda: load_matrix(root / "matrix.yaml"))
+    variants = timed("expand", lambda: expand(matrix))
+    rendered = timed("render", lambda: render_dockerfiles(root, variants))
+    if len(variants) != size or len(rendered) != size:
+        raise AssertionError(f"{len(variants)} images, {len(rendered)} files for {size}")
+    for variant in variants:
+        (root / variant.folder).mkdir(parents=True)
+        (root / variant.dockerfile).write_text(rendered[variant.dockerfile], encoding="utf-8")
+        (root / variant.lock).write_text(_LOCK, encoding="utf-8")
+    timed("check", lambda: [*check_rendered(root, rendered), *orphans(root, variants)])
+    timed("locks", lambda: read_locks(root, matrix, variants))
+    bases = {name: "sha256:0" for v in variants if not v.parent for name in base_references(v)}
+    inputs = timed("inputs", lambda: image_inputs(root, variants, bases))
+    timed("plan", lambda: make_plan(variants, inputs, {}, {}))
+    return Measurement(size, seconds)
+
+
+def write_templates(root: Path, size: int) -> None:
+    """Writes a matrix of `size` images and the templates that it needs."""
+    base, frameworks = root / "base", root / "frameworks"
+    (base / "server").mkdir(parents=True)
+    (base / "server" / "app.py").write_text("pass\n", encoding="utf-8")
+    for name in ("Dockerfile.j2", "install.j2"):
+        shutil.copy(REPOSITORY / "base" / name, base / name)
+    frameworks.mkdir()
+    shutil.copy(REPOSITORY / "frameworks" / "Dockerfile.j2", frameworks / "Dockerfile.j2")
+    data = matrix_data(size)
+    for name in data["frameworks"].keys() - {MINIMAL}:
+        (frameworks / name).mkdir()
+        template = '{% extends "frameworks/Dockerfile.j2" %}\n'
+        (frameworks / name / "Dockerfile.j2").write_text(template, encoding="utf-8")
+    # JSON is YAML, with a line for each value.
+    (root / "matrix.yaml").write_text(json.dumps(data, indent=1), encoding="utf-8")
+
+
+def matrix_data(size: int) -> dict[str, Any]:
+    """A matrix of exactly `size` images, a multiple of the Pythons, after its exclusions."""
+    count, rest = divmod(size, len(PYTHONS))
+    if rest or count < 2:
+        raise SystemExit(f"a size must be a multiple of {len(PYTHONS)}, and more than that")
+    frameworks: dict[str, Any] = {MINIMAL: _framework(MINIMAL, [_release(None)])}
+    exclusions = []
+    for first in range(0, count - 1, RELEASES_PER_FRAMEWORK):
+        name = f"framework{first // RELEASES_PER_FRAMEWORK}-x"
+        numbers = range(min(RELEASES_PER_FRAMEWORK, count - 1 - first))
+        releases = [_release(f"1.{number}") for number in numbers]
+        frameworks[name] = _framework(name, [*releases, _release("2.0")])
+        exclusions.append({"reason": "not out yet", "framework": name, "version": "2.0"})
+    return {
+        "pythons": {python: {"suite": "trixie"} for python in PYTHONS},
+        "installer": {"version": "1.0", "sha256": "0" * 64},
+        "frameworks": frameworks,
+        "exclude": exclusions,
+    }
+
+
+def _framework(name: str, releases: list[dict[str, Any]]) -> dict[str, Any]:
+    trim = [{"what": "test suites", "path": "*/tests"}]
+    return {"title": f"The framework {name}", "trim": trim, "releases": releases}
+
+
+def _release(version: str | None) -> dict[str, Any]:
+    axes = {"track": "current", "pythons": list(PYTHONS), "accelerators": ["cpu"]}
+    pins = ["package0==1.0", "package1>=1,<2"]
+    return axes | {"pins": pins} | ({"version": version} if version else {})
+
+
+_LOCK = "".join(
+    f"package{number}==1.0 \\\n    --hash=sha256:{number:064x} \\\n    --hash=sha256:{'f' * 64}\n"
+    for number in range(LOCKED_PACKAGES)
+)
+
+
+def _figures(measurement: Measurement) -> dict[str, Any]:
+    return {
+        "images": measurement.images,
+        "seconds": {stage: round(value, 4) for stage, value in measurement.seconds.items()},
+        "total": round(measurement.total, 4),
+        "microseconds_per_image": round(measurement.microseconds, 1),
+    }
+
+
+def _show(measurements: list[Measurement], growth: float) -> None:
+    table = Table("images", *measurements[0].seconds, "seconds", "µs per image")
+    for column in table.columns:
+        column.justify = "right"
+    for measurement in measurements:
+        stages = [f"{value:.2f}" for value in measurement.seconds.values()]
+        total, each = f"{measurement.total:.2f}", f"{measurement.microseconds:.0f}"
+        table.add_row(f"{measurement.images:,}", *stages, total, each)
+    Console(width=100).print(table)
+    verdict = "linear" if growth <= LINEAR else "NOT linear"
+    print(f"{verdict}: the largest takes {growth:.2f} times as long per image as the smallest")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,184 @@
+"""A small repository to test with, and the pieces that it is made of."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from imagematrix.errors import InputError
+from imagematrix.files import write_atomically
+from imagematrix.hostconfig import PYPI, HostConfig
+from imagematrix.lockfile import Lock, parse_lock
+from imagematrix.matrix import load_matrix
+from imagematrix.project import Project
+from imagematrix.variant import Variant, expand
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+# The tests of errors name its lines and columns.
+MATRIX = f"""\
+pythons:
+  "3.12": {{suite: trixie}}
+installer:
+  version: 1.0.0
+  sha256: {"a" * 64}
+indexes:
+  extra:
+    url: https://wheels.example/cpu
+    packages: [torch]
+wheels:
+  - name: torch
+    version: 2.0.0+cpu
+    sha256: {{"3.12": {"b" * 64}}}
+    requires: [filelock, "sympy>=1"]
+frameworks:
+  minimal:
+    title: Python
+    releases:
+      - track: current
+        pythons: ["3.12"]
+        accelerators: [cpu]
+        pins: [granian==2.0]
+  xgboost:
+    title: XGBoost
+    trim:
+      - {{what: test suites, path: "*/tests"}}
+    releases:
+      - version: "3.4"
+        track: current
+        pythons: ["3.12"]
+        accelerators: [cpu]
+        pins: [xgboost-cpu==3.4.1, numpy>=2]
+  pytorch:
+    title: PyTorch
+    releases:
+      - version: "2.0"
+        track: current
+        pythons: ["3.12"]
+        accelerators: [cpu]
+        index: extra
+        pins: [torch==2.0.0+cpu]
+exclude: []
+"""
+
+MINIMAL = "minimal-py312-inference"
+XGBOOST = "xgboost3.4-py312-inference"
+PYTORCH = "pytorch2.0-py312-inference"
+
+TEMPLATES = {
+    "base/Dockerfile.j2": 'FROM debian:{{ variant.suite }}-slim\nLABEL name="{{ variant.name }}"\n',
+    "frameworks/Dockerfile.j2": "ARG BASE_IMAGE={{ variant.parent }}\nFROM ${BASE_IMAGE}\n"
+    "{% block system %}{% endblock %}USER 1000:1000\n",
+    "frameworks/xgboost/Dockerfile.j2": '{% extends "frameworks/Dockerfile.j2" %}\n'
+    "{% block system %}RUN true\n{% endblock %}\n",
+    "frameworks/pytorch/Dockerfile.j2": '{% extends "frameworks/Dockerfile.j2" %}\n',
+}
+PACKAGES = {
+    MINIMAL: ("granian==2.0",),
+    XGBOOST: ("granian==2.0", "numpy==2.1", "xgboost-cpu==3.4.1"),
+    PYTORCH: ("granian==2.0", "torch==2.0.0+cpu"),
+}
+
+
+def errors_of(text: str | bytes, folder: Path) -> list[str]:
+    """Each error of a matrix without the name of the file; empty for a matrix that is right."""
+    path = folder / "matrix.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    try:
+        load_matrix(path)
+    except InputError as error:
+        return [str(one).removeprefix("matrix.yaml:").strip() for one in error.diagnostics]
+    return []
+
+
+def changed(text: str, *changes: tuple[str, str]) -> str:
+    """A text with parts replaced, each of which stands in it exactly once."""
+    for old, new in changes:
+        assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times in the text"
+        text = text.replace(old, new)
+    return text
+
+
+def lock_text(requirements: Iterable[str], digest: str = "0" * 64) -> str:
+    """A lock of these pins, each with one hash."""
+    pins = "".join(f"{pin} \\\n    --hash=sha256:{digest}\n" for pin in requirements)
+    return f"# Written by `nox -s lock`. Do not edit.\n{pins}"
+
+
+def lock_of(*requirements: str, digest: str = "0" * 64) -> Lock:
+    """The same, read."""
+    return parse_lock(lock_text(requirements, digest), PurePath("requirements.txt"))
+
+
+def host_config(
+    *,
+    ca_bundle: Path | None = None,
+    index_url: str = PYPI,
+    extra_index_urls: tuple[str, ...] = (),
+    find_links: tuple[str, ...] = (),
+    wheel_folders: tuple[Path, ...] = (),
+) -> HostConfig:
+    """The configuration of a host where nothing is configured but what is given."""
+    return HostConfig(ca_bundle, index_url, extra_index_urls, find_links, wheel_folders, (), ())
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A repository in a temporary folder, complete and right until a test changes it."""
+
+    root: Path
+
+    @classmethod
+    def write(cls, root: Path) -> "Repository":
+        """Writes one whose check passes."""
+        repository = cls(root)
+        repository.put("matrix.yaml", MATRIX)
+        repository.put("README.md", "# Images\n<!-- images -->\n<!-- /images -->\nThe end.\n")
+        repository.put("base/server/app.py", "pass\n")
+        for path, text in TEMPLATES.items():
+            repository.put(path, text)
+        for variant in repository.project.variants:
+            repository.put(str(variant.lock), lock_text(PACKAGES[variant.name]))
+        repository.render()
+        return repository
+
+    @property
+    def project(self) -> Project:
+        """As a command sees it that starts now."""
+        return Project(self.root)
+
+    def put(self, path: str, text: str) -> None:
+        """Writes a file."""
+        write_atomically(self.root / path, text)
+
+    def change(self, path: str, *changes: tuple[str, str]) -> None:
+        """Replaces parts of a file, each of which stands in it exactly once."""
+        self.put(path, changed((self.root / path).read_text(), *changes))
+
+    def render(self) -> None:
+        """Writes the files that the matrix gives."""
+        for path, text in self.project.rendered().items():
+            self.put(str(path), text)
+
+    def variant(self, name: str) -> Variant:
+        """One of its images."""
+        return {variant.name: variant for variant in self.project.variants}[name]
+
+    def problems(self) -> list[str]:
+        """What `check` finds, each as one line."""
+        try:
+            self.project.check()
+        except InputError as error:
+            return [str(one) for one in error.diagnostics]
+        return []
+
+    def files(self) -> dict[str, bytes]:
+        """The content of every file."""
+        found = (path for path in sorted(self.root.rglob("*")) if path.is_file())
+        return {str(path.relative_to(self.root)): path.read_bytes() for path in found}
+
+
+def variants_of(text: str, folder: Path) -> tuple[Variant, ...]:
+    """The images of a matrix that is right."""
+    path = folder / "matrix.yaml"
+    path.write_text(text)
+    return expand(load_matrix(path))

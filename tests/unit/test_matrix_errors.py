@@ -1,0 +1,191 @@
+"""Every error of a matrix: its place, its path, its value, and what to do."""
+
+from pathlib import Path, PurePath
+from typing import Any
+
+import pytest
+import yaml
+
+from imagematrix import document
+from imagematrix.document import path_text, read_document
+from imagematrix.errors import Diagnostic, InputError
+from tests.unit.helpers import MATRIX, changed, errors_of
+
+CASES = yaml.safe_load((Path(__file__).parent / "matrix_errors.yaml").read_text())
+
+
+def test_the_matrix_that_the_cases_change_is_right(tmp_path: Path) -> None:
+    assert errors_of(MATRIX, tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "case", CASES, ids=[case["errors"][0].split(": ", 1)[1][:70] for case in CASES]
+)
+def test_a_fault_is_told_with_its_place_value_and_remedy(
+    case: dict[str, Any], tmp_path: Path
+) -> None:
+    text = changed(MATRIX, (case["old"], case["new"]))
+
+    assert errors_of(text, tmp_path) == case["errors"]
+
+
+def test_faults_of_every_kind_are_told_at_once_and_in_order(tmp_path: Path) -> None:
+    text = changed(
+        MATRIX,
+        ('"3.12": {suite: trixie}', '"3.12": {suite: trixie}\n  3.10: {suite: trixie}'),
+        ("title: XGBoost", "titel: XGBoost"),
+        ("numpy>=2]", "numpy=>2, numpy>=2, Numpy<3]"),
+        ("title: PyTorch", "title: PyTorch\n    title: Torch"),
+        ("index: extra", "index: extar"),
+        ("exclude: []", "exclude:\n  - {reason: gone, framework: pytorch, python: '3.11'}"),
+    )
+    text += '  - {reason: gone, framework: xgboost, version: "9"}\n'
+
+    assert errors_of(text, tmp_path) == [
+        '3:3: pythons.3.10: the key 3.10 is not text for YAML; write "3.10" in quotes',
+        "25:5: frameworks.xgboost: the key title is missing; add it",
+        "25:5: frameworks.xgboost.titel: unknown key titel; did you mean title?",
+        "33:36: frameworks.xgboost.releases[0].pins[1]: 'numpy=>2' is no valid requirement"
+        " (Expected semicolon (after name with no version specifier) or end)",
+        "33:56: frameworks.xgboost.releases[0].pins[3]: numpy is pinned twice"
+        " (numpy>=2 and Numpy<3); keep one of them",
+        "36:5: frameworks.pytorch.title: duplicate key title, first on line 35; keep one of them",
+        "42:16: frameworks.pytorch.releases[0].index: index extar is not declared;"
+        " did you mean extra?",
+        "45:5: exclude[0]: matches no image (framework pytorch, python 3.11); correct or remove it",
+        "46:5: exclude[1]: matches no image (framework xgboost, version 9); correct or remove it",
+    ]
+
+
+def test_a_release_that_cannot_be_read_causes_no_further_errors(tmp_path: Path) -> None:
+    """Its image may be what an exclusion is for, what uses a Python, or a parent."""
+    text = changed(
+        MATRIX,
+        ("releases:\n      - track: current", "releases:\n      - track: curent"),
+        ('"3.12": {suite: trixie}', '"3.12": {suite: trixie}\n  "3.11": {suite: trixie}'),
+        ("exclude: []", "exclude: [{reason: gone, framework: minimal, python: '3.11'}]"),
+    )
+
+    assert errors_of(text, tmp_path) == [
+        "20:16: frameworks.minimal.releases[0].track: 'curent' is unknown; did you mean current?"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        (b"", "1:1: is empty"),
+        (b"# nothing\n", "1:1: is empty"),
+        (b"---\n...\n", "2:1: must be a mapping of keys to values, is null"),
+        (b"7\n", "1:1: must be a mapping of keys to values, is 7"),
+        (b"- a\n- b\n", "1:1: must be a mapping of keys to values, is a list"),
+        (b"caf\xe9: 1\n", "is not UTF-8: byte 3 is 0xe9"),
+        (b"\xff\xfea\x00", "is not UTF-8: byte 0 is 0xff"),
+        (b"a: b: c\n", "1:5: no valid YAML: mapping values are not allowed in this context"),
+        (b"a: {b\n", "2:1: no valid YAML: did not find expected ',' or '}'"),
+        (b"a: 1\n---\nb: 2\n", "2:1: no valid YAML: but found another document"),
+        (b"[" * 100_000, "is nested too deeply"),
+        (b"- " * 30_000 + b"a", "is nested too deeply"),
+        (b"a: " + b"[" * 2_000 + b"]" * 2_000, "is nested too deeply"),
+    ],
+    ids=lambda value: None if isinstance(value, bytes) else value,
+)
+def test_a_file_that_is_no_matrix_at_all_is_one_error(
+    content: bytes, error: str, tmp_path: Path
+) -> None:
+    assert errors_of(content, tmp_path) == [error]
+
+
+def test_a_control_character_is_an_error(tmp_path: Path) -> None:
+    (error,) = errors_of(b"a: \x00\n", tmp_path)
+    assert error.startswith("no valid YAML: unacceptable character #x0000")
+
+
+@pytest.mark.parametrize(
+    ("what", "error"), [("file", "No such file"), ("folder", "Is a directory")]
+)
+def test_a_file_that_cannot_be_read_is_an_error(what: str, error: str, tmp_path: Path) -> None:
+    path = tmp_path / "matrix.yaml"
+    if what == "folder":
+        path.mkdir()
+
+    with pytest.raises(InputError, match=f"^m.yaml: cannot be read: {error}"):
+        read_document(path, PurePath("m.yaml"))
+
+
+def test_a_byte_order_mark_and_windows_line_ends_are_no_errors(tmp_path: Path) -> None:
+    assert errors_of(b"\xef\xbb\xbf" + MATRIX.replace("\n", "\r\n").encode(), tmp_path) == []
+
+
+def test_aliases_that_stand_for_too_many_values_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(document, "_MAX_VALUES", 1_000)
+    levels = [f"l{n + 1}: &l{n + 1} [{', '.join([f'*l{n}'] * 9)}]" for n in range(12)]
+
+    (error,) = errors_of("\n".join(["l0: &l0 x", *levels]), tmp_path)
+
+    assert error.split(": ")[-1] == "stands for more than 1,000 values"
+
+
+def test_an_alias_stands_for_what_its_anchor_holds(tmp_path: Path) -> None:
+    text = changed(
+        MATRIX,
+        ("pins: [granian==2.0]", "pins: &pins [granian==2.0]"),
+        ("pins: [xgboost-cpu==3.4.1, numpy>=2]", "pins: *pins"),
+    )
+    assert errors_of(text, tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "number", ["9" * 5_000, "0x" + "f" * 9_000, "1e999999999", "-.inf", ".nan"]
+)
+def test_a_number_of_any_size_is_an_error_of_bounded_length(number: str, tmp_path: Path) -> None:
+    errors = errors_of(changed(MATRIX, ("title: XGBoost", f"title: {number}")), tmp_path)
+
+    # YAML takes 1e999999999 for text, which makes a title.
+    assert len(errors) == (number != "1e999999999")
+    assert all(error.startswith("24:12: frameworks.xgboost.title: ") for error in errors)
+    assert all(len(error) < 250 for error in errors)
+
+
+@pytest.mark.parametrize("text", ["\u202e", "\N{ZERO WIDTH SPACE}", "e\N{COMBINING ACUTE ACCENT}"])
+def test_other_scripts_are_shown_as_they_stand(text: str, tmp_path: Path) -> None:
+    errors = errors_of(changed(MATRIX, ("{suite: trixie}", f'{{suite: "{text}"}}')), tmp_path)
+
+    assert errors == [
+        f"2:19: pythons.3.12.suite: {text!r} is unknown; use one of: bookworm, trixie"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [((), ""), (("a",), "a"), (("a", 0, "b"), "a[0].b"), (("a", 1, 2, "c"), "a[1][2].c")],
+)
+def test_a_path_is_written_as_people_write_it(path: tuple[str | int, ...], text: str) -> None:
+    assert path_text(path) == text
+
+
+def test_a_document_knows_the_place_of_every_key_and_value(tmp_path: Path) -> None:
+    file = tmp_path / "d.yaml"
+    file.write_text("a:\n  b: [x, 3.10]\n")
+
+    read = read_document(file, PurePath("shown.yaml"))
+
+    assert read.data == {"a": {"b": ["x", 3.1]}}
+    assert read.places[("a", "b", 1)] == (2, 10)
+    assert read.key_places[("a", "b")] == (2, 3)
+    assert read.scalars[("a", "b", 1)] == "3.10"
+    assert str(read.diagnostic(("a", "zz", 4), "is odd")) == "shown.yaml:2:3: a.zz[4]: is odd"
+
+
+def test_the_same_error_is_told_once() -> None:
+    one = read_error("is odd", line=2)
+    assert str(InputError([one, read_error("is odd", line=2), read_error("is bad", line=1)])) == (
+        "m.yaml:1:1: is bad\nm.yaml:2:1: is odd\n2 errors; nothing was written"
+    )
+    assert str(InputError([one])).endswith("\n1 error; nothing was written")
+
+
+def read_error(message: str, line: int) -> Diagnostic:
+    return Diagnostic(PurePath("m.yaml"), line, 1, "", message)

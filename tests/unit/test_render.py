@@ -1,0 +1,267 @@
+"""Dockerfiles and the README's table: what the real ones say, and faults of templates."""
+
+import re
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from imagematrix.errors import InputError
+from imagematrix.files import write_atomically
+from imagematrix.project import Project
+from imagematrix.render import image_table, render_dockerfiles, render_readme
+from imagematrix.variant import Variant
+from tests.unit.helpers import MINIMAL, REPOSITORY, XGBOOST, Repository
+
+REAL = Project(REPOSITORY)
+DOCKERFILES = {
+    variant.name: render_dockerfiles(REPOSITORY, [variant])[variant.dockerfile]
+    for variant in REAL.variants
+}
+ROOTS = [variant for variant in REAL.variants if variant.parent is None]
+CHILDREN = [variant for variant in REAL.variants if variant.parent is not None]
+
+
+def every(variants: list[Variant] | tuple[Variant, ...]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("variant", variants, ids=[variant.name for variant in variants])
+
+
+def instructions(variant: Variant, *names: str) -> list[str]:
+    """The instructions of these names, each with its lines joined."""
+    text = re.sub(r"^\s*#.*\n", "", DOCKERFILES[variant.name], flags=re.MULTILINE)
+    joined = [" ".join(line.split()) for line in text.replace("\\\n", " ").splitlines()]
+    return [line for line in joined if line.split(" ")[0] in names]
+
+
+@every(REAL.variants)
+def test_a_dockerfile_is_clean_text(variant: Variant) -> None:
+    text = DOCKERFILES[variant.name]
+
+    assert text.startswith(f"# Rendered from {variant.template} by `nox -s render`. Do not edit.\n")
+    assert not re.search(r"\{\{|\}\}|\{%|%\}|\{#|#\}", text)
+    assert not re.search(r"[ \t]+$", text, re.MULTILINE)
+    assert "\n\n\n" not in text
+    assert text.endswith("\n")
+    assert not text.endswith("\n\n")
+
+
+@every(REAL.variants)
+def test_a_dockerfile_needs_nothing_but_what_an_engine_has(variant: Variant) -> None:
+    """No frontend has to be fetched, and nothing of a host is named."""
+    text = DOCKERFILES[variant.name]
+
+    assert "# syntax" not in text
+    assert not re.search(r"https?://", re.sub(r"UV_INDEX=\S+", "", text))
+    assert str(REPOSITORY) not in text
+
+
+@every(REAL.variants)
+def test_an_image_does_not_run_as_root(variant: Variant) -> None:
+    assert instructions(variant, "USER")[-1] == "USER 1000:1000"
+
+
+@every(REAL.variants)
+def test_host_settings_reach_a_step_by_mounts_only(variant: Variant) -> None:
+    fetch, install = (line for line in instructions(variant, "RUN") if "pip install" in line)
+
+    lock = f"{variant.name}/requirements.txt" if variant.parent is None else "requirements.txt"
+    assert re.findall(r"--mount=(\S+)", fetch) == [
+        "type=secret,id=ca-bundle,target=/run/secrets/ca-bundle,mode=0444",
+        "type=secret,id=pip-config,target=/etc/pip.conf,mode=0444",
+    ]
+    assert re.findall(r"--mount=(\S+)", install)[:6] == [
+        "type=bind,from=installer,source=/tmp/uv,target=/mnt/uv",
+        "type=bind,from=wheels,target=/mnt/wheels",
+        f"type=bind,source={lock},target=/mnt/requirements.txt",
+        "type=cache,id=uv,target=/root/.cache/uv",
+        "type=secret,id=ca-bundle,target=/run/secrets/ca-bundle",
+        "type=secret,id=uv-config,target=/etc/uv/uv.toml",
+    ]
+    assert "--require-hashes" in fetch
+    assert f"uv=={variant.installer.version} --hash=sha256:{variant.installer.sha256}" in fetch
+    for option in ("--require-hashes", "--no-deps", "--only-binary :all:"):
+        assert option in install
+    assert not re.search("proxy", DOCKERFILES[variant.name], re.IGNORECASE)
+
+
+@every(ROOTS)
+def test_a_root_starts_from_debian_and_python_and_ends_from_nothing(variant: Variant) -> None:
+    assert instructions(variant, "ARG", "FROM") == [
+        f"FROM debian:{variant.suite}-slim AS system",
+        f"FROM python:{variant.python}-slim-{variant.suite} AS python",
+        "FROM system AS interpreter",
+        "FROM scratch AS wheels",
+        "FROM interpreter AS installer",
+        "FROM interpreter AS assembled",
+        "FROM scratch",
+    ]
+
+
+@every(ROOTS)
+def test_a_root_keeps_the_contract_of_the_images(variant: Variant) -> None:
+    assert instructions(variant, "WORKDIR", "EXPOSE", "USER", "ENTRYPOINT", "CMD") == [
+        "WORKDIR /var/azureml-app",
+        "EXPOSE 5001",
+        "USER 1000:1000",
+        'ENTRYPOINT ["tini", "--"]',
+        'CMD ["python3", "-m", "inference_server"]',
+    ]
+
+
+@every(CHILDREN)
+def test_a_child_starts_from_its_parent_which_another_may_replace(variant: Variant) -> None:
+    assert instructions(variant, "ARG", "FROM") == [
+        f"ARG BASE_IMAGE={variant.parent}",
+        "FROM scratch AS wheels",
+        "FROM ${BASE_IMAGE} AS installer",
+        "FROM ${BASE_IMAGE}",
+    ]
+    assert instructions(variant, "USER") == ["USER 0", "USER 1000:1000"]
+
+
+@every(REAL.variants)
+def test_an_image_says_what_it_is(variant: Variant) -> None:
+    (label,) = instructions(variant, "LABEL")
+    base = variant.parent or f"debian:{variant.suite}-slim"
+
+    for expected in (
+        f'org.opencontainers.image.title="{variant.name}"',
+        f'org.opencontainers.image.base.name="{base}"',
+        f'inference.framework="{variant.framework}"',
+        f'inference.python="{variant.python}"',
+        'inference.accelerator="cpu"',
+        'inference.cuda=""',
+        'inference.track="current"',
+    ):
+        assert expected in label
+    assert ("image.version" in label) == (variant.version is not None)
+
+
+@every(REAL.variants)
+def test_what_is_trimmed_and_where_from_is_the_matrix_s(variant: Variant) -> None:
+    text = DOCKERFILES[variant.name]
+    site = f"/usr/local/lib/python{variant.python}/site-packages"
+
+    assert re.findall(r"-path '([^']*)'", text) == [f"{site}/{trim.path}" for trim in variant.trim]
+    index = "UV_INDEX=https://download.pytorch.org/whl/cpu "
+    assert (index in text) == (variant.framework == "pytorch")
+
+
+def test_rendering_twice_gives_the_same_text() -> None:
+    assert REAL.rendered() == Project(REPOSITORY).rendered()
+    assert len(REAL.rendered()) == len(REAL.variants) + 1
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "error"),
+    [
+        ("frameworks/xgboost/Dockerfile.j2", None,
+         f"frameworks/xgboost/Dockerfile.j2: missing template of {XGBOOST}"),
+        ("frameworks/xgboost/Dockerfile.j2", '{% extends "none.j2" %}',
+         f"none.j2: missing template of {XGBOOST}"),
+        ("frameworks/xgboost/Dockerfile.j2", "FROM a\n\nRUN {{ version }}\n",
+         "frameworks/xgboost/Dockerfile.j2:3:1: 'version' is undefined"),
+        ("frameworks/xgboost/Dockerfile.j2", "FROM a\n{{ variant.verison }}\n",
+         "frameworks/xgboost/Dockerfile.j2:2:1:"
+         " 'imagematrix.variant.Variant object' has no attribute 'verison'"),
+        ("frameworks/xgboost/Dockerfile.j2", "FROM a\n{% if %}\n",
+         "frameworks/xgboost/Dockerfile.j2:2:1: Expected an expression, got 'end of statement block'"),
+        ("frameworks/xgboost/Dockerfile.j2", "FROM a\n{{ variant.name | shout }}\n",
+         "frameworks/xgboost/Dockerfile.j2:2:1: No filter named 'shout'."),
+        ("frameworks/xgboost/Dockerfile.j2", "\n\n{{ 1 / 0 }}\n",
+         "frameworks/xgboost/Dockerfile.j2:3:1: ZeroDivisionError('division by zero')"),
+        ("base/Dockerfile.j2", "FROM a\n{{ nothing }}\n", "base/Dockerfile.j2:2:1: 'nothing' is undefined"),
+    ],
+)  # fmt: skip
+def test_a_fault_of_a_template_is_told_with_its_line(
+    path: str, text: str | None, error: str, repository: Repository
+) -> None:
+    (repository.root / path).unlink()
+    if text is not None:
+        repository.put(path, text)
+
+    assert repository.problems() == [error]
+
+
+def test_a_fault_is_told_where_it_stands_not_where_it_is_used(repository: Repository) -> None:
+    repository.put("base/macros.j2", "{% macro a() %}\n\n{{ nothing }}{% endmacro %}")
+    repository.put(
+        "frameworks/xgboost/Dockerfile.j2", '{% from "base/macros.j2" import a %}{{ a() }}'
+    )
+
+    assert "base/macros.j2:3:1: 'nothing' is undefined" in repository.problems()
+
+
+@pytest.mark.parametrize("text", [b"\xff", b'{% extends "frameworks/xgboost/Dockerfile.j2" %}'])
+def test_a_template_that_cannot_be_used_at_all_is_an_error(
+    text: bytes, repository: Repository
+) -> None:
+    path = "frameworks/xgboost/Dockerfile.j2"
+    (repository.root / path).write_bytes(text)
+
+    (problem,) = repository.problems()
+    assert problem.startswith(path)
+
+
+def test_faults_of_several_templates_are_told_at_once(repository: Repository) -> None:
+    repository.put("frameworks/xgboost/Dockerfile.j2", "{{ a }}")
+    repository.put("frameworks/pytorch/Dockerfile.j2", "{{ b")
+
+    with pytest.raises(InputError) as error:
+        repository.project.rendered()
+
+    assert [str(one.file) for one in error.value.diagnostics] == [
+        "frameworks/pytorch/Dockerfile.j2",
+        "frameworks/xgboost/Dockerfile.j2",
+    ]
+
+
+def test_nothing_in_a_template_is_escaped_for_html(repository: Repository) -> None:
+    repository.put("base/Dockerfile.j2", "{{ '<a href=\"b\"> & c' }}\n")
+
+    files = render_dockerfiles(repository.root, [repository.variant(MINIMAL)])
+
+    assert files[PurePosixPath(f"base/{MINIMAL}/Dockerfile")].endswith('\n<a href="b"> & c\n')
+
+
+def test_rendering_does_not_depend_on_the_working_folder(
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = repository.project.rendered()
+    monkeypatch.chdir(tmp_path)
+
+    assert Repository(Path("repository")).project.rendered() == before
+
+
+def test_the_table_shows_each_image_with_its_size_if_that_is_known(repository: Repository) -> None:
+    variants = [repository.variant(MINIMAL), repository.variant(XGBOOST)]
+
+    assert image_table(variants, {MINIMAL: 1234.5, "other": 1.0}) == (
+        "| image | Python | accelerator | pins | size |\n"
+        "|---|---|---|---|---:|\n"
+        f"| `{MINIMAL}` | 3.12 | cpu | `granian==2.0` | 1,234 MB |\n"
+        f"| `{XGBOOST}` | 3.12 | cpu | `xgboost-cpu==3.4.1`, `numpy>=2` | not measured |\n"
+    )
+
+
+def test_the_table_replaces_what_stands_between_the_marks() -> None:
+    text = "# A\n<!-- images -->\nold\\1\n<!-- /images -->\nB <!-- other -->\n"
+
+    once = render_readme(text, "| \\1 $x |\n")
+
+    assert once == "# A\n<!-- images -->\n| \\1 $x |\n<!-- /images -->\nB <!-- other -->\n"
+    assert render_readme(once, "| \\1 $x |\n") == once
+
+
+@pytest.mark.parametrize("text", ["", "<!-- images -->\n", "<!-- /images -->\n<!-- images -->\n"])
+def test_a_readme_without_both_marks_is_an_error(text: str) -> None:
+    with pytest.raises(InputError, match=r"^README.md: the marks <!-- images --> … <!-- /images"):
+        render_readme(text, "table\n")
+
+
+def test_measured_sizes_are_kept_for_the_images_of_the_matrix(repository: Repository) -> None:
+    write_atomically(repository.root / "sizes.json", f'{{"gone": 1.0, "{XGBOOST}": 2.0}}')
+
+    assert repository.project.record_sizes({MINIMAL: 100.04})
+
+    assert repository.project.sizes == {MINIMAL: 100.0, XGBOOST: 2.0}
+    assert not repository.project.record_sizes({MINIMAL: 100.04})

@@ -1,0 +1,195 @@
+"""Whether the files are exactly those that the matrix gives; each fault names what mends it."""
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.unit.helpers import MINIMAL, PACKAGES, PYTORCH, XGBOOST, Repository, lock_text
+
+XGBOOST_HOME = f"frameworks/xgboost/{XGBOOST}"
+LOCK = f"{XGBOOST_HOME}/requirements.txt"
+DOCKERFILE = f"{XGBOOST_HOME}/Dockerfile"
+
+
+def test_a_tree_that_the_matrix_gives_has_no_faults(repository: Repository) -> None:
+    assert repository.problems() == []
+
+
+def remove(path: str) -> Callable[[Repository], None]:
+    return lambda repository: (repository.root / path).unlink()
+
+
+def write(path: str, text: str) -> Callable[[Repository], None]:
+    return lambda repository: repository.put(path, text)
+
+
+def write_bytes(path: str, data: bytes) -> Callable[[Repository], None]:
+    def change(repository: Repository) -> None:
+        (repository.root / path).write_bytes(data)
+
+    return change
+
+
+def append(path: str, text: str) -> Callable[[Repository], None]:
+    return lambda repository: repository.put(path, (repository.root / path).read_text() + text)
+
+
+@pytest.mark.parametrize(
+    ("change", "problems"),
+    [
+        (remove(DOCKERFILE), [f"{DOCKERFILE}: is missing; run `nox -s render`"]),
+        (
+            append(DOCKERFILE, "RUN true\n"),
+            [f"{DOCKERFILE}:6:1: differs from what the matrix gives; run `nox -s render`"],
+        ),
+        (
+            write(DOCKERFILE, ""),
+            [f"{DOCKERFILE}:1:1: differs from what the matrix gives; run `nox -s render`"],
+        ),
+        (
+            write_bytes(DOCKERFILE, b"\xff"),
+            [f"{DOCKERFILE}:1:1: differs from what the matrix gives; run `nox -s render`"],
+        ),
+        (
+            write("README.md", "<!-- images -->\n<!-- /images -->\n"),
+            ["README.md:2:1: differs from what the matrix gives; run `nox -s render`"],
+        ),
+        (
+            write("README.md", "# Nothing\n"),
+            [
+                "README.md: the marks <!-- images --> … <!-- /images --> are missing;"
+                " the table of images stands there"
+            ],
+        ),
+        (write_bytes("README.md", b"\xff"), ["README.md: is not UTF-8: byte 0 is 0xff"]),
+        (
+            remove(LOCK),
+            [
+                f"matrix.yaml:28:9: frameworks.xgboost.releases[0]: {XGBOOST} has no lock;"
+                f" run `nox -s lock -- {XGBOOST}`"
+            ],
+        ),
+        (write_bytes(LOCK, b"a\xff"), [f"{LOCK}: is not UTF-8: byte 1 is 0xff"]),
+        (
+            write(LOCK, "numpy\n"),
+            [f"{LOCK}:1:1: numpy is not pinned to one version; write the lock with `nox -s lock`"],
+        ),
+        (
+            write(LOCK, lock_text(["granian==2.0", "numpy==1.9", "xgboost-cpu==3.4.1"])),
+            [
+                "matrix.yaml:32:36: frameworks.xgboost.releases[0].pins[1]: promises numpy>=2,"
+                f" but {LOCK} holds 1.9 (line 4); run `nox -s lock -- {XGBOOST}`"
+            ],
+        ),
+        (
+            write(LOCK, lock_text(["granian==2.0", "xgboost-cpu==3.4.1"])),
+            [
+                "matrix.yaml:32:36: frameworks.xgboost.releases[0].pins[1]: promises numpy>=2,"
+                f" but {LOCK} holds nothing of that name; run `nox -s lock -- {XGBOOST}`"
+            ],
+        ),
+        (
+            write(LOCK, lock_text(["granian==2.0", "numpy==2.2rc1", "xgboost-cpu==3.4.1"])),
+            [],
+        ),
+        (
+            write(LOCK, lock_text(["granian==2.1", *PACKAGES[XGBOOST][1:]])),
+            [
+                f"{LOCK}:2:1: {MINIMAL} brings granian 2.0, but this lock holds 2.1;"
+                f" run `nox -s lock -- {XGBOOST}`"
+            ],
+        ),
+        (
+            write(LOCK, lock_text(PACKAGES[XGBOOST][1:])),
+            [
+                f"{LOCK}: {MINIMAL} brings granian 2.0, but this lock lacks it;"
+                f" run `nox -s lock -- {XGBOOST}`"
+            ],
+        ),
+        (
+            write("sizes.json", '{"old-image": 7}'),
+            [
+                "sizes.json: names images that are not in the matrix: old-image;"
+                " run `nox -s build -- --record`"
+            ],
+        ),
+    ],
+)
+def test_a_file_that_is_missing_stale_or_wrong_is_an_error(
+    change: Callable[[Repository], None], problems: list[str], repository: Repository
+) -> None:
+    change(repository)
+
+    assert repository.problems() == problems
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"a": "x"}', "7"])
+def test_sizes_that_are_no_table_are_an_error(text: str, repository: Repository) -> None:
+    repository.put("sizes.json", text)
+
+    # The table of the README shows them.
+    (problem,) = repository.problems()
+    assert problem.startswith("sizes.json: is no table of sizes (")
+    assert problem.endswith("; remove it, and run `nox -s build -- --record`")
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "orphan", "how"),
+    [
+        ("frameworks/xgboost/old-image/Dockerfile", "# Rendered by `nox -s render`.\n",
+         "frameworks/xgboost/old-image", "with `nox -s render`"),
+        ("base/old-image/requirements.txt", "# Written by `nox -s lock`.\n",
+         "base/old-image", "with `nox -s render`"),
+        ("frameworks/mine/Dockerfile", "FROM scratch\n", "frameworks/mine", "by hand"),
+        ("frameworks/mine/Dockerfile.j2", "FROM scratch\n", "frameworks/mine", "by hand"),
+        ("frameworks/xgboost/notes.txt", "x", "frameworks/xgboost/notes.txt", "by hand"),
+        (f"{XGBOOST_HOME}/patch.diff", "x", f"{XGBOOST_HOME}/patch.diff", "by hand"),
+        ("base/other.j2", "x", "base/other.j2", "by hand"),
+        ("frameworks/xgboost/Dockerfile.gpu.j2", "x", "frameworks/xgboost/Dockerfile.gpu.j2",
+         "by hand"),
+    ],
+)  # fmt: skip
+def test_what_belongs_to_no_image_is_an_error(
+    path: str, text: str, orphan: str, how: str, repository: Repository
+) -> None:
+    repository.put(path, text)
+
+    assert repository.problems() == [
+        f"{orphan}: belongs to no image of the matrix; remove it {how}, or declare its image"
+    ]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "base/.dockerignore",
+        "base/__pycache__/x.pyc",
+        "base/example/score.py",
+        "frameworks/xgboost/example/score.py",
+        "frameworks/xgboost/.swp",
+    ],
+)
+def test_templates_examples_and_hidden_files_are_no_orphans(
+    path: str, repository: Repository
+) -> None:
+    repository.put(path, "x")
+
+    assert repository.problems() == []
+
+
+def test_all_faults_are_told_at_once_and_in_order(repository: Repository) -> None:
+    remove(DOCKERFILE)(repository)
+    remove(f"frameworks/pytorch/{PYTORCH}/requirements.txt")(repository)
+    write("README.md", "")(repository)
+    write("base/notes.txt", "")(repository)
+    write("sizes.json", '{"old": 1}')(repository)
+
+    problems = [problem.split(": ")[0] for problem in repository.problems()]
+
+    assert problems == [
+        "README.md",
+        "base/notes.txt",
+        DOCKERFILE,
+        "matrix.yaml:36:9",
+        "sizes.json",
+    ]
