@@ -1,6 +1,8 @@
 """Sessions that build, test and check the images. `nox -l` lists them."""
 
+import functools
 import hashlib
+import shlex
 from pathlib import Path
 
 import nox
@@ -11,6 +13,9 @@ nox.options.reuse_venv = "yes"
 nox.options.sessions = ["test"]
 
 TOOLS = Path("requirements.txt")
+
+# All sessions need the same tools: one environment serves them.
+tools_session = functools.partial(nox.session, venv_location=".nox/tools")
 
 
 def install(session: nox.Session) -> None:
@@ -29,37 +34,75 @@ def imagematrix(session: nox.Session, command: str, *arguments: str) -> None:
     session.run("python", "-m", "imagematrix", command, *arguments, *session.posargs)
 
 
-@nox.session
+def pytest(session: nox.Session, *arguments: str) -> None:
+    """Runs pytest with the tools' lock installed and this repository's package importable."""
+    install(session)
+    session.run("python", "-m", "pytest", *arguments)
+
+
+@tools_session
 def build(session: nox.Session) -> None:
     """Build the current CPU images, or those chosen: -- PATTERN… --all --track --accelerator."""
     imagematrix(session, "build")
 
 
-@nox.session
+@tools_session
 def plan(session: nox.Session) -> None:
-    """Say which images would be built, and why."""
+    """Say which images would be built, and why: takes what `build` takes, and --json."""
     imagematrix(session, "plan")
 
 
-@nox.session
+@tools_session
+def test(session: nox.Session) -> None:
+    """Unit and server tests, then build and check the images that `build` would: takes the same."""
+    pytest(session, "tests/unit", "tests/server", "-m", "not reference", "--numprocesses=2")
+    test_images(session)
+    pytest(session, "tests/broken", "tests/engine")
+
+
+@tools_session
+def unit(session: nox.Session) -> None:
+    """The tests that need no Docker; what stands behind -- goes to pytest."""
+    pytest(session, "tests/unit", "tests/server", "-m", "not reference", *session.posargs)
+
+
+@tools_session
+def test_images(session: nox.Session) -> None:
+    """Build images and check each in its running container: takes what `build` takes."""
+    imagematrix(session, "build")
+    selection = f"--selection={shlex.join(session.posargs)}"
+    pytest(session, "tests/images", selection, "--numprocesses=2", "--dist=loadgroup")
+
+
+@tools_session
+def check(session: nox.Session) -> None:
+    """Prove that the files are what the matrix gives; lint, types and format of everything."""
+    imagematrix(session, "check")
+    session.run("hadolint", *map(str, sorted(Path().glob("[bf]*/**/Dockerfile"))))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("mypy")
+
+
+@tools_session
 def render(session: nox.Session) -> None:
     """Write the Dockerfiles and the README's table from matrix.yaml."""
     imagematrix(session, "render")
 
 
-@nox.session
+@tools_session
 def lock(session: nox.Session) -> None:
-    """Resolve the hash-locked requirements of the images, or of those chosen."""
+    """Resolve the requirements of the images, or of those chosen; of the tools with --tools."""
     imagematrix(session, "lock")
 
 
-@nox.session
+@tools_session
 def engine(session: nox.Session) -> None:
     """Show the Docker engine, or `-- start` or `-- stop` the one of ours."""
     imagematrix(session, "engine")
 
 
-@nox.session
+@tools_session
 def names(session: nox.Session) -> None:
     """Print the names of the images that a selection holds; `-- --json` for programs."""
     imagematrix(session, "names")

@@ -1,5 +1,6 @@
 """Building the images of a plan in BuildKit, and saying what became of each."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -11,7 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TextIO
 
-import docker
+import docker.errors
 
 from imagematrix.availability import Supply
 from imagematrix.bake import BuildEnvironment, bake_file, image_tag, target_name
@@ -234,15 +235,16 @@ def _result(
 
 
 def image_megabytes(engine: Engine, variants: Sequence[Variant]) -> dict[str, float]:
-    """The uncompressed size of each image that the engine has, in MB (10^6 bytes): the sum of its
-    layers as the engine's history tells them."""
-    client: docker.DockerClient = engine.client()
+    """The size of each image that the engine has, in MB (10^6 bytes): the sum of its layers as
+    archives, which are uncompressed as this module builds them."""
+    client = engine.client()
+    sizes = {}
     try:
-        present = {tag for image in client.api.images() for tag in image.get("RepoTags") or []}
-        return {
-            variant.name: sum(layer["Size"] for layer in client.api.history(tag)) / 1e6
-            for variant in variants
-            if (tag := image_tag(variant.name)) in present
-        }
+        for variant in variants:
+            with contextlib.suppress(docker.errors.ImageNotFound):
+                sizes[variant.name] = (
+                    client.api.inspect_image(image_tag(variant.name))["Size"] / 1e6
+                )
     finally:
         client.close()
+    return sizes

@@ -32,7 +32,7 @@ from imagematrix.errors import InputError, UserError, WorkError
 from imagematrix.files import write_atomically
 from imagematrix.hostconfig import read_host_config
 from imagematrix.keys import image_inputs
-from imagematrix.locking import write_lock
+from imagematrix.locking import TOOLS_LOCK, write_lock, write_tools_lock
 from imagematrix.matrix import Accelerator, Track
 from imagematrix.plan import Action, Step, make_plan
 from imagematrix.project import Project
@@ -79,6 +79,11 @@ def selection_of(options: argparse.Namespace) -> Selection:
     return Selection(tuple(options.patterns), options.all, options.track, options.accelerator)
 
 
+def build_options(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options of `build`, which its tests understand as well."""
+    return _parser().parse_args(["build", *arguments])
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="imagematrix", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
@@ -105,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     render.set_defaults(run=_render)
 
     lock = commands.add_parser("lock", help="resolve the requirements of images")
+    lock.add_argument("--tools", action="store_true", help="the tools' own requirements instead")
     add_selection(lock)
     lock.add_argument("--upgrade", action="store_true", help="newest versions that the pins admit")
     lock.set_defaults(run=_lock)
@@ -115,6 +121,9 @@ def _parser() -> argparse.ArgumentParser:
     names = commands.add_parser("names", help="print the names of images")
     add_selection(names)
     names.add_argument("--json", action="store_true", help="as a JSON list")
+    names.add_argument(
+        "--github-output", metavar="NAME", help="set it as output NAME of a step of GitHub Actions"
+    )
     names.set_defaults(run=_names)
 
     engine = commands.add_parser("engine", help="show or stop the engine that was started here")
@@ -286,6 +295,10 @@ def _render(project: Project, options: argparse.Namespace) -> int:
 
 def _lock(project: Project, options: argparse.Namespace) -> int:
     host = read_host_config(os.environ, Path.home())
+    if options.tools:
+        changed = write_tools_lock(project.root, host, upgrade=options.upgrade)
+        print(f"{'wrote' if changed else 'unchanged'} {TOOLS_LOCK}")
+        return 0
     everything = options.all or not (options.patterns or options.track or options.accelerator)
     selection = Selection(everything=True) if everything else selection_of(options)
     failures = []
@@ -314,6 +327,12 @@ def _check(project: Project, options: argparse.Namespace) -> int:
 
 def _names(project: Project, options: argparse.Namespace) -> int:
     names = [variant.name for variant in select(project.variants, selection_of(options))]
+    if options.github_output:
+        output = os.environ.get("GITHUB_OUTPUT")
+        if output is None:
+            raise UserError("--github-output is for GitHub Actions, which sets GITHUB_OUTPUT")
+        with Path(output).open("a", encoding="utf-8") as file:
+            file.write(f"{options.github_output}={json.dumps(names)}\n")
     print(json.dumps(names) if options.json else "\n".join(names))
     return 0
 

@@ -32,7 +32,7 @@ def image_inputs(
     result: dict[str, Inputs] = {}
     copied: dict[str, str] | None = None
     for variant in variants:
-        inputs = {str(path): _file_hash(root / path) for path in (variant.dockerfile, variant.lock)}
+        inputs = {str(path): file_hash(root / path) for path in (variant.dockerfile, variant.lock)}
         if variant.parent is None:
             copied = copied or _server_files(root)
             inputs |= copied
@@ -71,14 +71,17 @@ def decode_inputs(text: str) -> Inputs | None:
 
 
 def _server_files(root: Path) -> dict[str, str]:
+    """What `base/.dockerignore` lets into the image: no bytecode, nothing hidden."""
     folder = root / "base" / "server"
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    named = ((path.relative_to(root), path) for path in files)
     return {
-        path.relative_to(root).as_posix(): _file_hash(path)
-        for path in files
-        if "__pycache__" not in path.parts and path.suffix != ".pyc"
+        name.as_posix(): file_hash(path)
+        for name, path in named
+        if not any(part == "__pycache__" or part.startswith(".") for part in name.parts)
     }
 
 
-def _file_hash(path: Path) -> str:
+def file_hash(path: Path) -> str:
+    """What stands for a file among the inputs: the start of its sha256."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]

@@ -1,0 +1,252 @@
+"""Images that are broken on purpose: the checks must reject each, and for the right reason."""
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from imagematrix.bake import image_tag
+from imagematrix.engine import Engine, find_engine
+from imagematrix.project import Project
+from tests.images.checks import Check, checks_of
+from tests.images.running import RunningImage, is_present, run_image, wait_until_healthy
+
+ROOT = Path(__file__).resolve().parents[2]
+PARENT = "minimal-py312-inference"
+OTHER_PYTHON = "minimal-py313-inference"
+SITE = "/usr/local/lib/python3.12/site-packages"
+
+
+@dataclass(frozen=True)
+class Broken:
+    """`steps` follow `FROM parent`; `rejections` has a part of the message of each check that must
+    fail, and all others must pass."""
+
+    name: str
+    steps: str
+    rejections: dict[str, str]
+    parent: str = PARENT
+
+
+def _distribution(name: str, version: str) -> str:
+    folder = f"{SITE}/{name.replace('-', '_')}-{version}.dist-info"
+    metadata = f"Metadata-Version: 2.1\\nName: {name}\\nVersion: {version}\\n"
+    return (
+        f"USER 0\nRUN mkdir {folder} && printf '{metadata}' > {folder}/METADATA"
+        f" && touch {folder}/RECORD\nUSER 1000:1000"
+    )
+
+
+BROKEN = (
+    Broken(
+        "root-user",
+        "USER root",
+        {
+            "user_is_dockeruser": "the image's user is root",
+            "nothing_runs_as_root": "not as uid 1000",
+        },
+    ),
+    Broken(
+        "drifted-pin",
+        f"USER 0\nRUN cd {SITE} && sed -i 's/^Version: .*/Version: 2.0.0/'"
+        " granian-*.dist-info/METADATA\nUSER 1000:1000",
+        {
+            "distributions_equal_the_lock": "of another version: granian 2.0.0 (locked: ",
+            "promised_pins_are_kept": "but 2.0.0 is installed",
+        },
+    ),
+    Broken(
+        "extra-package",
+        _distribution("left-pad", "1.3.0"),
+        {"distributions_equal_the_lock": "extra: left-pad 1.3.0"},
+    ),
+    Broken(
+        "missing-package",
+        f"USER 0\nRUN rm -r {SITE}/click-*.dist-info\nUSER 1000:1000",
+        {
+            "distributions_equal_the_lock": "missing: click ",
+            "requirements_are_consistent": "granian 2.8.7 requires click, which is not installed",
+        },
+    ),
+    Broken(
+        "cuda-library-in-cpu-image",
+        "USER 0\nRUN touch /usr/lib/libcudart.so.12\nUSER 1000:1000",
+        {"cuda_only_where_declared": "CUDA libraries in a CPU image: /usr/lib/libcudart.so.12"},
+    ),
+    Broken(
+        "cuda-distribution-in-cpu-image",
+        _distribution("nvidia-cudnn-cu12", "9.1.0"),
+        {
+            "distributions_equal_the_lock": "extra: nvidia-cudnn-cu12 9.1.0",
+            "cuda_only_where_declared": "CUDA distributions in a CPU image: nvidia-cudnn-cu12",
+        },
+    ),
+    Broken(
+        "setuid-file",
+        "USER 0\nRUN chmod u+s /usr/bin/mount\nUSER 1000:1000",
+        {"no_setuid_file": "setuid or setgid: /usr/bin/mount"},
+    ),
+    Broken(
+        "setgid-file",
+        "USER 0\nRUN chmod g+s /usr/bin/chage\nUSER 1000:1000",
+        {"no_setuid_file": "setuid or setgid: /usr/bin/chage"},
+    ),
+    Broken(
+        "missing-label",
+        'LABEL inference.framework=""',
+        {"labels_tell_the_variant": "labels: {'inference.framework': ''}"},
+    ),
+    Broken(
+        "foreign-key",
+        'LABEL inference.matrix-key="0000"',
+        {"key_is_that_of_the_tree": "inference.matrix-key is 0000"},
+    ),
+    Broken(
+        "wrong-python",
+        "\n".join(
+            f'LABEL {label}="{value}"'
+            for label, value in {
+                "org.opencontainers.image.title": PARENT,
+                "org.opencontainers.image.description": "Inference image: Python and the scoring"
+                " server, nothing else, Python 3.12, CPU",
+                "inference.python": "3.12",
+            }.items()
+        ),
+        {
+            "python_version": "python is 'Python 3.13.",
+            "extension_modules_resolve": "only 0 modules in /usr/local/lib/python3.12",
+            "key_is_that_of_the_tree": f"lack base/{PARENT}/Dockerfile, base/",
+        },
+        parent=OTHER_PYTHON,
+    ),
+    Broken(
+        "another-port",
+        "EXPOSE 8080",
+        {"port_is_5001": "exposed: ['5001/tcp', '8080/tcp']"},
+    ),
+    Broken(
+        "changed-environment",
+        "ENV LANG=C\nWORKDIR /tmp",
+        {"configuration_keeps_the_contract": "workdir is '/tmp'"},
+    ),
+    Broken(
+        "compiler",
+        "USER 0\nRUN touch /usr/bin/x86_64-linux-gnu-gcc-14\nUSER 1000:1000",
+        {"no_compiler": "compilers: /usr/bin/x86_64-linux-gnu-gcc-14"},
+    ),
+    Broken(
+        "package-cache",
+        "USER 0\nRUN touch /var/lib/apt/lists/deb.debian.org_Packages\nUSER 1000:1000\n"
+        "RUN mkdir -p ~/.cache/pip && touch ~/.cache/pip/kept",
+        {
+            "no_package_cache": "caches: /home/dockeruser/.cache/pip/kept,"
+            " /var/lib/apt/lists/deb.debian.org_Packages"
+        },
+    ),
+    Broken(
+        "world-writable-path",
+        "USER 0\nRUN chmod o+w /opt\nUSER 1000:1000",
+        {"no_world_writable_path": "writable by everybody: /opt"},
+    ),
+    Broken(
+        "build-secret",
+        "USER 0\nRUN touch /etc/pip.conf\nUSER 1000:1000\nENV PIP_INDEX_URL=https://index.example/",
+        {"no_build_secret": "left by the build: /etc/pip.conf"},
+    ),
+    Broken(
+        "missing-library",
+        "USER 0\nRUN rm /usr/lib/x86_64-linux-gnu/libsqlite3.so.0*\nUSER 1000:1000",
+        {"extension_modules_resolve": "not found: libsqlite3.so.0 => not found"},
+    ),
+    Broken(
+        "writing-while-serving",
+        'CMD ["sh", "-c", "touch ~/written && exec python3 -m inference_server"]',
+        {
+            "configuration_keeps_the_contract": "command is ",
+            "serving_writes_nothing": "written while serving: /home",
+        },
+    ),
+    Broken(
+        "wrong-answer",
+        "USER 0\n"
+        "RUN printf 'def init(): pass\\ndef run(data): return {}\\n' > /opt/score.py\n"
+        "USER 1000:1000\n"
+        'CMD ["sh", "-c", "AZUREML_ENTRY_SCRIPT=/opt/score.py exec python3 -m inference_server"]',
+        {
+            "configuration_keeps_the_contract": "command is ",
+            "example_is_scored": "not as computed another way: response is {}",
+            "serving_writes_nothing": "not as computed another way: response is {}",
+        },
+    ),
+)
+
+
+@pytest.fixture(scope="session")
+def engine() -> Engine:
+    """The engine that holds the image that is broken here."""
+    found = find_engine()
+    if found is None:
+        pytest.fail("no Docker engine answers; run `nox -s build` first")
+    for parent in (PARENT, OTHER_PYTHON):
+        if not is_present(found, image_tag(parent)):
+            pytest.fail(f"{parent} is not built; run `nox -s build -- {parent}`")
+    return found
+
+
+def _rejections(image: RunningImage, checks: tuple[Check, ...]) -> dict[str, str]:
+    rejections = {}
+    for check in checks:
+        try:
+            check(image)
+        except AssertionError as error:
+            rejections[check.__name__] = str(error)
+    return rejections
+
+
+@pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: broken.name)
+def test_broken_image_is_rejected(broken: Broken, engine: Engine) -> None:
+    """Exactly the checks that are named reject the image, each with its reason."""
+    project = Project(ROOT)
+    variant = next(v for v in project.variants if v.name == PARENT)
+    tag = f"broken-{broken.name}:latest"
+    dockerfile = f"FROM {image_tag(broken.parent)}\n{broken.steps}\n"
+    command = ["docker", "build", "--quiet", "--tag", tag, "-"]
+    subprocess.run(
+        command, input=dockerfile.encode(), env=engine.environ(), check=True, stdout=subprocess.PIPE
+    )
+    try:
+        with run_image(engine, tag, variant, project.locks[PARENT], ROOT) as running:
+            wait_until_healthy(running)
+            rejections = _rejections(running, checks_of(variant))
+    finally:
+        client = engine.client()
+        client.images.remove(tag, force=True)
+        client.close()
+    told = "\n".join(f"{name}: {message}" for name, message in rejections.items())
+    assert rejections.keys() == broken.rejections.keys(), told
+    for name, part in broken.rejections.items():
+        assert part in rejections[name], told
+
+
+def test_every_check_rejects_something() -> None:
+    """No check is without an image that it must reject."""
+    variant = next(v for v in Project(ROOT).variants if v.name == PARENT)
+    names = {check.__name__ for check in checks_of(variant)}
+    rejecting = {name for broken in BROKEN for name in broken.rejections}
+    assert names - rejecting == set()
+
+
+def test_parent_of_another_build_is_rejected(engine: Engine) -> None:
+    """An image that is not layered on the parent of this host is told so."""
+    project = Project(ROOT)
+    variant = next(v for v in project.variants if v.parent == PARENT)
+    if not is_present(engine, image_tag(variant.name)):
+        pytest.fail(f"{variant.name} is not built; run `nox -s build -- {variant.name}`")
+    check = next(c for c in checks_of(variant) if c.__name__ == "layers_of_the_parent_are_shared")
+    lock = project.locks[variant.name]
+    with (
+        run_image(engine, image_tag(OTHER_PYTHON), variant, lock, ROOT) as running,
+        pytest.raises(AssertionError, match=f"not layered on the {PARENT} of this host"),
+    ):
+        check(running)

@@ -1,0 +1,348 @@
+"""What every image must be, as functions that raise AssertionError when it is not.
+
+Expectations come from the Variant and its lock alone. A check belongs to a layer; an image has the
+checks of its own layer and of those that it is layered on.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterable
+from pathlib import PurePosixPath
+from typing import Any
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from imagematrix.hostconfig import PROXY_VARIABLES
+from imagematrix.keys import INPUTS_LABEL, KEY_LABEL, PARENT, decode_inputs, file_hash, image_key
+from imagematrix.matrix import MINIMAL
+from imagematrix.variant import Variant
+from tests.images.running import RunningImage
+
+Check = Callable[[RunningImage], None]
+
+_BY_LAYER: dict[str, list[Check]] = {MINIMAL: [], "framework": []}
+
+
+def checks_of(variant: Variant) -> tuple[Check, ...]:
+    """The checks of an image: those of its layer, after those of the layers below it."""
+    layers = [MINIMAL] if variant.parent is None else [MINIMAL, "framework"]
+    return tuple(check for layer in layers for check in _BY_LAYER[layer])
+
+
+def _layer(name: str) -> Callable[[Check], Check]:
+    def add(check: Check) -> Check:
+        _BY_LAYER[name].append(check)
+        return check
+
+    return add
+
+
+def _listing(paths: Iterable[str]) -> str:
+    found = sorted(paths)
+    more = f" and {len(found) - 8} more" if len(found) > 8 else ""
+    return ", ".join(found[:8]) + more
+
+
+# --- who it runs as -------------------------------------------------------------------------------
+
+
+@_layer(MINIMAL)
+def user_is_dockeruser(image: RunningImage) -> None:
+    """It runs as uid and gid 1000, with a home of its own."""
+    user = image.config["User"]
+    assert user not in ("", "0", "root"), f"the image's user is {user or 'root'}"
+    told = image.host.run("id -u && id -g && id -un").stdout.split()
+    assert told == ["1000", "1000", "dockeruser"], f"the user is {told}"
+    home = image.host.run("echo ~ && stat -c %U ~ && test -w ~ && echo writable").stdout.split()
+    assert home == ["/home/dockeruser", "dockeruser", "writable"], f"its home is {home}"
+
+
+@_layer(MINIMAL)
+def nothing_runs_as_root(image: RunningImage) -> None:
+    """Every process of the container has the uid 1000."""
+    processes = image.container.top(ps_args="-eo pid,uid,args")["Processes"]
+    assert len(processes) >= 2, f"only {processes} run: the scan saw nothing"
+    others = [" ".join(row) for row in processes if row[1] != "1000"]
+    assert not others, f"not as uid 1000: {others}"
+
+
+# --- what it holds --------------------------------------------------------------------------------
+
+
+@_layer(MINIMAL)
+def python_version(image: RunningImage) -> None:
+    """`python` and `python3` are the Python of the variant."""
+    for command in ("python", "python3"):
+        told = image.host.run(f"{command} -V").stdout.strip()
+        expected = f"Python {image.variant.python}."
+        assert told.startswith(expected), f"{command} is {told!r}, expected {expected}…"
+
+
+@_layer(MINIMAL)
+def distributions_equal_the_lock(image: RunningImage) -> None:
+    """What is installed is what is locked, no more and no less."""
+    installed = {canonicalize_name(n): Version(v) for n, v in image.installed.items()}
+    locked = {name: package.version for name, package in image.lock.items()}
+    assert installed, "no distribution was found"
+    extra = [f"{n} {installed[n]}" for n in installed.keys() - locked.keys()]
+    missing = [f"{n} {locked[n]}" for n in locked.keys() - installed.keys()]
+    other = [
+        f"{n} {installed[n]} (locked: {locked[n]})"
+        for n in installed.keys() & locked.keys()
+        if installed[n] != locked[n]
+    ]
+    parts = {"extra": extra, "missing": missing, "of another version": other}
+    found = "; ".join(f"{kind}: {_listing(names)}" for kind, names in parts.items() if names)
+    assert not found, found
+
+
+@_layer(MINIMAL)
+def requirements_are_consistent(image: RunningImage) -> None:
+    """pip finds no requirement that is not met."""
+    result = image.host.run("python3 -m pip check --disable-pip-version-check")
+    assert result.rc == 0, f"pip check: {result.stdout.strip()} {result.stderr.strip()}"
+    assert "No broken requirements found" in result.stdout, f"pip check said {result.stdout!r}"
+
+
+@_layer(MINIMAL)
+def promised_pins_are_kept(image: RunningImage) -> None:
+    """Each pin of the matrix admits the version that is installed."""
+    assert image.variant.pins, "the variant promises nothing"
+    installed = {canonicalize_name(n): v for n, v in image.installed.items()}
+    for pin in image.variant.pins:
+        requirement = Requirement(pin)
+        version = installed.get(canonicalize_name(requirement.name))
+        assert version is not None, f"promised {pin}, but it is not installed"
+        admitted = requirement.specifier.contains(version, prereleases=True)
+        assert admitted, f"promised {pin}, but {version} is installed"
+
+
+@_layer(MINIMAL)
+def extension_modules_resolve(image: RunningImage) -> None:
+    """Every library that the interpreter's own extension modules link to is there."""
+    folder = f"/usr/local/lib/python{image.variant.python}/lib-dynload"
+    modules = [
+        e.path for e in image.entries if e.path.startswith(folder) and e.path.endswith(".so")
+    ]
+    assert len(modules) > 20, f"only {len(modules)} modules in {folder}: the scan saw nothing"
+    output = image.host.run(f"ldd {' '.join(modules)}").stdout
+    assert output.count("libc.so.6 =>") >= 20, f"ldd told nothing: {output[:200]!r}"
+    missing = [line.strip() for line in output.splitlines() if "not found" in line]
+    assert not missing, f"not found: {_listing(missing)}"
+
+
+# --- what it says of itself -----------------------------------------------------------------------
+
+
+@_layer(MINIMAL)
+def port_is_5001(image: RunningImage) -> None:
+    """5001 is exposed, nothing else, and the server is healthy there."""
+    exposed = list(image.config.get("ExposedPorts") or {})
+    assert exposed == ["5001/tcp"], f"exposed: {exposed}"
+    status, headers, body = image.request("/")
+    assert (status, body) == (200, b"Healthy"), f"GET / gave {status} {body[:200]!r}"
+    kind = headers.get("Content-Type", headers.get("content-type", ""))
+    assert kind.startswith("text/html"), f"GET / has the type {kind!r}"
+
+
+@_layer(MINIMAL)
+def configuration_keeps_the_contract(image: RunningImage) -> None:
+    """Working directory, environment, init and health check are as consumers rely on."""
+    config = image.config
+    assert config["WorkingDir"] == "/var/azureml-app", f"workdir is {config['WorkingDir']!r}"
+    environment = dict(item.split("=", 1) for item in config["Env"])
+    expected = {
+        "AML_APP_ROOT": "/var/azureml-app",
+        "LANG": "C.UTF-8",
+        "LC_ALL": "C.UTF-8",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    differing = {n: environment.get(n) for n, v in expected.items() if environment.get(n) != v}
+    assert not differing, f"the environment has {differing}, expected {expected}"
+    first = environment["PATH"].split(":")[0]
+    assert first == "/home/dockeruser/.local/bin", f"PATH begins with {first}"
+    assert config["Entrypoint"] == ["tini", "--"], f"entrypoint is {config['Entrypoint']}"
+    assert config["Cmd"] == ["python3", "-m", "inference_server"], f"command is {config['Cmd']}"
+    test = (config.get("Healthcheck") or {}).get("Test")
+    assert test == ["CMD", "python3", "-m", "inference_server.health"], f"health check is {test}"
+
+
+@_layer(MINIMAL)
+def labels_tell_the_variant(image: RunningImage) -> None:
+    """OCI annotations and our own labels say what the variant says."""
+    variant = image.variant
+    expected = {
+        "org.opencontainers.image.title": variant.name,
+        "org.opencontainers.image.description": variant.description,
+        "org.opencontainers.image.base.name": variant.parent or f"debian:{variant.suite}-slim",
+        "inference.framework": variant.framework,
+        "inference.python": variant.python,
+        "inference.accelerator": str(variant.accelerator),
+        "inference.cuda": "",
+        "inference.track": str(variant.track),
+    }
+    if variant.version is not None:
+        expected["org.opencontainers.image.version"] = variant.version
+    wrong = {n: image.labels.get(n) for n, v in expected.items() if image.labels.get(n) != v}
+    assert not wrong, f"labels: {wrong}, expected { ({n: expected[n] for n in wrong}) }"
+
+
+@_layer(MINIMAL)
+def key_is_that_of_the_tree(image: RunningImage) -> None:
+    """Its key is the hash of its inputs, and these are the files that stand here now."""
+    inputs = decode_inputs(image.labels.get(INPUTS_LABEL, ""))
+    assert inputs, f"the label {INPUTS_LABEL} tells no inputs"
+    key = image.labels.get(KEY_LABEL)
+    assert key == image_key(inputs), f"{KEY_LABEL} is {key}, its inputs give {image_key(inputs)}"
+    variant = image.variant
+    files = {name: digest for name, digest in inputs.items() if ":" not in name and name != PARENT}
+    own = {str(variant.dockerfile), str(variant.lock)}
+    lacking = own - files.keys()
+    assert not lacking, f"its {len(files)} inputs lack {_listing(lacking)}"
+    moved = [n for n, digest in files.items() if _hash_now(image, n) != digest]
+    assert not moved, f"built from other contents of {_listing(moved)}; run `nox -s build`"
+
+
+def _hash_now(image: RunningImage, name: str) -> str:
+    path = image.root / PurePosixPath(name)
+    return file_hash(path) if path.is_file() else "no such file"
+
+
+# --- what it must not hold ------------------------------------------------------------------------
+
+_COMPILER = re.compile(
+    r"(.*-)?(gcc|g\+\+|cc|c\+\+|cpp|clang|clang\+\+|ld|as|make|cmake|nvcc|rustc|tcc|gfortran)(-[\d.]+)?"
+)
+
+
+@_layer(MINIMAL)
+def no_compiler(image: RunningImage) -> None:
+    """There is no compiler, assembler, linker or make."""
+    folders = ("/bin/", "/sbin/", "/usr/bin/", "/usr/sbin/", "/usr/local/bin/", "/usr/lib/gcc")
+    programs = [e.path for e in image.entries if e.kind in "fl" and e.path.startswith(folders)]
+    assert len(programs) > 50, f"only {len(programs)} programs: the scan saw nothing"
+    found = [path for path in programs if _COMPILER.fullmatch(PurePosixPath(path).name)]
+    assert not found, f"compilers: {_listing(found)}"
+
+
+_CACHES = re.compile(
+    r"/var/lib/apt/lists/.+|/var/cache/apt/.+|.*\.deb|.*/\.cache/.+|.*/pip/(http|wheels|selfcheck)/.*"
+    r"|/var/log/.+|/mnt/.+"
+)
+
+
+@_layer(MINIMAL)
+def no_package_cache(image: RunningImage) -> None:
+    """Nothing is left of apt, pip or uv but what they installed."""
+    files = [e.path for e in image.entries if e.kind == "f"]
+    found = [path for path in files if _CACHES.fullmatch(path)]
+    assert not found, f"caches: {_listing(found)}"
+
+
+@_layer(MINIMAL)
+def no_setuid_file(image: RunningImage) -> None:
+    """No program changes the user or group that runs it."""
+    found = [e.path for e in image.entries if e.kind == "f" and e.mode & 0o6000]
+    assert not found, f"setuid or setgid: {_listing(found)}"
+
+
+@_layer(MINIMAL)
+def no_world_writable_path(image: RunningImage) -> None:
+    """Everybody may write to /tmp alone."""
+    found = [
+        e.path
+        for e in image.entries
+        if e.mode & 0o002 and e.kind != "l" and e.path != "/tmp" and not e.path.startswith("/tmp/")
+    ]
+    assert not found, f"writable by everybody: {_listing(found)}"
+
+
+_BUILD_FILES = ("/etc/pip.conf", "/etc/uv", "/run/secrets", "/etc/apt/apt.conf.d/99host")
+
+
+@_layer(MINIMAL)
+def no_build_secret(image: RunningImage) -> None:
+    """Nothing that a build is given stays: no mounted file, no proxy, no setting of an index."""
+    found = [e.path for e in image.entries if e.path in _BUILD_FILES]
+    assert not found, f"left by the build: {_listing(found)}"
+    names = [item.split("=", 1)[0] for item in image.config["Env"]]
+    told = [n for n in names if n in PROXY_VARIABLES or n.startswith(("PIP_", "UV_", "SSL_"))]
+    assert not told, f"the environment tells of the build host: {_listing(told)}"
+
+
+_CUDA_LIBRARY = re.compile(
+    r"lib(cuda|cudart|cublas|cublasLt|cudnn|cufft|cufile|cupti|curand|cusolver|cusparse|cusparseLt"
+    r"|nccl|nvJitLink|nvrtc|nvToolsExt|nvinfer|nvshmem)([-_.\d].*)?\.so(\.\d+)*"
+    r"|lib(onnxruntime_providers|torch|c10)_(cuda|tensorrt).*\.so"
+)
+_CUDA_DISTRIBUTION = re.compile(r"nvidia-.*|cuda-.*|cupy.*|.*-cu1\d|.*-cuda1\d.*|triton|tensorrt.*")
+
+
+@_layer(MINIMAL)
+def cuda_only_where_declared(image: RunningImage) -> None:
+    """A CPU image holds no CUDA library and no distribution that brings one."""
+    libraries = [e.path for e in image.entries if ".so" in e.path and e.kind in "fl"]
+    assert len(libraries) > 100, f"only {len(libraries)} libraries: the scan saw nothing"
+    found = [path for path in libraries if _CUDA_LIBRARY.fullmatch(PurePosixPath(path).name)]
+    assert not found, f"CUDA libraries in a CPU image: {_listing(found)}"
+    brought = [name for name in image.installed if _CUDA_DISTRIBUTION.fullmatch(name)]
+    assert not brought, f"CUDA distributions in a CPU image: {_listing(brought)}"
+
+
+# --- what it is for -------------------------------------------------------------------------------
+
+
+@_layer(MINIMAL)
+def example_is_scored(image: RunningImage) -> None:
+    """The example's real model answers over HTTP what was computed without its framework."""
+    folder = image.root / image.variant.example
+    request = (folder / "request.json").read_bytes()
+    expected = json.loads((folder / "response.json").read_bytes())
+    assert expected, f"{folder}/response.json expects nothing"
+    status, _, body = image.request("/score", request)
+    log = image.container.logs(tail=20).decode(errors="replace")
+    assert status == 200, f"POST /score gave {status} {body[:300]!r}; the log:\n{log}"
+    differences = list(_differences(json.loads(body), expected, "response"))
+    assert not differences, f"not as computed another way: {'; '.join(differences[:5])}"
+
+
+def _differences(told: Any, expected: Any, where: str) -> Iterable[str]:
+    """What differs, with numbers compared to 1e-5 of their size: models compute in 32 bits."""
+    if isinstance(expected, dict) and isinstance(told, dict) and told.keys() == expected.keys():
+        for key, value in expected.items():
+            yield from _differences(told[key], value, f"{where}.{key}")
+    elif isinstance(expected, list) and isinstance(told, list) and len(told) == len(expected):
+        for i, (left, right) in enumerate(zip(told, expected, strict=True)):
+            yield from _differences(left, right, f"{where}[{i}]")
+    elif isinstance(expected, float) and isinstance(told, int | float):
+        if not math.isclose(told, expected, rel_tol=1e-5, abs_tol=1e-6):
+            yield f"{where} is {told}, expected {expected}"
+    elif told != expected:
+        yield f"{where} is {told!r}, expected {expected!r}"
+
+
+# Where serving may leave something: /tmp, and the folder that the example was put into.
+_APP = "/var/azureml-app"
+_WRITABLE = ("/tmp", "/var", _APP)
+
+
+@_layer(MINIMAL)
+def serving_writes_nothing(image: RunningImage) -> None:
+    """Scoring leaves no bytecode, cache or telemetry behind: it works on a read-only root."""
+    example_is_scored(image)
+    changed = [str(change["Path"]) for change in image.container.diff() or []]
+    found = [p for p in changed if p not in _WRITABLE and not p.startswith(("/tmp/", f"{_APP}/"))]
+    assert not found, f"written while serving: {_listing(found)}"
+
+
+@_layer("framework")
+def layers_of_the_parent_are_shared(image: RunningImage) -> None:
+    """The first layers are the parent's, so that a host holds them once."""
+    layers = tuple(image.image["RootFS"]["Layers"])
+    assert image.parent_layers, "the parent has no layers"
+    shared = layers[: len(image.parent_layers)]
+    assert shared == image.parent_layers, f"not layered on the {image.variant.parent} of this host"
+    assert len(layers) > len(shared), "adds no layer to its parent"

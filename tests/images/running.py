@@ -1,0 +1,189 @@
+"""A container of an image, serving the example of its framework, and what can be asked of it."""
+
+import io
+import json
+import tarfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import docker
+import docker.errors
+import testinfra
+from docker.models.containers import Container
+from testinfra.host import Host
+
+from imagematrix.engine import Engine
+from imagematrix.lockfile import Lock
+from imagematrix.variant import Variant
+
+START_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One path of the image's file system, as `find` tells it. `mode` has the type bits off."""
+
+    path: str
+    kind: str
+    mode: int
+
+
+@dataclass(frozen=True)
+class RunningImage:
+    """`reference` is the image that runs, `variant` what it is expected to be, `lock` what it is
+    expected to hold, `parent_layers` the layers of the image that it is layered on."""
+
+    reference: str
+    variant: Variant
+    lock: Lock
+    root: Path
+    parent_layers: tuple[str, ...]
+    image: Mapping[str, Any]
+    container: Container
+    host: Host
+    address: str
+
+    @cached_property
+    def config(self) -> Mapping[str, Any]:
+        """The image's configuration, as `docker image inspect` tells it."""
+        config: Mapping[str, Any] = self.image["Config"]
+        return config
+
+    @cached_property
+    def labels(self) -> Mapping[str, str]:
+        """The image's labels."""
+        return self.config.get("Labels") or {}
+
+    @cached_property
+    def entries(self) -> tuple[Entry, ...]:
+        """Every path of the image's own file systems, /proc and its like left out."""
+        command = ["find", "/", "-xdev", "-printf", r"%m %y %p\0"]
+        status, output = self.container.exec_run(command, user="0")
+        assert isinstance(output, bytes)
+        assert status == 0, f"find ended with {status}: {output[-300:]!r}"
+        fields = (row.split(" ", 2) for row in output.decode().split("\0") if row)
+        found = tuple(Entry(path, kind, int(mode, 8)) for mode, kind, path in fields)
+        assert len(found) > 1000, f"only {len(found)} paths were seen: the scan saw nothing"
+        return found
+
+    def python(self, code: str) -> Any:
+        """What `code` prints as JSON in the image's Python, run as the image's user."""
+        result = self.host.run("python3 -c %s", code)
+        assert result.rc == 0, f"python3 ended with {result.rc}: {result.stderr[-800:]}"
+        return json.loads(result.stdout)
+
+    @cached_property
+    def installed(self) -> Mapping[str, str]:
+        """The installed distributions: version by canonical name."""
+        # `pip list` takes the version from the name of a folder; here it is that of the metadata.
+        report = self.host.run("python3 -m pip inspect --disable-pip-version-check")
+        assert report.rc == 0, f"pip inspect ended with {report.rc}: {report.stderr[-800:]}"
+        items = [item["metadata"] for item in json.loads(report.stdout)["installed"]]
+        return {item["name"]: item["version"] for item in items}
+
+    def request(
+        self, path: str, body: bytes | None = None, timeout: float = 60
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """Status, headers and body of a GET, or of a POST when there is a body."""
+        headers = {"Content-Type": "application/json"} if body is not None else {}
+        request = urllib.request.Request(self.address + path, data=body, headers=headers)
+        # Loopback must never go through a proxy of the host.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(request, timeout=timeout) as response:
+                return response.status, dict(response.headers), response.read()
+        except urllib.error.HTTPError as error:
+            return error.code, dict(error.headers), error.read()
+
+
+@contextmanager
+def run_image(
+    engine: Engine, reference: str, variant: Variant, lock: Lock, root: Path
+) -> Iterator[RunningImage]:
+    """Starts a container of `reference` that serves the example, and removes it at the end."""
+    client = engine.client()
+    try:
+        container = client.containers.create(
+            reference,
+            environment={"AZUREML_ENTRY_SCRIPT": "score.py"},
+            ports={"5001/tcp": ("127.0.0.1", 0)},
+            labels={"inference.test": "true"},
+        )
+        try:
+            container.put_archive("/var/azureml-app", _archive(root / variant.example))
+            container.start()
+            container.reload()
+            (binding,) = container.attrs["NetworkSettings"]["Ports"]["5001/tcp"]
+            yield RunningImage(
+                reference=reference,
+                variant=variant,
+                lock=lock,
+                root=root,
+                parent_layers=_layers(client, variant.parent),
+                image=client.api.inspect_image(reference),
+                container=container,
+                host=testinfra.get_host(f"docker://{container.id}"),
+                address=f"http://127.0.0.1:{binding['HostPort']}",
+            )
+        finally:
+            container.remove(force=True, v=True)
+    finally:
+        client.close()
+
+
+def is_present(engine: Engine, reference: str) -> bool:
+    """Whether the engine has the image."""
+    client = engine.client()
+    try:
+        client.api.inspect_image(reference)
+    except docker.errors.ImageNotFound:
+        return False
+    finally:
+        client.close()
+    return True
+
+
+def wait_until_healthy(running: RunningImage) -> None:
+    """Waits for the first 200 of the health route; fails with the log when it does not come."""
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            status, _, _ = running.request("/", timeout=5)
+        except OSError:
+            status = 0
+        if status == 200:
+            return
+        running.container.reload()
+        log = running.container.logs(tail=30).decode(errors="replace")
+        assert running.container.status == "running", f"the container ended; its log:\n{log}"
+        assert time.monotonic() < deadline, f"not healthy in {START_SECONDS} s; its log:\n{log}"
+        time.sleep(0.1)
+
+
+def _layers(client: docker.DockerClient, image: str | None) -> tuple[str, ...]:
+    if image is None:
+        return ()
+    return tuple(client.api.inspect_image(f"{image}:latest")["RootFS"]["Layers"])
+
+
+def _archive(folder: Path) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                tar.add(path, path.relative_to(folder).as_posix(), filter=_as_root)
+    return buffer.getvalue()
+
+
+def _as_root(info: tarfile.TarInfo) -> tarfile.TarInfo:
+    info.uid = info.gid = 0
+    info.uname = info.gname = "root"
+    info.mode = 0o644
+    return info
