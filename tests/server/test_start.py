@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -231,3 +232,27 @@ def test_a_replaced_worker_whose_init_fails_is_tried_again(
     assert server.score().status == 500
     server.await_log("a new worker failed, next try in 1 s: init() in")
     server.await_ready()
+
+
+def test_sigterm_while_packages_are_installed(serve_one: Serve) -> None:
+    backend = """
+        import os, time
+        time.sleep(60)
+    """
+    files = {
+        "slow/pyproject.toml": """
+            [build-system]
+            requires = []
+            build-backend = "backend"
+            backend-path = ["."]
+        """,
+        "slow/backend.py": backend,
+        "more.txt": "./slow\n",
+    }
+    server = serve_one(FINE, files=files, ready=False, AZUREML_EXTRA_REQUIREMENTS_TXT="more.txt")
+    server.await_log("installing ")
+    assert server.get("/").status == 503
+    time.sleep(0.5)
+    started = time.monotonic()
+    assert server.stop() == 0
+    assert time.monotonic() - started < 3

@@ -14,7 +14,7 @@ from . import __version__, config, exits, extensions, serve_granian, serve_gunic
 from .app import Application
 from .log import Log
 from .pool import Pool
-from .supervisor import Supervisor
+from .supervisor import Ready, Supervisor
 
 BACKLOG = 1024
 # After the last request was answered, its bytes still have to leave.
@@ -58,7 +58,7 @@ class Service:
         self._log = log
         self._stop = threading.Event()
         self._fatal: List[exits.FatalError] = []
-        self._starting = True
+        self._installing = False
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT; a fault that ends the service is raised."""
@@ -75,25 +75,28 @@ class Service:
                 self._log.warning("{} is not supported by this server and ignored".format(name))
         if settings.worker_preload:
             self._log.warning("WORKER_PRELOAD has no effect: every worker runs init() itself")
-        try:
-            worker_environ = extensions.prepare(settings, self._environ, self._log)
-            self._starting = False
-        except _StoppedEarlyError:
-            self._log.info("stopped")
-            return
         sock = self._listen()
         pool = Pool(settings.queue_limit)
-        supervisor = Supervisor(settings, pool, self._log, worker_environ, self._give_up)
-        app = Application(settings, pool, supervisor.facts, Log("access", settings.log_json))
-        app.restarts = lambda: supervisor.restarts
+        facts = Ready()
+        app = Application(settings, pool, facts, Log("access", settings.log_json))
         carrier: Carrier
         if settings.backend == "granian":
             carrier = serve_granian.Carrier(settings, app, sock)
         else:
             carrier = serve_gunicorn.Carrier(settings, app, sock, self._log)
-        supervisor.start()
         app.start()
+        # From here on the port answers, with 503 until a worker is ready.
         carrier.start()
+        try:
+            self._installing = True
+            worker_environ = extensions.prepare(settings, self._environ, self._log)
+            self._installing = False
+        except _StoppedEarlyError:
+            self._log.info("stopped")
+            return
+        supervisor = Supervisor(settings, pool, self._log, worker_environ, facts, self._give_up)
+        app.restarts = lambda: supervisor.restarts
+        supervisor.start()
         self._stop.wait()
         if not self._fatal:
             self._drain(app, carrier)
@@ -135,7 +138,8 @@ class Service:
 
     def _on_signal(self, _number: int, _frame: Any) -> None:
         self._stop.set()
-        if self._starting:
+        if self._installing:
+            # Ends the wait for pip, and pip.
             raise _StoppedEarlyError
 
     def _give_up(self, fatal: exits.FatalError) -> None:

@@ -169,6 +169,7 @@ class Supervisor:
         pool: Pool,
         log: Log,
         environ: Mapping[str, str],
+        facts: Ready,
         give_up: Callable[[exits.FatalError], None],
     ) -> None:
         self._settings = settings
@@ -180,7 +181,7 @@ class Supervisor:
         self._workers: List[Optional[WorkerProcess]] = [None] * settings.worker_count
         self._threads: List[threading.Thread] = []
         self._ever_ready = False
-        self.facts = Ready()
+        self.facts = facts
         self.restarts = 0
         limits = [(settings.scoring_timeout_ms / 1000.0) + GRACE_S]
         if settings.worker_timeout_s:

@@ -239,7 +239,8 @@ def _leave(code: int) -> NoReturn:
 def command(root: str) -> List[str]:
     """The command line of a worker. The app root is not on the path yet while we import."""
     code = (
-        "import sys; sys.path[0] = {root!r}; from inference_server import worker; "
-        "sys.path[0] = {empty!r}; {root!r} in sys.path or sys.path.append({root!r}); worker.main()"
-    ).format(root=root, empty="")
+        "import os, sys; sys.path[0] = {root!r}; from inference_server import worker; "
+        "sys.path[0] = os.getcwd(); {root!r} in sys.path or sys.path.append({root!r}); "
+        "worker.main()"
+    ).format(root=root)
     return [sys.executable, "-c", code]
