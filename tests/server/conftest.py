@@ -20,6 +20,22 @@ from .harness import Server
 BACKENDS = tuple(os.environ.get("INFERENCE_SERVER_TEST_BACKENDS", "granian,gunicorn").split(","))
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "reference: compares with the reference server (installs it)"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The comparison with the reference has to be asked for: ``-m reference``."""
+    if "reference" in str(config.option.markexpr):
+        return
+    kept = [item for item in items if item.get_closest_marker("reference") is None]
+    if len(kept) < len(items):
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = kept
+
+
 class Serve(Protocol):
     """Start a server on a script; further files and environment variables by name."""
 

@@ -49,7 +49,7 @@ def free_port() -> int:
 class Server:
     """One server process with its own app root, port and log."""
 
-    def __init__(self, root: Path, environ: Mapping[str, str], python: str = PYTHON) -> None:
+    def __init__(self, root: Path, environ: Mapping[str, str]) -> None:
         self.root = root
         self.port = free_port()
         self.log_path = root.parent / f"{root.name}-{self.port}.log"
@@ -69,13 +69,16 @@ class Server:
         }
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                [python, "-m", "inference_server"],
+                self.command(),
                 cwd=root if root.is_dir() else root.parent,
                 env=self._environ,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+
+    def command(self) -> list[str]:
+        return [PYTHON, "-m", "inference_server"]
 
     def __enter__(self) -> Server:
         return self

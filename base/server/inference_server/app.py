@@ -40,6 +40,7 @@ NOT_FOUND = (
 )
 NOT_READY = "The scoring script is not ready."
 NOT_ALLOWED = "The method is not allowed for the requested URL."
+ROUTES = ("/", "/score", "/swagger.json")
 SCORE_METHODS = ("POST", "GET", "OPTIONS")
 
 _STATUS_LINES = {int(status): "{} {}".format(int(status), status.phrase) for status in HTTPStatus}
@@ -220,7 +221,7 @@ class Application:
             headers.append(("x-ms-client-request-id", ids.client))
         if "HTTP_TRACEID" in environ:
             headers.append(("TraceId", environ["HTTP_TRACEID"]))
-        if self._cors and "HTTP_ORIGIN" in environ:
+        if self._cors and exchange.path in ROUTES and status != 405:
             headers.extend(self._cors_headers(exchange.method, environ))
         seconds = time.perf_counter() - exchange.started
         method, path = exchange.method, exchange.path
@@ -287,7 +288,7 @@ class Application:
         facts = self._facts
         # HEAD is routed with GET but not scored, other methods not even that: two messages in the
         # reference, and so here.
-        if method not in SCORE_METHODS:
+        if method not in SCORE_METHODS and not (method == "HEAD" and facts.is_raw):
             text = "Method not allowed" if method == "HEAD" else NOT_ALLOWED
             status, headers, content = _message(405, text)
             if method != "HEAD":
@@ -364,7 +365,8 @@ class Application:
             raise _RefusedError(too_late()) from None
 
     def _cors_headers(self, method: str, environ: Environ) -> Headers:
-        origin = environ["HTTP_ORIGIN"]
+        # A request without an origin gets the first one too: caches keep one answer for all.
+        origin = environ.get("HTTP_ORIGIN", self._cors[0])
         if "*" not in self._cors and origin not in self._cors:
             return []
         headers = [("Access-Control-Allow-Origin", "*" if "*" in self._cors else origin)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import json
 from typing import Any, Dict, List, NamedTuple
-from urllib.parse import parse_qsl
 
 from . import raw
 
@@ -41,7 +40,7 @@ def _loads(text: Any) -> Any:
 def query_parameters(query: str) -> Dict[str, Any]:
     """``x=1&x=2&y=z`` as ``{"x": [1, 2], "y": "z"}``: values are JSON where they parse as such."""
     gathered: Dict[str, List[Any]] = {}
-    for key, value in parse_qsl(query, keep_blank_values=True, errors="replace"):
+    for key, value in raw.query_pairs(query):
         try:
             parsed = _loads(value)
         except ValueError:

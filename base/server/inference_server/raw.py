@@ -6,6 +6,7 @@ Flask. Scripts import them as ``azureml_inference_server_http.api.aml_request`` 
 
 from __future__ import annotations
 
+import codecs
 import io
 import json
 from http.cookies import CookieError, SimpleCookie
@@ -25,6 +26,21 @@ def rawhttp(func: F) -> F:
     global _rawHttpRequested
     _rawHttpRequested = True
     return func
+
+
+def _keep_quoted(error: UnicodeError) -> Tuple[str, int]:
+    """Bytes that are no UTF-8 stay as they were in the query."""
+    assert isinstance(error, UnicodeDecodeError)
+    text = "".join("%{:02X}".format(byte) for byte in error.object[error.start : error.end])
+    return text, error.end
+
+
+codecs.register_error("inference_server.keep_quoted", _keep_quoted)
+
+
+def query_pairs(query: str) -> List[Tuple[str, str]]:
+    """The names and values of a query, in order."""
+    return parse_qsl(query, keep_blank_values=True, errors="inference_server.keep_quoted")
 
 
 class MultiDict(Generic[V]):
@@ -191,9 +207,11 @@ class Headers:
 
 
 class BadRequestError(ValueError):
-    """The script asked for JSON and the body holds none; the client gets a 400."""
+    """The script asked for JSON and the body holds none: the client's fault, by default a 400."""
 
-    code = 400
+    def __init__(self, message: str, code: int = 400) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class AMLRequest:
@@ -268,13 +286,15 @@ class AMLRequest:
         if not (force or self.is_json):
             if silent:
                 return None
-            raise BadRequestError("the Content-Type of the request is not application/json")
+            raise BadRequestError("Expects Content-Type to be application/json", 415)
         try:
             return json.loads(self._body.decode("utf-8"))
         except ValueError as error:
             if silent:
                 return None
-            raise BadRequestError("the body cannot be read as JSON: {}".format(error)) from None
+            raise BadRequestError(
+                "The body of the request is not valid JSON: {}".format(error)
+            ) from None
 
     @property
     def json(self) -> Any:
@@ -285,9 +305,7 @@ class AMLRequest:
     def args(self) -> MultiDict[str]:
         """The query."""
         if self._args is None:
-            self._args = MultiDict(
-                parse_qsl(self.query_string.decode("latin-1"), keep_blank_values=True)
-            )
+            self._args = MultiDict(query_pairs(self.query_string.decode("latin-1")))
         return self._args
 
     def _load_form(self) -> Tuple[MultiDict[str], MultiDict[multipart.UploadedFile]]:

@@ -89,7 +89,7 @@ class Worker:
         except RefusedError as refused:
             return refused.status, ("error", refused.message, False), b"", -1.0
         except BadRequestError as refused_by_script:
-            return 400, ("error", str(refused_by_script), False), b"", -1.0
+            return refused_by_script.code, ("error", str(refused_by_script), False), b"", -1.0
         except TimedOutError:
             elapsed = (time.perf_counter() - started) * 1000
             self._log.error(

@@ -1,0 +1,1 @@
+"""The same requests to this server and to the reference, answer by answer."""
