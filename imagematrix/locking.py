@@ -149,7 +149,7 @@ def _undeclared(variant: Variant, requirements: Sequence[str]) -> list[str]:
 def _without_notes(text: str) -> str:
     """Takes out the note that names the temporary project file, which says nothing."""
     text = re.sub(r"(, )?lock \(pyproject\.toml\)", "", text)
-    text = re.sub(r"# via, ", "# via ", text)
+    text = re.sub(r"# via ?, ", "# via ", text)
     return re.sub(r"^[ ]*# via[ ]*\n", "", text, flags=re.MULTILINE)
 
 

@@ -1,12 +1,13 @@
 """A small repository to test with, and the pieces that it is made of."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
+from typing import Any
 
 from imagematrix.errors import InputError
 from imagematrix.files import write_atomically
-from imagematrix.hostconfig import PYPI, HostConfig
+from imagematrix.hostconfig import HostConfig, read_host_config
 from imagematrix.lockfile import Lock, parse_lock
 from imagematrix.matrix import load_matrix
 from imagematrix.project import Project
@@ -109,16 +110,10 @@ def lock_of(*requirements: str, digest: str = "0" * 64) -> Lock:
     return parse_lock(lock_text(requirements, digest), PurePath("requirements.txt"))
 
 
-def host_config(
-    *,
-    ca_bundle: Path | None = None,
-    index_url: str = PYPI,
-    extra_index_urls: tuple[str, ...] = (),
-    find_links: tuple[str, ...] = (),
-    wheel_folders: tuple[Path, ...] = (),
-) -> HostConfig:
+def host_config(**settings: Any) -> HostConfig:
     """The configuration of a host where nothing is configured but what is given."""
-    return HostConfig(ca_bundle, index_url, extra_index_urls, find_links, wheel_folders, (), ())
+    nowhere = Path("/nonexistent")
+    return replace(read_host_config({}, nowhere, nowhere), **settings)
 
 
 @dataclass(frozen=True)

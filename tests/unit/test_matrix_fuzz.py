@@ -15,6 +15,8 @@ from imagematrix.variant import expand
 from tests.unit.helpers import REPOSITORY
 
 REAL = (REPOSITORY / "matrix.yaml").read_text()
+DATA = yaml.safe_load(REAL)
+Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 ODD: tuple[Any, ...] = (
     None, True, 0, -1, 3.10, 10**30, float("nan"), "", " ", "x" * 3_000, "é\u202e", "../../etc",
     "$(id)", "==", [], {}, [[]], [None], {"a": {}}, {"": ""}, ["3.12", "3.12"], b"\x00\xff",
@@ -53,7 +55,7 @@ def change_characters(random_: random.Random) -> str:
 
 def change_nodes(random_: random.Random) -> str:
     """The data with a few values replaced, removed or doubled."""
-    data = copy.deepcopy(yaml.safe_load(REAL))
+    data = copy.deepcopy(DATA)
     for _ in range(random_.randint(1, 4)):
         holder, key = random_.choice(places(data))
         match random_.randrange(4):
@@ -68,7 +70,7 @@ def change_nodes(random_: random.Random) -> str:
             case _:
                 holder[key] = copy.deepcopy(random_.choice(ODD))
         data = data or {"a": 1}
-    return yaml.dump(data, allow_unicode=True)
+    return yaml.dump(data, Dumper=Dumper, allow_unicode=True)
 
 
 def places(data: Any) -> list[tuple[Any, Any]]:

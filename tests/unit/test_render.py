@@ -164,12 +164,14 @@ def test_rendering_twice_gives_the_same_text() -> None:
          "frameworks/xgboost/Dockerfile.j2:2:1:"
          " 'imagematrix.variant.Variant object' has no attribute 'verison'"),
         ("frameworks/xgboost/Dockerfile.j2", "FROM a\n{% if %}\n",
-         "frameworks/xgboost/Dockerfile.j2:2:1: Expected an expression, got 'end of statement block'"),
+         "frameworks/xgboost/Dockerfile.j2:2:1:"
+         " Expected an expression, got 'end of statement block'"),
         ("frameworks/xgboost/Dockerfile.j2", "FROM a\n{{ variant.name | shout }}\n",
          "frameworks/xgboost/Dockerfile.j2:2:1: No filter named 'shout'."),
         ("frameworks/xgboost/Dockerfile.j2", "\n\n{{ 1 / 0 }}\n",
          "frameworks/xgboost/Dockerfile.j2:3:1: ZeroDivisionError('division by zero')"),
-        ("base/Dockerfile.j2", "FROM a\n{{ nothing }}\n", "base/Dockerfile.j2:2:1: 'nothing' is undefined"),
+        ("base/Dockerfile.j2", "FROM a\n{{ nothing }}\n",
+         "base/Dockerfile.j2:2:1: 'nothing' is undefined"),
     ],
 )  # fmt: skip
 def test_a_fault_of_a_template_is_told_with_its_line(

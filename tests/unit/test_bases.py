@@ -1,0 +1,166 @@
+"""Stand-ins for base images: what is packed of an installation, and that no path of it stays."""
+
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from imagematrix import bases
+from imagematrix.bases import Interpreter, bootstrap_name, required_references
+from imagematrix.errors import UserError
+from tests.unit.helpers import Repository
+
+FILES = {
+    "bin/python3.12": b"#!{prefix}/bin/python3.12\n",
+    "bin/idle3.12": b"",
+    "bin/pip3.12": b"#!{prefix}/bin/python3.12\n",
+    "include/python3.12/Python.h": b"// header\n",
+    "lib/libpython3.12.so.1.0": b"\x7fNOT-ELF\0{prefix}/lib\0{prefix}\0",
+    "lib/libother.so": b"",
+    "lib/python3.12/os.py": b"PREFIX = '{prefix}/lib'\n",
+    "lib/python3.12/__pycache__/os.pyc": b"",
+    "lib/python3.12/config-3.12-x86_64-linux-gnu/libpython3.12.a": b"",
+    "lib/python3.12/libx.a": b"",
+    "lib/python3.12/test/test_os.py": b"",
+    "lib/python3.12/idlelib/idle.py": b"",
+    "lib/python3.12/json/tests/x.py": b"",
+    "lib/python3.12/json/tool.py": b"",
+    "lib/python3.12/site-packages/numpy/secret.py": b"",
+    "lib/python3.12/site-packages/pip/__init__.py": b"",
+    "lib/python3.12/site-packages/pip-25.0.dist-info/METADATA": b"",
+}
+PACKED = [
+    "bin/python3.12",
+    "lib/libpython3.12.so",
+    "lib/libpython3.12.so.1.0",
+    "lib/python3.12",
+    "lib/python3.12/json",
+    "lib/python3.12/os.py",
+    "lib/python3.12/json/tool.py",
+    "lib/python3.12/site-packages/pip",
+    "lib/python3.12/site-packages/pip/__init__.py",
+    "lib/python3.12/site-packages/pip-25.0.dist-info",
+    "lib/python3.12/site-packages/pip-25.0.dist-info/METADATA",
+    "include/python3.12",
+    "include/python3.12/Python.h",
+    "bin/python3",
+    "bin/python",
+]
+
+
+def install(prefix: Path) -> Path:
+    """A CPython installation, as far as its files go."""
+    for name, content in FILES.items():
+        file = prefix / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content.replace(b"{prefix}", str(prefix).encode()))
+    (prefix / "bin/python3.12").chmod(0o700)
+    (prefix / "lib/libpython3.12.so").symlink_to("libpython3.12.so.1.0")
+    return prefix
+
+
+@pytest.fixture
+def interpreter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Interpreter:
+    found = Interpreter(install(tmp_path / "versions" / "3.12.9"), "3.12.9", "pyenv")
+    monkeypatch.setattr(bases, "find_interpreter", lambda version: found)
+    return found
+
+
+def pack(tmp_path: Path) -> tarfile.TarFile:
+    archive = tmp_path / "root.tar"
+    assert bases._python_root("3.12", archive) == "CPython 3.12.9 from pyenv"
+    return tarfile.open(archive)
+
+
+@pytest.mark.usefixtures("interpreter")
+def test_only_what_the_official_image_has_is_packed(tmp_path: Path) -> None:
+    with pack(tmp_path) as tar:
+        assert sorted(tar.getnames()) == sorted(f"usr/local/{name}" for name in PACKED)
+        links = {member.name: member.linkname for member in tar.getmembers() if member.issym()}
+        modes = {member.name: member.mode for member in tar.getmembers() if member.isfile()}
+
+    assert links == {
+        "usr/local/lib/libpython3.12.so": "libpython3.12.so.1.0",
+        "usr/local/bin/python3": "python3.12",
+        "usr/local/bin/python": "python3.12",
+    }
+    assert modes["usr/local/bin/python3.12"] == 0o755
+    assert modes["usr/local/lib/python3.12/os.py"] == 0o644
+
+
+def test_no_path_of_the_installation_stays(interpreter: Interpreter, tmp_path: Path) -> None:
+    with pack(tmp_path) as tar:
+        members = [member for member in tar.getmembers() if member.isfile()]
+        content = {m.name: read.read() for m in members if (read := tar.extractfile(m))}
+
+    old = str(interpreter.prefix).encode()
+    assert not [name for name, data in content.items() if old in data]
+    assert content["usr/local/lib/python3.12/os.py"] == b"PREFIX = '/usr/local/lib'\n"
+    assert content["usr/local/bin/python3.12"] == b"#!/usr/local/bin/python3.12\n"
+
+
+def test_in_a_binary_no_byte_moves(interpreter: Interpreter, tmp_path: Path) -> None:
+    before = (interpreter.prefix / "lib/libpython3.12.so.1.0").read_bytes()
+
+    with pack(tmp_path) as tar:
+        read = tar.extractfile("usr/local/lib/libpython3.12.so.1.0")
+        assert read is not None
+        after = read.read()
+
+    assert len(after) == len(before)
+    assert [i for i, byte in enumerate(after) if not byte] == [
+        i for i, byte in enumerate(before) if not byte
+    ]
+    paths = [os.path.normpath(part) for part in after.decode().split("\0")[1:3]]
+    assert paths == ["/usr/local/3.12.9/lib", "/usr/local/3.12.9"]
+
+
+@pytest.mark.usefixtures("interpreter")
+def test_the_same_installation_makes_the_same_archive(tmp_path: Path) -> None:
+    pack(tmp_path).close()
+    first = (tmp_path / "root.tar").read_bytes()
+    pack(tmp_path).close()
+
+    assert (tmp_path / "root.tar").read_bytes() == first
+
+
+def test_an_installation_without_pip_is_an_error(interpreter: Interpreter, tmp_path: Path) -> None:
+    (interpreter.prefix / "lib/python3.12/site-packages/pip").rename(tmp_path / "pip")
+
+    with pytest.raises(UserError, match=r"has no pip; run `.*/bin/python3\.12 -m ensurepip`$"):
+        pack(tmp_path)
+
+
+def test_a_host_without_that_python_is_told_how_to_get_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bases, "find_interpreter", lambda version: None)
+
+    with pytest.raises(
+        UserError, match=r"^no CPython 3\.12 on this host .*uv python install 3\.12"
+    ):
+        pack(tmp_path)
+
+
+def test_the_newest_release_of_a_python_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
+    monkeypatch.setattr(bases, "_uv_interpreters", lambda version: iter(()))
+    for name in ("3.12.9", "3.12.10", "3.12-dev", "3.1.12", "3.12.11"):
+        install(tmp_path / "versions" / name)
+    (tmp_path / "versions/3.12.11/bin/python3.12").unlink()
+
+    found = bases.find_interpreter("3.12")
+
+    assert found == Interpreter(tmp_path / "versions/3.12.10", "3.12.10", "pyenv")
+    assert bases.find_interpreter("3.13") is None
+
+
+def test_each_base_image_is_needed_once(repository: Repository) -> None:
+    assert required_references(repository.project.variants) == (
+        "debian:trixie-slim",
+        "python:3.12-slim-trixie",
+    )
+    assert bootstrap_name("debian:trixie-slim") == "bootstrap/debian:trixie-slim"

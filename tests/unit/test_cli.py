@@ -1,0 +1,284 @@
+"""The commands: exit status, what goes to which stream, and that a fault writes nothing."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from imagematrix import cli
+from imagematrix.errors import UserError, WorkError
+from imagematrix.variant import Variant
+from tests.unit.helpers import MINIMAL, PYTORCH, XGBOOST, Repository
+
+XGBOOST_HOME = f"frameworks/xgboost/{XGBOOST}"
+
+
+@pytest.fixture(autouse=True)
+def _here(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(repository.root)
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Exit status, standard output and standard error of a command."""
+    try:
+        status = cli.main(arguments)
+    except SystemExit as exit_:
+        status = exit_.code if isinstance(exit_.code, int) else 1
+    output = capsys.readouterr()
+    assert "Traceback" not in output.err
+    return status, output.out, output.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        ([], [MINIMAL, XGBOOST, PYTORCH]),
+        (["--all"], [MINIMAL, XGBOOST, PYTORCH]),
+        (["--track", "current", "--accelerator", "cpu"], [MINIMAL, XGBOOST, PYTORCH]),
+        (["pytorch*", "minimal*"], [MINIMAL, PYTORCH]),
+    ],
+)
+def test_names_prints_the_selected_images(
+    arguments: list[str], names: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(capsys, "names", *arguments) == (0, "\n".join(names) + "\n", "")
+    assert json.loads(run(capsys, "names", *arguments, "--json")[1]) == names
+
+
+@pytest.mark.parametrize("command", ["build", "plan", "render", "lock", "names"])
+def test_a_broken_matrix_ends_every_command_with_all_its_errors_and_writes_nothing(
+    command: str, repository: Repository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    minimal = "releases:\n      - track: current"
+    repository.change(
+        "matrix.yaml",
+        ("title: XGBoost", "titel: XGBoost"),
+        (minimal, minimal.replace("current", "curent")),
+        ("granian==2.0", "granian=2.0"),
+    )
+    before = repository.files()
+
+    status, out, err = run(capsys, command)
+
+    assert (status, out) == (2, "")
+    assert err == (
+        "matrix.yaml:19:16: frameworks.minimal.releases[0].track: 'curent' is unknown;"
+        " did you mean current?\n"
+        "matrix.yaml:22:16: frameworks.minimal.releases[0].pins[0]: 'granian=2.0' is no valid"
+        " requirement (Expected semicolon (after name with no version specifier) or end)\n"
+        "matrix.yaml:24:5: frameworks.xgboost: the key title is missing; add it\n"
+        "matrix.yaml:24:5: frameworks.xgboost.titel: unknown key titel; did you mean title?\n"
+        "4 errors; nothing was written\n"
+    )
+    assert repository.files() == before
+
+
+@pytest.mark.parametrize("command", ["build", "plan", "render", "lock", "names"])
+def test_a_pattern_without_an_image_ends_every_command(
+    command: str, repository: Repository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = repository.files()
+
+    status, out, err = run(capsys, command, "xgbost*")
+
+    assert (status, out) == (2, "")
+    assert err.startswith(f"no image matches 'xgbost*'; the nearest names: {XGBOOST}")
+    assert repository.files() == before
+
+
+@pytest.mark.parametrize("command", ["build", "plan"])
+def test_files_that_are_not_those_of_the_matrix_stop_a_build_before_the_engine_is_asked(
+    command: str,
+    repository: Repository,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cli, "ensure_engine", lambda: pytest.fail("the engine was asked"))
+    (repository.root / XGBOOST_HOME / "Dockerfile").unlink()
+
+    status, _, err = run(capsys, command)
+
+    assert status == 2
+    assert f"{XGBOOST_HOME}/Dockerfile: is missing; run `nox -s render`" in err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["no-such-command"], ["names", "--track", "old"], ["names", "--accelerator", "x"]],
+)
+def test_a_wrong_request_is_told_with_the_usage(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, _, err = run(capsys, *arguments)
+
+    assert status == 2
+    assert err.startswith("usage: ")
+
+
+def test_a_folder_without_a_matrix_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    assert run(capsys, "names") == (
+        2,
+        "",
+        "matrix.yaml: cannot be read: No such file or directory\n1 error; nothing was written\n",
+    )
+
+
+def test_check_is_silent_of_what_is_right_and_fails_for_what_is_wrong(
+    repository: Repository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = "3 images: every file is as the matrix gives it\n"
+    assert run(capsys, "check") == (0, expected, "")
+    repository.put(f"{XGBOOST_HOME}/Dockerfile", "")
+    before = repository.files()
+
+    status, out, err = run(capsys, "check")
+
+    assert (status, out) == (1, "")
+    assert err.startswith(f"{XGBOOST_HOME}/Dockerfile:1:1: differs from what the matrix gives;")
+    assert repository.files() == before
+
+
+def test_render_writes_what_differs_and_nothing_else(
+    repository: Repository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = repository.files()
+    assert run(capsys, "render") == (0, "every rendered file is as the matrix gives it\n", "")
+    (repository.root / XGBOOST_HOME / "Dockerfile").unlink()
+    repository.put("README.md", "<!-- images --><!-- /images -->")
+    repository.put("README.md", "# Images\n<!-- images -->\nold\n<!-- /images -->\nThe end.\n")
+
+    status, out, err = run(capsys, "render")
+
+    assert (status, err) == (0, "")
+    assert out == f"wrote {XGBOOST_HOME}/Dockerfile\nwrote README.md\n"
+    assert repository.files() == before
+
+
+def test_render_of_a_selection_leaves_the_rest(
+    repository: Repository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in (f"{XGBOOST_HOME}/Dockerfile", f"base/{MINIMAL}/Dockerfile"):
+        (repository.root / path).unlink()
+    repository.put("base/old/Dockerfile", "# by `nox -s render`\n")
+
+    assert run(capsys, "render", XGBOOST)[:2] == (0, f"wrote {XGBOOST_HOME}/Dockerfile\n")
+
+    assert not (repository.root / f"base/{MINIMAL}/Dockerfile").exists()
+    assert (repository.root / "base/old").exists()
+
+
+def test_render_removes_the_folder_of_an_image_that_is_no_longer_declared(
+    repository: Repository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repository.change("matrix.yaml", ('version: "3.4"', 'version: "3.5"'))
+    new = "frameworks/xgboost/xgboost3.5-py312-inference"
+
+    status, out, err = run(capsys, "render")
+
+    assert (status, err) == (0, "")
+    assert out == f"wrote {new}/Dockerfile\nwrote README.md\nremoved {XGBOOST_HOME}\n"
+    assert not (repository.root / XGBOOST_HOME).exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "message"),
+    [
+        ("frameworks/mine/Dockerfile", "FROM scratch\n",
+         "frameworks/mine also holds Dockerfile; remove it by hand or declare its image\n"),
+        ("frameworks/mine/Dockerfile.j2", "",
+         "frameworks/mine also holds Dockerfile.j2; remove it by hand or declare its image\n"),
+        ("base/notes.txt", "",
+         "base/notes.txt is not of this project's making; remove it or declare its image\n"),
+    ],
+)  # fmt: skip
+def test_render_never_removes_what_it_did_not_write(
+    path: str,
+    text: str,
+    message: str,
+    repository: Repository,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    repository.put(path, text)
+
+    assert run(capsys, "render") == (1, "", message)
+    assert (repository.root / path).read_text() == text
+
+
+def test_render_does_not_follow_links_out_of_the_repository(
+    repository: Repository, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "Dockerfile").write_text("# by `nox -s render`\n")
+    (repository.root / "frameworks/linked").symlink_to(outside)
+
+    status, _, err = run(capsys, "render")
+
+    assert status == 1
+    assert err.startswith("frameworks/linked is not of this project's making;")
+    assert (outside / "Dockerfile").exists()
+
+
+def test_lock_goes_on_after_a_failure_and_tells_all(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(root: Path, variant: Variant, host: object, *, upgrade: bool) -> bool:
+        assert upgrade
+        if variant.name != XGBOOST:
+            raise WorkError(f"{variant.name}: no solution")
+        return True
+
+    monkeypatch.setattr(cli, "write_lock", write)
+
+    status, out, err = run(capsys, "lock", "--upgrade")
+
+    assert status == 1
+    assert out == f"wrote {XGBOOST_HOME}/requirements.txt\n"
+    assert err.endswith(f"{MINIMAL}: no solution\n{PYTORCH}: no solution\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (UserError("mend it"), 2, "mend it\n"),
+        (WorkError("it failed"), 1, "it failed\n"),
+        (
+            KeyboardInterrupt(),
+            130,
+            "interrupted; nothing half-built was tagged, run it again to go on\n",
+        ),
+    ],
+)
+def test_what_goes_wrong_becomes_a_message_and_an_exit_status(
+    error: BaseException,
+    status: int,
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "select", fail)
+
+    assert run(capsys, "names") == (status, "", message)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "added"),
+    [
+        ({}, 1000.0),
+        ({XGBOOST: 400.0}, 400.0),
+        ({XGBOOST: 400.0, MINIMAL: 150.0}, 250.0),
+        ({XGBOOST: 100.0, MINIMAL: 150.0}, 0.0),
+        ({MINIMAL: 150.0}, 850.0),
+    ],
+)
+def test_what_an_image_adds_to_its_parent_is_known_once_both_are_measured(
+    sizes: dict[str, float], added: float, repository: Repository
+) -> None:
+    assert cli.added_megabytes(repository.variant(XGBOOST), sizes) == added

@@ -1,0 +1,238 @@
+"""Keys, and the reason for each image that is built."""
+
+import re
+from collections.abc import Callable, Mapping
+
+import pytest
+
+from imagematrix.bake import image_tag
+from imagematrix.keys import (
+    INPUTS_LABEL,
+    KEY_LABEL,
+    Inputs,
+    base_references,
+    decode_inputs,
+    encode_inputs,
+    image_inputs,
+    image_key,
+)
+from imagematrix.plan import Action, Step, make_plan
+from tests.unit.helpers import MINIMAL, PYTORCH, XGBOOST, Repository
+
+DEBIAN, PYTHON = "debian:trixie-slim", "python:3.12-slim-trixie"
+BASES = {DEBIAN: "sha256:debian", PYTHON: "sha256:python"}
+Labels = dict[str, dict[str, str]]
+
+
+def inputs_of(repository: Repository, bases: Mapping[str, str] = BASES) -> dict[str, Inputs]:
+    return image_inputs(repository.root, repository.project.variants, bases)
+
+
+def labels_of(repository: Repository) -> Labels:
+    """The labels of images that were just built."""
+    return {
+        name: {KEY_LABEL: image_key(inputs), INPUTS_LABEL: encode_inputs(inputs)}
+        for name, inputs in inputs_of(repository).items()
+    }
+
+
+def plan(
+    repository: Repository,
+    labels: Labels,
+    *,
+    bases: Mapping[str, str] = BASES,
+    unavailable: Mapping[str, str] | None = None,
+    force: bool = False,
+) -> dict[str, Step]:
+    variants = repository.project.variants
+    inputs = inputs_of(repository, bases)
+    steps = make_plan(variants, inputs, labels, unavailable or {}, force=force)
+    assert [step.variant.name for step in steps] == [MINIMAL, XGBOOST, PYTORCH]
+    return {step.variant.name: step for step in steps}
+
+
+def reasons(steps: dict[str, Step]) -> dict[str, tuple[str, ...]]:
+    assert all(bool(step.reasons) == (step.action is not Action.FRESH) for step in steps.values())
+    return {name: step.reasons for name, step in steps.items() if step.action is Action.BUILD}
+
+
+def test_the_inputs_of_an_image_are_all_that_goes_into_it(repository: Repository) -> None:
+    inputs = inputs_of(repository)
+
+    assert inputs[MINIMAL].keys() == {
+        f"base/{MINIMAL}/Dockerfile",
+        f"base/{MINIMAL}/requirements.txt",
+        "base/server/app.py",
+        DEBIAN,
+        PYTHON,
+    }
+    assert inputs[XGBOOST].keys() == {
+        f"frameworks/xgboost/{XGBOOST}/Dockerfile",
+        f"frameworks/xgboost/{XGBOOST}/requirements.txt",
+        "parent",
+    }
+    assert inputs[XGBOOST]["parent"] == image_key(inputs[MINIMAL])
+    assert inputs[MINIMAL][DEBIAN] == "sha256:debian"
+
+
+def test_the_same_inputs_have_the_same_key_in_any_order(repository: Repository) -> None:
+    inputs = inputs_of(repository)[MINIMAL]
+    reverse = dict(reversed(list(inputs.items())))
+
+    assert inputs_of(repository)[MINIMAL] == inputs
+    assert image_key(reverse) == image_key(inputs)
+    assert re.fullmatch(r"[0-9a-f]{64}", image_key(inputs))
+    assert decode_inputs(encode_inputs(inputs)) == inputs
+
+
+def test_images_that_are_not_there_are_built(repository: Repository) -> None:
+    missing = ("no such image yet",)
+
+    assert reasons(plan(repository, {})) == {MINIMAL: missing, XGBOOST: missing, PYTORCH: missing}
+
+
+def test_nothing_is_built_twice(repository: Repository) -> None:
+    steps = plan(repository, labels_of(repository))
+
+    assert {step.action for step in steps.values()} == {Action.FRESH}
+    assert steps[XGBOOST].key == labels_of(repository)[XGBOOST][KEY_LABEL]
+
+
+CHILDREN_CHANGE = {
+    XGBOOST: (f"its parent {MINIMAL} changes",),
+    PYTORCH: (f"its parent {MINIMAL} changes",),
+}
+
+
+def append(path: str) -> Callable[[Repository], None]:
+    return lambda repository: repository.put(path, (repository.root / path).read_text() + "#\n")
+
+
+def server_file_goes(repository: Repository) -> None:
+    repository.put("base/server/new.py", "")
+    (repository.root / "base/server/app.py").unlink()
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (
+            append(f"frameworks/xgboost/{XGBOOST}/Dockerfile"),
+            {XGBOOST: (f"frameworks/xgboost/{XGBOOST}/Dockerfile changed",)},
+        ),
+        (
+            append(f"frameworks/xgboost/{XGBOOST}/requirements.txt"),
+            {XGBOOST: (f"frameworks/xgboost/{XGBOOST}/requirements.txt changed",)},
+        ),
+        (
+            append(f"base/{MINIMAL}/Dockerfile"),
+            {MINIMAL: (f"base/{MINIMAL}/Dockerfile changed",), **CHILDREN_CHANGE},
+        ),
+        (
+            append("base/server/app.py"),
+            {MINIMAL: ("base/server/app.py changed",), **CHILDREN_CHANGE},
+        ),
+        (
+            server_file_goes,
+            {
+                MINIMAL: ("base/server/app.py is gone", "base/server/new.py is new"),
+                **CHILDREN_CHANGE,
+            },
+        ),
+        (lambda repository: repository.put("base/server/__pycache__/app.pyc", "x"), {}),
+        (lambda repository: repository.put("frameworks/xgboost/example/score.py", "x"), {}),
+    ],
+    ids=["dockerfile", "lock", "parent", "server", "server files", "bytecode", "example"],
+)
+def test_what_changed_is_the_reason(
+    change: Callable[[Repository], None],
+    expected: dict[str, tuple[str, ...]],
+    repository: Repository,
+) -> None:
+    labels = labels_of(repository)
+    change(repository)
+
+    assert reasons(plan(repository, labels)) == expected
+
+
+def test_a_base_image_that_moved_is_a_reason_for_all_above_it(repository: Repository) -> None:
+    steps = plan(repository, labels_of(repository), bases={**BASES, DEBIAN: "sha256:newer"})
+
+    assert reasons(steps) == {MINIMAL: (f"base image {DEBIAN} moved",), **CHILDREN_CHANGE}
+
+
+def test_a_child_stays_fresh_when_its_parent_is_built_again_as_it_was(
+    repository: Repository,
+) -> None:
+    labels = labels_of(repository)
+    del labels[MINIMAL]
+
+    assert reasons(plan(repository, labels)) == {MINIMAL: ("no such image yet",)}
+
+
+def test_force_builds_what_is_fresh(repository: Repository) -> None:
+    labels = labels_of(repository)
+    del labels[PYTORCH]
+
+    assert reasons(plan(repository, labels, force=True)) == {
+        MINIMAL: ("forced",),
+        XGBOOST: ("forced",),
+        PYTORCH: ("no such image yet",),
+    }
+
+
+def test_an_unavailable_image_is_told_with_its_reason_unless_it_is_fresh(
+    repository: Repository,
+) -> None:
+    why = {XGBOOST: "the index is down", PYTORCH: "the index is down"}
+    labels = labels_of(repository)
+    del labels[PYTORCH]
+
+    steps = plan(repository, labels, unavailable=why)
+
+    assert (steps[XGBOOST].action, steps[XGBOOST].reasons) == (Action.FRESH, ())
+    assert steps[PYTORCH].action is Action.UNAVAILABLE
+    assert steps[PYTORCH].reasons == ("the index is down",)
+
+
+def test_what_is_layered_on_an_unavailable_image_is_unavailable(repository: Repository) -> None:
+    labels = {XGBOOST: labels_of(repository)[XGBOOST]}
+
+    steps = plan(repository, labels, unavailable={MINIMAL: "no wheel"})
+
+    assert [step.action for step in steps.values()] == [
+        Action.UNAVAILABLE,
+        Action.FRESH,
+        Action.UNAVAILABLE,
+    ]
+    assert steps[PYTORCH].reasons == (f"its parent {MINIMAL} is unavailable",)
+
+
+@pytest.mark.parametrize("text", ["", "x", "[]", "7", "null", '{"a": 1}', '{"a": null}', '{"a'])
+def test_a_label_that_tells_no_inputs_is_a_reason(text: str, repository: Repository) -> None:
+    assert decode_inputs(text) is None
+    labels = labels_of(repository)
+    labels[XGBOOST] = {KEY_LABEL: "old", INPUTS_LABEL: text}
+
+    assert reasons(plan(repository, labels)) == {
+        XGBOOST: ("the image does not say what it was built from",)
+    }
+
+
+def test_an_image_without_our_labels_is_built(repository: Repository) -> None:
+    labels = labels_of(repository)
+    labels[XGBOOST] = {}
+
+    assert list(reasons(plan(repository, labels))) == [XGBOOST]
+
+
+def test_a_key_that_was_made_another_way_is_a_reason(repository: Repository) -> None:
+    labels = labels_of(repository)
+    labels[XGBOOST][KEY_LABEL] = "0" * 64
+
+    assert reasons(plan(repository, labels)) == {XGBOOST: ("the key was made another way",)}
+
+
+def test_the_base_images_are_those_that_the_dockerfile_names(repository: Repository) -> None:
+    assert base_references(repository.variant(MINIMAL)) == (DEBIAN, PYTHON)
+    assert image_tag(MINIMAL) == f"{MINIMAL}:latest"
