@@ -481,3 +481,18 @@ def test_a_worker_that_dies_under_load_costs_one_request(serve: Serve) -> None:
         thread.join()
     assert statuses.count(500) == 1
     assert set(statuses) <= {200, 500, 503}
+
+
+def test_large_headers_and_results_in_a_crowd(serve: Serve) -> None:
+    """What is carried together must not fill a socket that nobody reads."""
+    script = """
+        def init(): pass
+        def run(data, request_headers):
+            return request_headers["X-Big"] + "y" * 300_000
+    """
+    server = serve(script)
+    sent = {"x-big": "x" * 7000}
+    requests = [Later(lambda: server.score(b"", headers=sent)) for _ in range(60)]
+    answers = [request.result() for request in requests]
+    assert {answer.status for answer in answers} == {200}
+    assert {len(answer.json) for answer in answers} == {307_000}

@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 # Requests are only carried together while run() takes less than this; the slowest one counts.
 FAST_MS = 2.0
 BATCH = 16
-BATCH_BODY = 16 * 1024
+# Fits into the buffer of a socket: sending a batch must not wait for the worker to read, which may
+# itself be waiting for its answers to be read.
+BATCH_BYTES = 64 * 1024
+# What a frame adds to its body, at a guess; headers that scripts ask for make it larger.
+FRAME_BYTES = 2048
 # After this long the quiet answers of a batch are fetched while its last one is still awaited.
 PATIENCE_MS = 5
 
@@ -101,12 +105,21 @@ class Slot:
 
     def carry(self, jobs: List[Job]) -> List[Job]:
         """Have requests scored, in order. Returns those that a dying worker never started."""
+        data = self._pack_batch(jobs) if len(jobs) > 1 else b""
+        if len(data) > 2 * BATCH_BYTES:
+            # Larger than guessed: the first one goes alone, the others wait for their turn.
+            return self.carry(jobs[:1]) + jobs[1:]
         waiting = deque(jobs)
         try:
             if len(jobs) == 1:
-                wire.send(self._sock, wire.SCORE, 0, jobs[0].meta, jobs[0].body)
+                try:
+                    wire.send(self._sock, wire.SCORE, 0, jobs[0].meta, jobs[0].body)
+                except (BrokenPipeError, ConnectionResetError):
+                    # The worker was dead before the request came through whole.
+                    self.worker.lost()
+                    return jobs
             else:
-                self._send_batch(jobs)
+                self._sock.sendall(data)
                 self._await_batch(waiting)
                 while len(waiting) > 1:
                     self._take(self._quiet, waiting, more=True)
@@ -127,10 +140,11 @@ class Slot:
         waiting.popleft().fail(error)
         return list(waiting)
 
-    def _send_batch(self, jobs: List[Job]) -> None:
+    @staticmethod
+    def _pack_batch(jobs: List[Job]) -> bytes:
         frames = [wire.pack(wire.SCORE, 1, job.meta, job.body) for job in jobs[:-1]]
         frames.append(wire.pack(wire.SCORE, 0, jobs[-1].meta, jobs[-1].body))
-        self._sock.sendall(b"".join(frames))
+        return b"".join(frames)
 
     def _await_batch(self, waiting: Deque[Job]) -> None:
         """Wait for the end of a batch; if that takes long, pass on what is there already."""
@@ -251,11 +265,13 @@ class Pool:
         """The next requests for a slot: one, or several short ones, but never those of others."""
         queue = self._queue
         jobs = [queue.popleft()]
-        if slot.slowest_ms < FAST_MS:
-            share = min(BATCH, (len(queue) + self._slots) // self._slots)
-            while len(jobs) < share and queue and len(queue[0].body) <= BATCH_BODY:
-                jobs.append(queue.popleft())
-        if len(jobs) > 1 and len(jobs[0].body) > BATCH_BODY:
-            queue.extendleft(reversed(jobs[1:]))
-            del jobs[1:]
+        if slot.slowest_ms >= FAST_MS:
+            return jobs
+        share = min(BATCH, (len(queue) + self._slots) // self._slots)
+        size = FRAME_BYTES + len(jobs[0].body)
+        while queue and len(jobs) < share:
+            size += FRAME_BYTES + len(queue[0].body)
+            if size > BATCH_BYTES:
+                break
+            jobs.append(queue.popleft())
         return jobs
