@@ -1,7 +1,8 @@
 """Time from a matrix to its plan, for matrices that grow: `python benchmarks/matrix.py [--json]`.
 
-Each is generated into a temporary folder with this repository's templates and small locks. The exit
-status is 1 when the time per image of the largest is more than half again that of the smallest.
+Each is generated into a temporary folder with this repository's templates and small locks. Seconds
+are those of the processor, so that other work on the machine does not count. The exit status is 1
+when the time per image of the largest is more than half again that of the smallest.
 """
 
 import argparse
@@ -36,7 +37,7 @@ LINEAR = 1.5
 
 @dataclass(frozen=True)
 class Measurement:
-    """The seconds of each stage for one size."""
+    """The processor seconds of each stage for one size."""
 
     images: int
     seconds: dict[str, float]
@@ -79,9 +80,9 @@ def measure(root: Path, size: int) -> Measurement:
 
     def timed(stage: str, work: Callable[[], T]) -> T:
         gc.collect()
-        started = time.perf_counter()
+        started = time.process_time()
         result = work()
-        seconds[stage] = time.perf_counter() - started
+        seconds[stage] = time.process_time() - started
         return result
 
     matrix = timed("load", lambda: load_matrix(root / "matrix.yaml"))
