@@ -1,0 +1,190 @@
+"""Ours and the reference, measured in turn in one run; writes ``server.json`` and ``server.md``.
+
+    python benchmarks/server/bench.py [--runs 5] [--seconds 2] [--output FOLDER]
+
+One worker each, the server pinned to one core and the client to another, connections kept alive where
+the server does so. Medians of several runs, which alternate between the two, because a
+machine that does other things too is no steady measure: read the ratios, not the numbers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import socket
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from servers import KINDS, Kind, Running, start
+
+CLIENT = Path(__file__).parent / "load.py"
+CONNECTIONS = (1, 32)
+HALF_OPEN = 64
+BLOCKED_S = 4.0
+
+# name in the result, words, unit, better is more, target as a factor against the reference
+ROWS: tuple[tuple[str, str, str, bool, float | None], ...] = (
+    ("rps_1", "requests per second, 1 connection", "/s", True, 4),
+    ("rps_32", "requests per second, 32 connections", "/s", True, 10),
+    ("p50_ms_1", "median latency, 1 connection", "ms", False, None),
+    ("p50_ms_32", "median latency, 32 connections", "ms", False, None),
+    ("p99_ms_1", "99th percentile, 1 connection", "ms", False, None),
+    ("p99_ms_32", "99th percentile, 32 connections", "ms", False, 4),
+    (
+        "health_p99_ms",
+        "health, 99th percentile, run() blocked and 64 clients half-open",
+        "ms",
+        False,
+        None,
+    ),
+    ("start_s", "start to the first 200 on /score", "s", False, 2),
+    ("rss_mib", "memory, idle, sum of resident sizes", "MiB", False, 2),
+    ("pss_mib", "memory, idle, proportional", "MiB", False, 2),
+)
+HEALTH_LIMIT_MS = 20.0
+
+
+def load(port: int, connections: int, seconds: float, core: int | None) -> dict[str, float]:
+    pin = [] if core is None else ["taskset", "--cpu-list", str(core)]
+    command = [*pin, sys.executable, str(CLIENT), str(port), str(connections), str(seconds)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    result: dict[str, float] = json.loads(done.stdout)
+    if result["wrong"]:
+        raise RuntimeError(f"{result['wrong']} wrong answers")
+    return result
+
+
+def block(server: Running) -> None:
+    """A request that keeps ``run()`` busy; whether it is answered does not matter here."""
+    with contextlib.suppress(OSError):
+        server.score(b'{"sleep": %.1f}' % BLOCKED_S)
+
+
+def health_under_pressure(server: Running) -> list[float]:
+    """Milliseconds of ``GET /`` while ``run()`` blocks and clients hold half a request each.
+
+    A probe that gets no answer within five seconds counts as five seconds.
+    """
+    head = b"POST /score HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n{"
+    taken: list[float] = []
+    with contextlib.ExitStack() as stack:
+        threading.Thread(target=block, args=(server,), daemon=True).start()
+        time.sleep(0.2)
+        for _ in range(HALF_OPEN):
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+            client.sendall(head)
+        end = time.perf_counter() + BLOCKED_S - 0.5
+        while time.perf_counter() < end:
+            began = time.perf_counter()
+            with contextlib.suppress(OSError):
+                server.get("/")
+            taken.append((time.perf_counter() - began) * 1000)
+            time.sleep(0.01)
+    return taken
+
+
+def measure(kind: Kind, folder: Path, options: argparse.Namespace) -> dict[str, float]:
+    """One run of one server."""
+    found: dict[str, float] = {}
+    with start(kind, folder, options.server_core) as server:
+        found["start_s"] = server.await_first_score()
+        time.sleep(1)
+        found.update(server.memory())
+        load(server.port, 32, 0.5, options.client_core)
+        for connections in CONNECTIONS:
+            result = load(server.port, connections, options.seconds, options.client_core)
+            for name in ("rps", "p50_ms", "p99_ms"):
+                found[f"{name}_{connections}"] = result[name]
+        taken = sorted(health_under_pressure(server))
+        found["health_p99_ms"] = taken[min(len(taken) - 1, int(len(taken) * 0.99))]
+    return found
+
+
+def medians(runs: list[dict[str, float]]) -> dict[str, float]:
+    return {name: statistics.median(run[name] for run in runs) for name in runs[0]}
+
+
+def table(results: dict[str, dict[str, float]]) -> tuple[str, list[str]]:
+    """Markdown, and the targets that were missed."""
+    ours, reference = results["ours"], results["reference"]
+    lines = ["| | ours | reference | ratio | target |", "|---|---:|---:|---:|---|"]
+    missed = []
+    for name, words, unit, more, target in ROWS:
+        ratio = ours[name] / reference[name] if more else reference[name] / ours[name]
+        verdict = ""
+        if target is not None:
+            held = ratio >= target
+            verdict = f"≥ {target:g}: {'yes' if held else 'no'}"
+            if not held:
+                missed.append(f"{words}: {ratio:.2f}, wanted {target:g}")
+        if name == "health_p99_ms":
+            held = ours[name] <= HEALTH_LIMIT_MS
+            verdict = f"≤ {HEALTH_LIMIT_MS:g} ms: {'yes' if held else 'no'}"
+            if not held:
+                missed.append(f"{words}: {ours[name]:.1f} ms")
+        lines.append(
+            f"| {words} | {ours[name]:,.4g} {unit} | {reference[name]:,.4g} {unit} "
+            f"| {ratio:.2f} | {verdict} |"
+        )
+    return "\n".join(lines) + "\n", missed
+
+
+def cores() -> tuple[int | None, int | None]:
+    """Two cores, the first for the server; None where there is only one."""
+    allowed = sorted(os.sched_getaffinity(0))
+    return (allowed[0], allowed[1]) if len(allowed) > 1 else (None, None)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Measure this server and the reference.")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--output", type=Path, default=Path("build/benchmarks"))
+    options = parser.parse_args()
+    options.server_core, options.client_core = cores()
+    folder: Path = options.output.resolve() / "work"
+    folder.mkdir(parents=True, exist_ok=True)
+    runs: dict[str, list[dict[str, float]]] = {kind.name: [] for kind in KINDS}
+    for kind in KINDS:
+        kind.install(folder)
+    for number in range(options.runs):
+        for kind in KINDS:
+            found = measure(kind, folder, options)
+            runs[kind.name].append(found)
+            print(
+                f"run {number + 1}: {kind.name}: {found['rps_32']:,.0f}/s, "
+                f"load {os.getloadavg()[0]:.1f}",
+                flush=True,
+            )
+    results = {name: medians(found) for name, found in runs.items()}
+    text, missed = table(results)
+    about: dict[str, Any] = {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "runs": options.runs,
+        "seconds": options.seconds,
+    }
+    document = {"about": about, "medians": results, "runs": runs}
+    (options.output / "server.json").write_text(json.dumps(document, indent=2) + "\n")
+    note = (
+        f"Medians of {options.runs} runs of {options.seconds:g} s that alternate, Python "
+        f"{about['python']}, server pinned to one core, client to another.\n\n"
+    )
+    (options.output / "server.md").write_text("# Scoring server\n\n" + note + text)
+    print("\n" + text)
+    for line in missed:
+        print(f"missed: {line}")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,165 @@
+"""The two servers under measurement: ours and the reference, both started from virtual environments."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+SOURCE = Path(__file__).parents[2] / "base" / "server"
+REFERENCE = "azureml-inference-server-http==1.5.1"
+OURS = "granian>=2.8,<2.9"
+SCRIPT = """
+import json, time
+
+def init():
+    pass
+
+def run(data):
+    given = json.loads(data)
+    if "sleep" in given:
+        time.sleep(given["sleep"])
+    return {"sum": sum(given.get("data", []))}
+"""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a server is installed and started."""
+
+    name: str
+    requirement: str
+    command: tuple[str, ...]
+
+    def install(self, folder: Path) -> Path:
+        environment = folder / self.name
+        done = environment / "installed"
+        if not done.exists():
+            subprocess.run([sys.executable, "-m", "venv", "--clear", str(environment)], check=True)
+            pip = [str(environment / "bin" / "python"), "-m", "pip", "install", "--quiet"]
+            subprocess.run([*pip, "--disable-pip-version-check", self.requirement], check=True)
+            done.touch()
+        return environment
+
+
+KINDS = (
+    Kind("ours", OURS, ("bin/python", "-m", "inference_server")),
+    Kind(
+        "reference", REFERENCE, ("bin/azmlinfsrv", "--entry_script", "main.py", "--port", "{port}")
+    ),
+)
+
+
+@dataclass
+class Running:
+    """A started server."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    started: float
+
+    def get(self, path: str = "/", timeout: float = 5.0) -> int:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().status
+        finally:
+            connection.close()
+
+    def score(self, body: bytes = b'{"data": [1]}', timeout: float = 30.0) -> int:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        try:
+            connection.request("POST", "/score", body, {"Content-Type": "application/json"})
+            return connection.getresponse().status
+        finally:
+            connection.close()
+
+    def await_first_score(self) -> float:
+        """Seconds from the start of the process to the first 200 on ``/score``."""
+        deadline = self.started + 60
+        while time.perf_counter() < deadline:
+            if self.process.poll() is not None:
+                raise RuntimeError(f"the server left with {self.process.returncode}")
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                if self.score() == 200:
+                    return time.perf_counter() - self.started
+            time.sleep(0.005)
+        raise RuntimeError("the server does not answer")
+
+    def memory(self) -> dict[str, float]:
+        """MiB of the whole process tree: resident (shared pages counted each time) and proportional."""
+        resident = proportional = 0.0
+        for pid in tree(self.process.pid):
+            for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+                if line.startswith("Rss:"):
+                    resident += int(line.split()[1]) / 1024
+                elif line.startswith("Pss:"):
+                    proportional += int(line.split()[1]) / 1024
+        return {"rss_mib": resident, "pss_mib": proportional}
+
+
+def tree(pid: int) -> list[int]:
+    """A process and all that descend from it."""
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                stat = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+                parents[int(entry.name)] = int(stat[1])
+    found = [pid]
+    for candidate in found:
+        found += [child for child, parent in parents.items() if parent == candidate]
+    return found
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+@contextlib.contextmanager
+def start(kind: Kind, folder: Path, core: int | None) -> Iterator[Running]:
+    """A server with its defaults, every safety feature on, on a core of its own."""
+    environment = kind.install(folder)
+    root = folder / "app"
+    root.mkdir(exist_ok=True)
+    (root / "main.py").write_text(SCRIPT)
+    port = free_port()
+    environ = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("AML_", "AZUREML_", "INFERENCE_SERVER_", "PYTHONPATH"))
+    }
+    environ.update({"AML_APP_ROOT": str(root), "SERVER_PORT": str(port), "WORKER_COUNT": "1"})
+    if kind.name == "ours":
+        environ["PYTHONPATH"] = str(SOURCE)
+    pin = [] if core is None else ["taskset", "--cpu-list", str(core)]
+    program, *arguments = [part.format(port=port) for part in kind.command]
+    log = folder / f"{kind.name}.log"
+    with log.open("wb") as file:
+        started = time.perf_counter()
+        process = subprocess.Popen(
+            [*pin, str(environment / program), *arguments],
+            cwd=root,
+            env=environ,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        yield Running(process, port, started)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
