@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from imagematrix.hostconfig import PROXY_VARIABLES
 from imagematrix.keys import INPUTS_LABEL, KEY_LABEL, base_references, encode_inputs
 from imagematrix.plan import Action, Step
 
@@ -19,13 +18,14 @@ class BuildEnvironment:
 
     `base_sources` maps a base image to the local image that stands in for it. `secrets` are bake's
     secret options by id, `image_secrets` more of them by image; `wheel_folders` maps an image to a
-    folder of wheels for it.
+    folder of wheels for it. `proxies` are the names of the environment's proxy variables.
     """
 
     base_sources: Mapping[str, str] = field(default_factory=dict)
     secrets: tuple[str, ...] = ()
     image_secrets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     wheel_folders: Mapping[str, str] = field(default_factory=dict)
+    proxies: tuple[str, ...] = ()
     uncompressed: bool = False
 
 
@@ -39,7 +39,13 @@ def bake_file(steps: Sequence[Step], environment: BuildEnvironment) -> dict[str,
     targets = {
         target_name(step.variant.name): _target(step, names, environment) for step in building
     }
-    return {"group": {"default": {"targets": sorted(targets)}}, "target": targets}
+    definition: dict[str, Any] = {
+        "group": {"default": {"targets": sorted(targets)}},
+        "target": targets,
+    }
+    if environment.proxies:
+        definition["variable"] = {name: {"default": ""} for name in environment.proxies}
+    return definition
 
 
 def target_name(image: str) -> str:
@@ -73,8 +79,8 @@ def _target(step: Step, building: set[str], environment: BuildEnvironment) -> di
         "contexts": contexts,
         "tags": [image_tag(variant.name)],
         "labels": {KEY_LABEL: step.key, INPUTS_LABEL: encode_inputs(step.inputs)},
-        # Null takes the value from the environment; these names never enter the image's history.
-        "args": dict.fromkeys(PROXY_VARIABLES),
+        # Their values come from the environment, and BuildKit keeps these names out of the history.
+        "args": {name: f"${{{name}}}" for name in environment.proxies},
         "secret": [*environment.secrets, *environment.image_secrets.get(variant.name, ())],
         "attest": ["type=provenance,disabled=true"],
         "output": [f"type=docker{compression}"],

@@ -22,7 +22,14 @@ import docker
 import docker.errors
 import uv
 
-from imagematrix.engine import Engine, apt_get, debian_mirror, os_release, os_release_ids, say
+from imagematrix.debian import (
+    DebianMirrors,
+    apt_get,
+    debian_mirrors,
+    debian_sources,
+    os_release_ids,
+)
+from imagematrix.engine import Engine, say
 from imagematrix.errors import UserError, WorkError
 from imagematrix.keys import base_references
 from imagematrix.variant import Variant
@@ -30,7 +37,6 @@ from imagematrix.variant import Variant
 BOOTSTRAP_LABEL = "inference.base"
 # Fixed, so that the same input makes the same stand-in: 2020-01-01, as Debian's tools count time.
 _EPOCH = 1577836800
-_OFFICIAL_MIRROR = "http://deb.debian.org/debian"
 
 
 class BaseSource(StrEnum):
@@ -163,17 +169,6 @@ _SLIM = (
 )
 
 
-def debian_sources(suite: str, mirror: str, security: str) -> str:
-    """What /etc/apt/sources.list.d/debian.sources of debian:<suite>-slim says, for a mirror."""
-    keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
-    return (
-        f"Types: deb\nURIs: {mirror}\nSuites: {suite} {suite}-updates\nComponents: main\n"
-        f"Signed-By: {keyring}\n\n"
-        f"Types: deb\nURIs: {security}\nSuites: {suite}-security\nComponents: main\n"
-        f"Signed-By: {keyring}\n"
-    )
-
-
 def _debian_root(suite: str, archive: Path) -> str:
     if "debian" not in os_release_ids() or os.geteuid() != 0:
         raise UserError(
@@ -184,18 +179,15 @@ def _debian_root(suite: str, archive: Path) -> str:
         say("Installing mmdebstrap.")
         apt_get("update")
         apt_get("install", "--no-install-recommends", "mmdebstrap")
-    mirror = debian_mirror()
-    uri = mirror if os_release().get("ID") == "debian" and mirror else _OFFICIAL_MIRROR
-    security = _OFFICIAL_MIRROR + "-security"
     # Nothing of this host stays: its mirror, its resolver and its name are replaced last.
-    sources = debian_sources(suite, _OFFICIAL_MIRROR, security)
+    sources = debian_sources(suite, DebianMirrors())
     hook = (
         'rm -f "$1/etc/apt/sources.list" "$1/etc/resolv.conf" "$1/etc/hostname"; '
         f"printf '%s' '{sources}' > \"$1/etc/apt/sources.list.d/debian.sources\""
     )
     command = ["mmdebstrap", "--variant=minbase", "--mode=root", "--format=tar"]
     command += [f"--dpkgopt={option}" for option in _SLIM]
-    command += [f"--customize-hook={hook}", suite, str(archive), uri]
+    command += [f"--customize-hook={hook}", suite, str(archive), debian_mirrors().main]
     environ = {**os.environ, "SOURCE_DATE_EPOCH": str(_EPOCH)}
     result = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
     if result.returncode != 0:

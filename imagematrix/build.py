@@ -2,11 +2,10 @@
 
 import contextlib
 import json
-import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -14,21 +13,15 @@ from typing import TextIO
 
 import docker.errors
 
-from imagematrix.availability import Supply
 from imagematrix.bake import BuildEnvironment, bake_file, image_tag, target_name
-from imagematrix.bases import Bases
 from imagematrix.buildlog import BuildLog, FailedStep
 from imagematrix.engine import Engine
+from imagematrix.environment import WORK_FOLDER
 from imagematrix.errors import WorkError
-from imagematrix.hostconfig import PYPI, HostConfig
 from imagematrix.plan import Action, Step
 from imagematrix.variant import Variant
 
-# Where a build of this repository leaves its log and stages wheels; git ignores it.
-WORK_FOLDER = Path("build")
 _LOG = WORK_FOLDER / "build.log"
-_UV_CONFIG = "IMAGEMATRIX_UV_CONFIG_{}"
-_PIP_CONFIG = "IMAGEMATRIX_PIP_CONFIG"
 
 
 class Outcome(StrEnum):
@@ -51,78 +44,6 @@ class Result:
     detail: str
 
 
-def build_environment(
-    root: Path,
-    engine: Engine,
-    bases: Bases,
-    host: HostConfig,
-    supplies: Mapping[str, Supply],
-) -> tuple[BuildEnvironment, dict[str, str]]:
-    """What the builds are given, and the environment variables that hold their secrets.
-
-    Wheels are linked (or copied) below the work folder, one folder for each image that needs any.
-    Secrets travel in variables, so that none of them is ever a file of ours.
-    """
-    secrets, variables = [], {}
-    if host.ca_bundle is not None:
-        secrets.append(f"id=ca-bundle,src={host.ca_bundle}")
-    pip_config = _pip_config(host)
-    if pip_config:
-        variables[_PIP_CONFIG] = pip_config
-        secrets.append(f"id=pip-config,env={_PIP_CONFIG}")
-    image_secrets, wheel_folders = {}, {}
-    for number, (name, supply) in enumerate(supplies.items()):
-        config = uv_config(host, supply)
-        variable = _UV_CONFIG.format(number)
-        variables[variable] = config
-        image_secrets[name] = (f"id=uv-config,env={variable}",)
-        if supply.wheels:
-            wheel_folders[name] = str(_stage_wheels(root, name, supply.wheels))
-    environment = BuildEnvironment(
-        base_sources=bases.images,
-        secrets=tuple(secrets),
-        image_secrets=image_secrets,
-        wheel_folders=wheel_folders,
-        uncompressed=engine.containerd_store,
-    )
-    return environment, variables
-
-
-def uv_config(host: HostConfig, supply: Supply) -> str:
-    """The uv.toml (https://docs.astral.sh/uv/reference/settings/#pip) of one image's build."""
-    lines = ["[pip]", 'index-strategy = "unsafe-best-match"']
-    if host.index_url != PYPI:
-        lines.append(f"index-url = {json.dumps(host.index_url)}")
-    extra = [*host.extra_index_urls, *([supply.index.url] if supply.index else [])]
-    if extra:
-        lines.append(f"extra-index-url = {json.dumps(extra)}")
-    links = [*host.find_links, *(["/mnt/wheels"] if supply.wheels else [])]
-    if links:
-        lines.append(f"find-links = {json.dumps(links)}")
-    return "\n".join(lines) + "\n"
-
-
-def _pip_config(host: HostConfig) -> str:
-    lines = []
-    if host.index_url != PYPI:
-        lines.append(f"index-url = {host.index_url}")
-    if host.extra_index_urls:
-        lines.append(f"extra-index-url = {' '.join(host.extra_index_urls)}")
-    return "\n".join(["[global]", *lines]) + "\n" if lines else ""
-
-
-def _stage_wheels(root: Path, image: str, wheels: Sequence[Path]) -> Path:
-    folder = root / WORK_FOLDER / "wheels" / image
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    for wheel in wheels:
-        try:
-            os.link(wheel, folder / wheel.name)
-        except OSError:
-            shutil.copy2(wheel, folder / wheel.name)
-    return folder.relative_to(root)
-
-
 def run_build(
     root: Path,
     engine: Engine,
@@ -132,34 +53,57 @@ def run_build(
 ) -> tuple[Result, ...]:
     """Builds what the plan says, in one BuildKit run unless an image fails.
 
-    BuildKit ends a run at the first failure: the run is then repeated without the images that
-    failed and what is layered on them, on the layers that are already there.
+    BuildKit ends a run at the first failure, and tells a step that several images share as one of
+    any of them. So after a failure the images without a parent in the run are built first, then the
+    others, each time without those that failed; the layers that are already there are kept.
     """
-    building = {step.variant.name for step in plan if step.action is Action.BUILD}
     log_file = root / _LOG
     log_file.parent.mkdir(exist_ok=True)
+    pending = {step.variant.name for step in plan if step.action is Action.BUILD}
     failed: dict[str, str] = {}
-    seconds: dict[str, float] = {}
-    remaining = tuple(plan)
+    seconds: dict[str, float] = defaultdict(float)
+    one_run = True
     with log_file.open("w", encoding="utf-8") as log:
-        while building - failed.keys():
-            status, progress = _bake(root, engine, remaining, environment, variables, log)
+        while pending:
+            targets = pending if one_run else without_pending_parent(plan, pending)
+            steps = [_restricted(step, targets, pending, failed) for step in plan]
+            status, progress = _bake(root, engine, steps, environment, variables, log)
             for name, spent in progress.seconds.items():
-                seconds[name] = seconds.get(name, 0) + spent
+                seconds[name] += spent
             if status == 0:
-                break
-            new = {failure.image: failure for failure in progress.failures()}
-            if not new:
+                pending -= targets
+                continue
+            if one_run and targets != without_pending_parent(plan, pending):
+                one_run = False
+                continue
+            failures = {failure.image: _explain(failure) for failure in progress.failures()}
+            if not failures:
                 raise WorkError(f"the build failed before any image's step; see {_LOG}")
-            for name, failure in new.items():
-                failed[name] = _explain(failure)
+            failed |= failures
             failed |= _children_of(failed, plan)
-            remaining = tuple(
-                replace(step, action=Action.UNAVAILABLE) if step.variant.name in failed else step
-                for step in plan
-            )
+            pending -= failed.keys()
     sizes = image_megabytes(engine, [step.variant for step in plan])
     return tuple(_result(step, failed, seconds, sizes) for step in plan)
+
+
+def without_pending_parent(plan: Sequence[Step], pending: Set[str]) -> set[str]:
+    """Those of the pending images whose parent is not pending itself."""
+    return {
+        step.variant.name
+        for step in plan
+        if step.variant.name in pending and step.variant.parent not in pending
+    }
+
+
+def _restricted(
+    step: Step, targets: Set[str], pending: Set[str], failed: Mapping[str, str]
+) -> Step:
+    """The step as a run sees it that builds the targets alone."""
+    name = step.variant.name
+    if step.action is not Action.BUILD or name in targets:
+        return step
+    there = name not in pending and name not in failed
+    return replace(step, action=Action.FRESH if there else Action.UNAVAILABLE)
 
 
 def _bake(

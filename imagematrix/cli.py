@@ -17,7 +17,8 @@ from rich.table import Table
 from imagematrix.availability import find_supplies
 from imagematrix.bake import BuildEnvironment, bake_file, image_tag
 from imagematrix.bases import BaseSource, ensure_bases
-from imagematrix.build import Outcome, Result, build_environment, run_build
+from imagematrix.build import Outcome, Result, run_build
+from imagematrix.debian import DebianMirrors, debian_mirrors
 from imagematrix.engine import (
     Engine,
     EngineFiles,
@@ -28,6 +29,7 @@ from imagematrix.engine import (
     started_pid,
     stop_engine,
 )
+from imagematrix.environment import build_environment
 from imagematrix.errors import InputError, UserError, WorkError
 from imagematrix.files import write_atomically
 from imagematrix.hostconfig import read_host_config
@@ -217,7 +219,9 @@ def _prepare(
         engine,
         bases,
         host,
-        {name: supply for name, supply in supplies.items() if name in building},
+        debian_mirrors() if building else DebianMirrors(),
+        [variant for variant in stale if variant.name in building],
+        supplies,
     )
     if building:
         for sentence in host.ignored:

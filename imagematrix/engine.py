@@ -20,13 +20,13 @@ import docker
 import docker.errors
 from packaging.version import InvalidVersion, Version
 
+from imagematrix.debian import KEYRING, apt_get, debian_mirrors, os_release, os_release_ids
 from imagematrix.errors import UserError, WorkError
 
 MINIMUM_VERSION = Version("23")
 _PACKAGES = ("docker.io", "docker-cli", "docker-buildx")
 # Stable, and with an engine and a buildx that are new enough and install on the release before it.
 _NEWER_SUITE = "trixie"
-_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _NAME = "inference-images"
 
 
@@ -171,20 +171,6 @@ def _why_not_here() -> str:
     return ""
 
 
-def os_release_ids(path: Path = Path("/etc/os-release")) -> set[str]:
-    """The distribution and those it is like (https://www.freedesktop.org/software/systemd/man/os-release.html)."""
-    fields = os_release(path)
-    return {fields.get("ID", ""), *fields.get("ID_LIKE", "").split()} - {""}
-
-
-def os_release(path: Path = Path("/etc/os-release")) -> dict[str, str]:
-    """The fields of os-release."""
-    if not path.is_file():
-        return {}
-    pairs = (line.split("=", 1) for line in path.read_text().splitlines() if "=" in line)
-    return {key: value.strip().strip('"') for key, value in pairs}
-
-
 def _installed_engine() -> str | None:
     """The path of an installed dockerd that is new enough."""
     dockerd = shutil.which("dockerd")
@@ -199,39 +185,15 @@ def _installed_engine() -> str | None:
     return dockerd if new_enough else None
 
 
-def apt_get(*arguments: str) -> None:
-    """Runs apt-get without questions. Raises WorkError with its last words when it fails."""
-    environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    command = ["apt-get", "--quiet", "--yes", *arguments]
-    result = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
-    if result.returncode != 0:
-        last = "\n  ".join((result.stderr or result.stdout).strip().splitlines()[-5:])
-        raise WorkError(f"{' '.join(command)} failed:\n  {last}")
-
-
-def debian_mirror() -> str | None:
-    """The URL of the mirror of Debian's main archive that apt uses, None where there is none."""
-    codename = os_release().get("VERSION_CODENAME", "")
-    line = "$(CODENAME)|$(COMPONENT)|$(REPO_URI)"
-    command = ["apt-get", "indextargets", "--format", line, "Created-By: Packages"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    for fields in (row.split("|") for row in result.stdout.splitlines()):
-        if len(fields) == 3 and fields[:2] == [codename, "main"]:
-            return fields[2].rstrip("/")
-    return None
-
-
 def _install() -> None:
     apt_get("update")
     if not _candidates_suffice():
-        release = os_release()
-        mirror = debian_mirror()
-        if release.get("ID") != "debian" or mirror is None:
+        if os_release().get("ID") != "debian":
             raise UserError(
                 "this release has no docker.io of version 23 or no docker-buildx; install Docker"
                 " from https://docs.docker.com/engine/install/"
             )
-        _pin_newer_suite(mirror)
+        _pin_newer_suite(debian_mirrors().main)
         say(f"This release's are too old: these packages alone come from Debian {_NEWER_SUITE}.")
         apt_get("update")
     apt_get("install", "--no-install-recommends", *_PACKAGES)
@@ -261,12 +223,12 @@ def _pin_newer_suite(mirror: str) -> None:
     )
     (apt / f"sources.list.d/{_NAME}.sources").write_text(
         f"Types: deb\nURIs: {mirror}\nSuites: {_NEWER_SUITE}\nComponents: main\n"
-        f"Signed-By: {_KEYRING}\n"
+        f"Signed-By: {KEYRING}\n"
     )
 
 
 def start_engine(
-    files: EngineFiles, *, registry_mirrors: Sequence[str] = (), bridge: bool = True
+    files: EngineFiles, *, registry_mirrors: Sequence[str] = (), bridge: str | None = None
 ) -> None:
     """Starts a dockerd of our own and waits until it answers; it goes on when we end.
 
@@ -280,8 +242,8 @@ def start_engine(
     settings: dict[str, object] = {"features": {"containerd-snapshotter": True}}
     if registry_mirrors:
         settings["registry-mirrors"] = list(registry_mirrors)
-    if not bridge:
-        settings["bridge"] = "none"
+    if bridge is not None:
+        settings["bridge"] = bridge
     config = files.state / "daemon.json"
     config.write_text(json.dumps(settings))
     files.pid_file.unlink(missing_ok=True)

@@ -37,6 +37,7 @@ class HostConfig:
     wheel_folders: tuple[Path, ...]
     proxies: tuple[str, ...]
     ignored: tuple[str, ...]
+    trusted_hosts: tuple[str, ...] = ()
 
 
 def read_host_config(environ: Mapping[str, str], home: Path, root: Path = Path("/")) -> HostConfig:
@@ -74,6 +75,7 @@ def read_host_config(environ: Mapping[str, str], home: Path, root: Path = Path("
         extra_index_urls=tuple(reachable),
         find_links=tuple(links),
         wheel_folders=tuple(folders),
+        trusted_hosts=tuple(settings.get("trusted-host", "").split()),
         proxies=tuple(name for name in PROXY_VARIABLES if environ.get(name)),
         ignored=tuple(ignored),
     )

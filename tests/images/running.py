@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import tarfile
 import time
 import urllib.error
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import docker
 import docker.errors
@@ -109,6 +111,9 @@ def run_image(
 ) -> Iterator[RunningImage]:
     """Starts a container of `reference` that serves the example, and removes it at the end."""
     client = engine.client()
+    # testinfra runs `docker exec`, which looks for the engine in the environment.
+    named = patch.dict(os.environ, engine.environ())
+    named.start()
     try:
         container = client.containers.create(
             reference,
@@ -135,6 +140,7 @@ def run_image(
         finally:
             container.remove(force=True, v=True)
     finally:
+        named.stop()
         client.close()
 
 

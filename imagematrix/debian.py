@@ -1,0 +1,77 @@
+"""What this host says of its distribution and of where its Debian packages come from."""
+
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from imagematrix.errors import WorkError
+
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+
+
+@dataclass(frozen=True)
+class DebianMirrors:
+    """The URLs of Debian's main archive and of its security archive."""
+
+    main: str = "http://deb.debian.org/debian"
+    security: str = "http://deb.debian.org/debian-security"
+
+    def differ(self) -> bool:
+        """Whether these are others than the official ones."""
+        return self != DebianMirrors()
+
+
+def os_release_ids(path: Path = Path("/etc/os-release")) -> set[str]:
+    """The distribution and those it is like (https://www.freedesktop.org/software/systemd/man/os-release.html)."""
+    fields = os_release(path)
+    return {fields.get("ID", ""), *fields.get("ID_LIKE", "").split()} - {""}
+
+
+def os_release(path: Path = Path("/etc/os-release")) -> dict[str, str]:
+    """The fields of os-release."""
+    if not path.is_file():
+        return {}
+    pairs = (line.split("=", 1) for line in path.read_text().splitlines() if "=" in line)
+    return {key: value.strip().strip('"') for key, value in pairs}
+
+
+def apt_get(*arguments: str) -> None:
+    """Runs apt-get without questions. Raises WorkError with its last words when it fails."""
+    environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    command = ["apt-get", "--quiet", "--yes", *arguments]
+    result = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        last = "\n  ".join((result.stderr or result.stdout).strip().splitlines()[-5:])
+        raise WorkError(f"{' '.join(command)} failed:\n  {last}")
+
+
+def debian_mirrors() -> DebianMirrors:
+    """The mirrors that apt uses on this host, the official ones where it is no Debian."""
+    release = os_release()
+    if release.get("ID") != "debian":
+        return DebianMirrors()
+    line = "$(CODENAME)|$(COMPONENT)|$(REPO_URI)"
+    command = ["apt-get", "indextargets", "--format", line, "Created-By: Packages"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    return mirrors_among(result.stdout, release.get("VERSION_CODENAME", ""))
+
+
+def mirrors_among(targets: str, codename: str) -> DebianMirrors:
+    """The mirrors in apt's list of index targets, as lines of `codename|component|url`."""
+    official = DebianMirrors()
+    rows = [row.split("|") for row in targets.splitlines()]
+    urls = {row[0]: row[2].rstrip("/") for row in rows if len(row) == 3 and row[1] == "main"}
+    return DebianMirrors(
+        urls.get(codename, official.main), urls.get(f"{codename}-security", official.security)
+    )
+
+
+def debian_sources(suite: str, mirrors: DebianMirrors) -> str:
+    """What /etc/apt/sources.list.d/debian.sources of debian:<suite>-slim says, for mirrors."""
+    return (
+        f"Types: deb\nURIs: {mirrors.main}\nSuites: {suite} {suite}-updates\nComponents: main\n"
+        f"Signed-By: {KEYRING}\n\n"
+        f"Types: deb\nURIs: {mirrors.security}\nSuites: {suite}-security\nComponents: main\n"
+        f"Signed-By: {KEYRING}\n"
+    )

@@ -1,0 +1,117 @@
+"""A registry and a second engine that takes it for its mirror, both on loopback and short-lived."""
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from imagematrix.debian import apt_get, os_release_ids
+from imagematrix.engine import Engine, EngineFiles, find_engine, start_engine, stop_engine
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class SecondEngine:
+    """An engine of its own, and the address of this host on its network."""
+
+    engine: Engine
+    gateway: str
+
+
+def free_port(address: str = "127.0.0.1") -> int:
+    """A port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind((address, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="session")
+def engine() -> Engine:
+    """The engine that holds the images."""
+    found = find_engine()
+    if found is None:
+        pytest.fail("no Docker engine answers; run `nox -s build` first")
+    return found
+
+
+def _require(program: str, package: str) -> str:
+    """The path of a program, after installing its Debian package where that is possible."""
+    if shutil.which(program) is None:
+        if os.geteuid() != 0 or "debian" not in os_release_ids():
+            pytest.skip(
+                f"{program} is not installed, and only root on Debian could install it here"
+            )
+        apt_get("update")
+        apt_get("install", "--no-install-recommends", package)
+    found = shutil.which(program)
+    if found is None:
+        pytest.fail(f"the package {package} has no {program}")
+    return found
+
+
+@pytest.fixture(scope="session")
+def registry() -> Iterator[str]:
+    """The host:port of an empty registry on loopback."""
+    program = _require("docker-registry", "docker-registry")
+    port = free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "config.yml"
+        config.write_text(
+            "version: 0.1\nlog: {level: warn}\n"
+            f"storage: {{filesystem: {{rootdirectory: {folder}/data}}}}\n"
+            f"http: {{addr: '127.0.0.1:{port}'}}\n"
+        )
+        with (Path(folder) / "log").open("w") as log:
+            process = subprocess.Popen([program, "serve", str(config)], stdout=log, stderr=log)
+        try:
+            _wait_for(f"http://127.0.0.1:{port}/v2/")
+            yield f"127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _wait_for(url: str) -> None:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            with opener.open(url, timeout=2):
+                return
+        except OSError:
+            assert time.monotonic() < deadline, f"{url} does not answer"
+            time.sleep(0.1)
+
+
+@pytest.fixture(scope="session")
+def second_engine(engine: Engine, registry: str) -> Iterator[SecondEngine]:
+    """An engine that knows no other source than the registry, with a bridge of its own."""
+    if os.geteuid() != 0 or shutil.which("dockerd") is None:
+        pytest.skip("a second engine needs root and an installed dockerd")
+    ip = _require("ip", "iproute2")
+    bridge, gateway = "imagematrix0", "172.31.250.1"
+    subprocess.run([ip, "link", "delete", bridge], check=False, capture_output=True)
+    subprocess.run([ip, "link", "add", bridge, "type", "bridge"], check=True)
+    subprocess.run([ip, "address", "add", f"{gateway}/24", "dev", bridge], check=True)
+    subprocess.run([ip, "link", "set", bridge, "up"], check=True)
+    folder = Path(tempfile.mkdtemp(prefix="engine-"))
+    files = EngineFiles(folder / "docker.sock", folder / "data", folder / "run", folder / "state")
+    try:
+        start_engine(files, registry_mirrors=[f"http://{registry}"], bridge=bridge)
+        found = find_engine(files.host)
+        assert found is not None, "the second engine does not answer"
+        yield SecondEngine(found, gateway)
+    finally:
+        stop_engine(files)
+        subprocess.run([ip, "link", "delete", bridge], check=False)
+        shutil.rmtree(folder, ignore_errors=True)

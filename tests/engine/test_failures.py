@@ -1,0 +1,233 @@
+"""What a build does when something goes wrong: said in words, nothing half-built, nothing lost."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from imagematrix.bake import image_tag
+from imagematrix.engine import Engine
+from imagematrix.files import write_atomically
+from imagematrix.locking import lock_header
+from imagematrix.project import Project
+from tests.engine.conftest import ROOT
+from tests.images.running import is_present
+
+PARENT = "minimal-py312-inference"
+GOOD, CORRUPT, SLOW = (f"{name}1.0-py312-inference" for name in ("good", "corrupt", "slow"))
+
+FRAMEWORK = """
+  {name}:
+    title: {name}
+    releases:
+      - version: "1.0"
+        track: current
+        pythons: ["3.12"]
+        accelerators: [cpu]
+        pins: [six==1.17.0]
+"""
+SLEEP = '{% extends "frameworks/Dockerfile.j2" %}\n{% block system %}RUN sleep 30\n{% endblock %}\n'
+PLAIN = '{% extends "frameworks/Dockerfile.j2" %}\n'
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, engine: Engine) -> Iterator[Path]:
+    """A repository with the minimal image of this one, which is fresh, and three small children."""
+    if not is_present(engine, image_tag(PARENT)):
+        pytest.fail(f"{PARENT} is not built; run `nox -s build -- {PARENT}`")
+    root = tmp_path_factory.mktemp("project")
+    shutil.copytree(ROOT / "base", root / "base")
+    for folder in (root / "base").glob("minimal-*"):
+        if folder.name != PARENT:
+            shutil.rmtree(folder)
+    (root / "frameworks").mkdir()
+    shutil.copy(ROOT / "frameworks" / "Dockerfile.j2", root / "frameworks")
+    matrix = (ROOT / "matrix.yaml").read_text()
+    installer = matrix[matrix.index("installer:") : matrix.index("indexes:")]
+    minimal = matrix[matrix.index("  minimal:") : matrix.index("  scikit-learn:")]
+    minimal = minimal.replace('pythons: ["3.11", "3.12", "3.13"]', 'pythons: ["3.12"]')
+    frameworks = "".join(FRAMEWORK.format(name=name) for name in ("good", "corrupt", "slow"))
+    (root / "matrix.yaml").write_text(
+        f'pythons:\n  "3.12": {{suite: trixie}}\n{installer}frameworks:\n{minimal}{frameworks}'
+    )
+    (root / "README.md").write_text("<!-- images -->\n<!-- /images -->\n")
+    six = "4721f391ed90541fddacab5acf947aa0d3dc7d27b2e1e8eda2be8970586c3274"
+    parent_lock = (ROOT / "base" / PARENT / "requirements.txt").read_text()
+    for variant in Project(root).variants:
+        if variant.parent is None:
+            continue
+        digest = six.replace("4", "5") if variant.name == CORRUPT else six
+        lock = f"{parent_lock}six==1.17.0 \\\n    --hash=sha256:{digest}\n"
+        write_atomically(root / variant.lock, lock_header(variant) + lock)
+        template = SLEEP if variant.name == SLOW else PLAIN
+        (root / variant.template).write_text(template)
+    assert _run(root, "render").returncode == 0
+    yield root
+    client = engine.client()
+    for name in (GOOD, CORRUPT, SLOW):
+        if is_present(engine, image_tag(name)):
+            client.images.remove(image_tag(name), force=True)
+    client.close()
+
+
+def _command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "imagematrix", *arguments]
+
+
+def _run(root: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        _command(*arguments),
+        cwd=root,
+        env={**os.environ, **environ},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def _remove(engine: Engine, *names: str) -> None:
+    client = engine.client()
+    for name in names:
+        if is_present(engine, image_tag(name)):
+            client.images.remove(image_tag(name), force=True)
+    client.close()
+
+
+def test_one_failure_does_not_stop_the_others(project: Path, engine: Engine) -> None:
+    """A hash that differs fails its image alone, names the package, and leaves no tag."""
+    _remove(engine, GOOD, CORRUPT)
+    result = _run(project, "build", GOOD, CORRUPT, "--json")
+    assert result.returncode == 1, result.stderr[-3000:]
+    rows = {row["name"]: row for row in json.loads(result.stdout)}
+    outcomes = {name: row["outcome"] for name, row in rows.items() if name != PARENT}
+    assert outcomes == {GOOD: "built", CORRUPT: "failed"}, result.stderr[-3000:]
+    detail = rows[CORRUPT]["detail"]
+    assert "six==1.17.0" in detail, detail
+    assert "Hash mismatch" in detail, detail
+    assert "build/build.log" in detail, detail
+    assert is_present(engine, image_tag(GOOD))
+    assert not is_present(engine, image_tag(CORRUPT))
+
+
+def test_second_build_has_nothing_to_do(project: Path, engine: Engine) -> None:
+    """What was built is fresh."""
+    if not is_present(engine, image_tag(GOOD)):
+        assert _run(project, "build", GOOD).returncode == 0
+    result = _run(project, "build", GOOD, "--json")
+    assert result.returncode == 0
+    assert {row["outcome"] for row in json.loads(result.stdout)} == {"fresh"}
+
+
+def test_index_that_cannot_be_reached_is_named(project: Path, engine: Engine) -> None:
+    """The image fails with the package that could not be fetched."""
+    _remove(engine, CORRUPT)
+    index = "http://127.0.0.1:9/simple"
+    result = _run(project, "build", CORRUPT, "--json", PIP_INDEX_URL=index)
+    assert result.returncode == 1
+    detail = json.loads(result.stdout)[-1]["detail"]
+    assert "127.0.0.1:9" in detail, detail
+    assert not is_present(engine, image_tag(CORRUPT))
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "kill -9"])
+def test_interrupted_build_leaves_no_tag_and_the_next_one_works(
+    project: Path, engine: Engine, kind: signal.Signals
+) -> None:
+    """No tag points at a partial image, and the next build just works."""
+    _remove(engine, GOOD, SLOW)
+    log = project / "interrupted.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            _command("build", SLOW),
+            cwd=project,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    deadline = time.monotonic() + 120
+    while "RUN sleep 30" not in log.read_text():
+        assert process.poll() is None, log.read_text()[-3000:]
+        assert time.monotonic() < deadline, "the slow step did not begin"
+        time.sleep(0.2)
+    # Ctrl-C reaches the whole group, as from a terminal; kill -9 only the one that is named.
+    if kind is signal.SIGINT:
+        os.killpg(process.pid, kind)
+    else:
+        process.kill()
+    status = process.wait(timeout=60)
+    assert not is_present(engine, image_tag(SLOW))
+    if kind is signal.SIGINT:
+        assert status == 130, log.read_text()[-3000:]
+        assert "Traceback" not in log.read_text()
+    else:
+        os.killpg(process.pid, signal.SIGTERM)  # What the killed one had started.
+    result = _run(project, "build", GOOD)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert is_present(engine, image_tag(GOOD))
+
+
+def test_broken_matrix_writes_and_builds_nothing(project: Path) -> None:
+    """All its errors at once, exit status 2, and every file as it was."""
+    matrix = project / "matrix.yaml"
+    text = matrix.read_text()
+    before = {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
+    matrix.write_text(text.replace('["3.12"]', "[3.12]").replace("title: good", "titel: good"))
+    try:
+        results = {command: _run(project, command) for command in ("build", "render", "lock")}
+    finally:
+        matrix.write_text(text)
+    for command, result in results.items():
+        assert result.returncode == 2, f"{command}: {result.stderr}"
+        assert "did you mean title?" in result.stderr
+        assert result.stderr.count('write "3.12" in quotes') == 4
+        assert "Traceback" not in result.stderr
+    after = {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
+    assert after == before
+
+
+def test_disk_that_is_too_small_is_said_before_building(project: Path) -> None:
+    """The message has the figure that is needed and the one that there is."""
+    (project / "sizes.json").write_text(json.dumps({GOOD: 9e9}))
+    try:
+        assert _run(project, "render").returncode == 0
+        result = _run(project, "build", GOOD, "--force")
+    finally:
+        (project / "sizes.json").unlink()
+        assert _run(project, "render").returncode == 0
+    assert result.returncode == 1, result.stderr
+    assert re.search(r"takes about [\d,.]+ GB, and \S+ has [\d.]+ GB free", result.stderr)
+    assert "#1 [" not in result.stderr, "the build was begun"
+
+
+def test_dockerfile_stands_on_its_own(engine: Engine) -> None:
+    """Plain `docker build` of a framework's folder works where its parent is."""
+    variant = next(v for v in Project(ROOT).variants if v.name.startswith("onnxruntime"))
+    bundle = Path("/etc/ssl/certs/ca-certificates.crt")
+    secret = ["--secret", f"id=ca-bundle,src={bundle}"] if bundle.is_file() else []
+    command = ["docker", "build", "--quiet", "--tag", "by-hand:latest", *secret]
+    environ = {**engine.environ(), "DOCKER_BUILDKIT": "1"}
+    try:
+        result = subprocess.run(
+            [*command, str(ROOT / variant.folder)],
+            env=environ,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert result.returncode == 0, result.stderr[-3000:]
+        code = "import onnxruntime; print(onnxruntime.__version__)"
+        client = engine.client()
+        told = client.containers.run("by-hand:latest", ["python3", "-c", code], remove=True)
+        client.close()
+    finally:
+        _remove(engine, "by-hand")
+    locked = Project(ROOT).locks[variant.name]["onnxruntime"].version
+    assert told.decode().strip() == str(locked)

@@ -1,0 +1,256 @@
+"""The path that most users have: official base images from a registry, behind what a company has.
+
+A registry on loopback holds the official names, a fresh engine has it as its mirror, and the host
+has a package index that wants a password, a proxy, a certificate authority and a folder of wheels
+of its own. The same build passes, uses all of them, and keeps nothing.
+"""
+
+import base64
+import json
+import os
+import select
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass, field
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from imagematrix.bases import BaseSource, ensure_bases
+from imagematrix.engine import Engine
+from imagematrix.hostconfig import read_host_config
+from imagematrix.project import Project
+from tests.engine.conftest import ROOT, SecondEngine
+from tests.images.checks import checks_of
+from tests.images.running import run_image, wait_until_healthy
+
+IMAGE = "minimal-py312-inference"
+USER, PASSWORD = "canary-user", "canary-password"
+PROXY_USER = "canary-proxy-user"
+CERTIFICATE_NAME = "Canary Test Authority"
+
+
+@dataclass
+class Seen:
+    """What the index and the proxy were asked for."""
+
+    pages: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    tunnels: list[str] = field(default_factory=list)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def __init__(self, seen: Seen, index_url: str, *arguments: object) -> None:
+        self.seen, self.index_url = seen, index_url
+        super().__init__(*arguments)  # type: ignore[arg-type]  # socketserver's own three
+
+    def log_message(self, *_: object) -> None:
+        """Nothing: pytest shows what failed."""
+
+    def do_GET(self) -> None:
+        """The page of a package, for who knows the password: that of the host's own index."""
+        wanted = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+        if self.headers.get("Authorization") != wanted:
+            self.seen.refused.append(self.path)
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", 'Basic realm="index"')
+        else:
+            self.seen.pages.append(self.path)
+            self.send_response(302)
+            self.send_header("Location", self.index_url + self.path.removeprefix("/simple"))
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def do_CONNECT(self) -> None:
+        """A tunnel, as an HTTP proxy gives it."""
+        host, port = self.path.rsplit(":", 1)
+        self.seen.tunnels.append(host)
+        with socket.create_connection((host, int(port)), timeout=30) as upstream:
+            self.send_response(200)
+            self.end_headers()
+            ends = {self.connection: upstream, upstream: self.connection}
+            while True:
+                for end in select.select(list(ends), [], [], 60)[0] or [None]:
+                    data = end.recv(65536) if end is not None else b""
+                    if not data:
+                        return
+                    ends[end].sendall(data)
+
+
+@dataclass(frozen=True)
+class RegistryBuild:
+    """A build of IMAGE on the second engine: what it said, and the words that must not be in it."""
+
+    engine: Engine
+    stderr: str
+    outcome: str
+    seen: Seen
+    canaries: tuple[str, ...]
+
+
+@pytest.fixture(scope="session")
+def registry_build(
+    engine: Engine,
+    registry: str,
+    second_engine: SecondEngine,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> RegistryBuild:
+    """IMAGE, built from the registry by a host with everything that a host can have."""
+    _publish_bases(engine, registry)
+    host = read_host_config(os.environ, Path.home())
+    seen = Seen()
+    handler = partial(_Handler, seen, host.index_url.rstrip("/"))
+    server = ThreadingHTTPServer((second_engine.gateway, 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"{second_engine.gateway}:{server.server_port}"
+    folder = tmp_path_factory.mktemp("canary-folder")
+    bundle = _bundle(folder, host.ca_bundle)
+    wheels = folder / "canary-wheels"
+    wheels.mkdir()
+    _download_wheel(wheels)
+    environ = {
+        **second_engine.engine.environ(),
+        "PIP_INDEX_URL": f"http://{USER}:{PASSWORD}@{address}/simple",
+        "PIP_TRUSTED_HOST": address,
+        "PIP_FIND_LINKS": str(wheels),
+        "PIP_CERT": str(bundle),
+        "HTTPS_PROXY": f"http://{PROXY_USER}:{PASSWORD}@{address}",
+    }
+    command = [sys.executable, "-m", "imagematrix", "build", IMAGE, "--bases", "registry", "--json"]
+    result = subprocess.run(
+        command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False
+    )
+    server.shutdown()
+    assert result.returncode == 0, result.stderr[-6000:]
+    (row,) = json.loads(result.stdout)
+    certificate_line = bundle.read_text().splitlines()[2]
+    canaries = (USER, PASSWORD, PROXY_USER, address, CERTIFICATE_NAME, certificate_line)
+    return RegistryBuild(
+        second_engine.engine,
+        result.stderr,
+        row["outcome"],
+        seen,
+        (*canaries, str(folder), folder.name, registry, *map(str, host.wheel_folders)),
+    )
+
+
+def _publish_bases(engine: Engine, registry: str) -> None:
+    """Pushes the base images of this host under the official names."""
+    variants = [v for v in Project(ROOT).variants if v.name == IMAGE]
+    bases = ensure_bases(engine, variants, BaseSource.AUTO)
+    client = engine.client()
+    try:
+        for official, local in bases.images.items():
+            name, tag = official.split(":")
+            repository = f"{registry}/library/{name}"
+            assert client.api.tag(local, repository, tag)
+            for event in client.api.push(repository, tag=tag, stream=True, decode=True):
+                assert "error" not in event, event["error"]
+            client.api.remove_image(f"{repository}:{tag}")
+    finally:
+        client.close()
+
+
+def _bundle(folder: Path, ca_bundle: Path | None) -> Path:
+    """The host's certificates behind one of a new authority."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not installed: no authority can be made")
+    certificate = folder / "canary.pem"
+    command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "/dev/null"]
+    command += ["-subj", f"/CN={CERTIFICATE_NAME}", "-days", "2", "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True)
+    known = ca_bundle or Path(ssl.get_default_verify_paths().cafile or "/dev/null")
+    bundle = folder / "canary-bundle.pem"
+    bundle.write_text(certificate.read_text() + known.read_text())
+    return bundle
+
+
+def _download_wheel(folder: Path) -> None:
+    """One wheel that the lock of IMAGE admits, so that the build takes it from the folder."""
+    click = Project(ROOT).locks[IMAGE]["click"]
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+    command += ["--only-binary", ":all:", "--dest", str(folder), f"click=={click.version}"]
+    subprocess.run(command, check=True, capture_output=True)
+    assert list(folder.glob("*.whl")), "no wheel was downloaded"
+
+
+def test_build_passes_with_bases_from_the_registry(registry_build: RegistryBuild) -> None:
+    """The official names are resolved by the mirror, and one line says so."""
+    assert registry_build.outcome == "built"
+    told = "Bases: registry (debian:trixie-slim, python:3.12-slim-trixie)."
+    assert told in registry_build.stderr.splitlines()
+
+
+def test_build_used_the_index_the_proxy_and_the_wheels(registry_build: RegistryBuild) -> None:
+    """Were one of them not used, that it leaves no trace would show nothing."""
+    seen = registry_build.seen
+    packages = {page.strip("/").split("/")[-1] for page in seen.pages}
+    assert {"uv", "granian", "pip"} <= packages, packages
+    assert "[context wheels] load from client" in registry_build.stderr
+    assert seen.tunnels, "nothing went through the proxy"
+
+
+def test_image_from_the_registry_passes_its_checks(registry_build: RegistryBuild) -> None:
+    """It is as good an image as one on other bases."""
+    project = Project(ROOT)
+    variant = next(v for v in project.variants if v.name == IMAGE)
+    reference = f"{IMAGE}:latest"
+    with run_image(registry_build.engine, reference, variant, project.locks[IMAGE], ROOT) as image:
+        wait_until_healthy(image)
+        for check in checks_of(variant):
+            check(image)
+
+
+def test_nothing_of_the_host_stays_in_the_image(registry_build: RegistryBuild) -> None:
+    """No layer, no configuration and no history holds a word of the host's."""
+    client = registry_build.engine.client()
+    words = [word.encode() for word in registry_build.canaries]
+    longest = max(map(len, words))
+    found: set[bytes] = set()
+    known = False
+    tail = b""
+    size = 0
+    try:
+        for chunk in client.api.get_image(f"{IMAGE}:latest"):
+            window = tail + chunk
+            found |= {word for word in words if word in window}
+            known = known or b"inference-server" in window
+            tail = window[-longest:]
+            size += len(chunk)
+        history = json.dumps(client.api.history(f"{IMAGE}:latest"))
+        inspected = json.dumps(client.api.inspect_image(f"{IMAGE}:latest"))
+    finally:
+        client.close()
+    assert size > 50e6, "the layers were not read"
+    assert known, "the layers are compressed, nothing could have been found in them"
+    assert not found, f"in a layer: {found}"
+    told = [word for word in registry_build.canaries if word in history + inspected]
+    assert not told, f"in the history or the configuration: {told}"
+
+
+def test_a_registry_that_lacks_the_image_is_an_error_that_names_it(
+    second_engine: SecondEngine,
+) -> None:
+    """`--bases registry` does not fall back to anything."""
+    other = next(v for v in Project(ROOT).variants if v.parent is None and v.name != IMAGE)
+    command = [sys.executable, "-m", "imagematrix", "build", other.name, "--bases", "registry"]
+    result = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=second_engine.engine.environ(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if result.returncode == 0:
+        pytest.skip("this host reaches a registry that has every base image")
+    assert result.returncode == 1
+    assert f"python:{other.python}-slim-{other.suite}" in result.stderr
+    assert "Traceback" not in result.stderr
