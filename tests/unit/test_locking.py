@@ -10,7 +10,7 @@ import pytest
 import uv
 
 from imagematrix.errors import WorkError
-from imagematrix.locking import write_lock
+from imagematrix.locking import write_lock, write_tools_lock
 from tests.unit.helpers import (
     MINIMAL,
     PACKAGES,
@@ -217,6 +217,39 @@ def test_without_settings_pypi_is_asked(repository: Repository, fake: FakeUv) ->
 
     assert fake.environ["UV_DEFAULT_INDEX"] == "https://pypi.org/simple"
     assert "UV_INDEX" not in fake.environ
+
+
+def test_an_index_that_is_meant_for_uv_alone_is_kept(
+    repository: Repository, fake: FakeUv, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "https://uv.example/simple")
+    fake.resolves("")
+
+    lock(repository, MINIMAL)
+
+    assert fake.environ["UV_DEFAULT_INDEX"] == "https://uv.example/simple"
+
+
+@pytest.mark.parametrize("upgrade", [False, True])
+def test_the_tools_are_locked_for_every_platform(
+    upgrade: bool, repository: Repository, fake: FakeUv
+) -> None:
+    repository.put("pyproject.toml", '[project]\nname = "tools"\n')
+    repository.put("requirements.txt", "# An older one.\n")
+    fake.resolves("nox==1\n    # via tools (pyproject.toml)\n")
+
+    assert write_tools_lock(repository.root, host_config(), upgrade=upgrade)
+
+    assert (repository.root / "requirements.txt").read_text() == (
+        "# What the tools of this repository need, for every platform. Written by\n"
+        "# `nox -s lock -- --tools`. Do not edit.\n"
+        "nox==1\n    # via tools (pyproject.toml)\n"
+    )
+    assert fake.project == {"project": {"name": "tools"}}
+    assert "--universal" in fake.arguments
+    assert "--python-platform" not in fake.arguments
+    assert fake.option("--python-version") == "3.11"
+    assert (fake.calls / "present").exists() is not upgrade
 
 
 def test_a_failure_is_told_in_uv_s_words_and_changes_nothing(

@@ -71,6 +71,94 @@ def test_a_release_that_cannot_be_read_causes_no_further_errors(tmp_path: Path) 
     ]
 
 
+def test_what_can_be_told_in_spite_of_a_broken_release_is_told(tmp_path: Path) -> None:
+    text = changed(
+        MATRIX,
+        ('version: "3.4"\n        track: current', 'version: "3.4"\n        track: curent'),
+        ("exclude: []", "exclude:\n  - {reason: gone, framework: pytorch, version: '9'}"),
+    )
+    text += "  - {reason: gone, framework: xgboost, version: '9'}\n"
+    text += "  - {reason: gone, version: '9'}\n"
+
+    assert errors_of(text, tmp_path) == [
+        "29:16: frameworks.xgboost.releases[0].track: 'curent' is unknown; did you mean current?",
+        "43:5: exclude[0]: matches no image (framework pytorch, version 9); correct or remove it",
+    ]
+
+
+def test_an_exclusion_that_cannot_be_read_may_be_for_what_lacks_a_parent(tmp_path: Path) -> None:
+    text = changed(
+        MATRIX,
+        ('"3.12": {suite: trixie}', '"3.12": {suite: trixie}\n  "3.11": {suite: trixie}'),
+        ('version: "3.4"\n        track: current\n        pythons: ["3.12"]',
+         'version: "3.4"\n        track: current\n        pythons: ["3.12", "3.11"]'),
+        ("exclude: []", "exclude: [{reason: gone, framework: xgboost, python: 3.11}]"),
+    )  # fmt: skip
+
+    assert errors_of(text, tmp_path) == [
+        '43:54: exclude[0].python: 3.11 is a number for YAML, not text; write "3.11" in quotes'
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "errors"),
+    [
+        (
+            "frameworks:\n",
+            "frameworks: [a]\nx:\n",
+            ["15:13: frameworks: must be a mapping of keys to values, is a list"],
+        ),
+        (
+            "indexes:\n",
+            "indexes: [a]\nx:\n",
+            ["6:10: indexes: must be a mapping of keys to values, is a list"],
+        ),
+        (
+            "pythons:\n",
+            "pythons: [a]\nx:\n",
+            ["1:10: pythons: must be a mapping of keys to values, is a list"],
+        ),
+    ],
+)
+def test_a_section_of_another_kind_causes_no_further_errors(
+    old: str, new: str, errors: list[str], tmp_path: Path
+) -> None:
+    text = f"\n{MATRIX}".replace(f"\n{old}", f"\n{new}")[1:]
+    text = changed(text, ("exclude: []", "exclude: [{reason: gone, framework: xgbost}]"))
+
+    found = errors_of(text, tmp_path)
+
+    unknown = next(error for error in found if ": x: unknown key x;" in error)
+    excluded = [error for error in found if ": exclude[0]: matches no image" in error]
+    assert bool(excluded) == (old != "frameworks:\n")
+    assert sorted([unknown, *excluded, *errors]) == sorted(found)
+
+
+@pytest.mark.parametrize("value", ["7", "null", "text", "[a]"])
+def test_a_release_that_is_no_mapping_is_one_error(value: str, tmp_path: Path) -> None:
+    text = changed(
+        MATRIX, ("    releases:\n      - track", f"    releases:\n      - {value}\n      - track")
+    )
+
+    shown = {"text": "'text'", "[a]": "a list"}.get(value, value)
+    assert errors_of(text, tmp_path) == [
+        f"19:9: frameworks.minimal.releases[0]: must be a mapping of keys to values, is {shown}"
+    ]
+
+
+def test_without_the_parser_in_c_the_same_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(yaml, "__with_libyaml__", False)
+        loader = document._loader()
+    assert loader is yaml.SafeLoader
+    monkeypatch.setattr(document, "_Loader", loader)
+
+    assert errors_of(MATRIX, tmp_path) == []
+    assert errors_of("[" * 3_000, tmp_path) == ["is nested too deeply"]
+
+
 @pytest.mark.parametrize(
     ("content", "error"),
     [
