@@ -2,8 +2,8 @@
 
     python benchmarks/server/bench.py [--runs 5] [--seconds 2] [--output FOLDER]
 
-One worker each, the server pinned to one core and the client to another, connections kept alive where
-the server does so. Medians of several runs, which alternate between the two, because a
+One worker each, the server pinned to one core and the client to another, connections kept alive
+where the server does so. Medians of several runs, which alternate between the two, because a
 machine that does other things too is no steady measure: read the ratios, not the numbers.
 """
 

@@ -1,6 +1,6 @@
 """A load client on one thread: so many connections, each with one request in flight.
 
-Run as a program of its own, so that it can be pinned to a core: ``load.py PORT CONNECTIONS SECONDS``.
+A program of its own, so that it can be pinned to a core: ``load.py PORT CONNECTIONS SECONDS``.
 Prints JSON. Standard library only.
 """
 

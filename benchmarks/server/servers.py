@@ -1,4 +1,4 @@
-"""The two servers under measurement: ours and the reference, both started from virtual environments."""
+"""The two servers under measurement, ours and the reference, each in a virtual environment."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,7 +95,7 @@ class Running:
         raise RuntimeError("the server does not answer")
 
     def memory(self) -> dict[str, float]:
-        """MiB of the whole process tree: resident (shared pages counted each time) and proportional."""
+        """MiB of the process tree: resident (shared pages counted each time) and proportional."""
         resident = proportional = 0.0
         for pid in tree(self.process.pid):
             for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
@@ -127,19 +127,29 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def start(kind: Kind, folder: Path, core: int | None) -> Iterator[Running]:
-    """A server with its defaults, every safety feature on, on a core of its own."""
+def start(
+    kind: Kind,
+    folder: Path,
+    core: int | None,
+    script: str | None = SCRIPT,
+    settings: Mapping[str, str] | None = None,
+    port: int | None = None,
+) -> Iterator[Running]:
+    """A server with its defaults, every safety feature on, on a core of its own where given."""
     environment = kind.install(folder)
     root = folder / "app"
     root.mkdir(exist_ok=True)
-    (root / "main.py").write_text(SCRIPT)
-    port = free_port()
+    (root / "main.py").unlink(missing_ok=True)
+    if script is not None:
+        (root / "main.py").write_text(script)
+    port = port or free_port()
     environ = {
         key: value
         for key, value in os.environ.items()
         if not key.startswith(("AML_", "AZUREML_", "INFERENCE_SERVER_", "PYTHONPATH"))
     }
     environ.update({"AML_APP_ROOT": str(root), "SERVER_PORT": str(port), "WORKER_COUNT": "1"})
+    environ.update(settings or {})
     if kind.name == "ours":
         environ["PYTHONPATH"] = str(SOURCE)
     pin = [] if core is None else ["taskset", "--cpu-list", str(core)]
