@@ -16,6 +16,7 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from types import FrameType
 from typing import Any, Dict, List, Mapping, NoReturn, Optional, Tuple
 
@@ -100,9 +101,9 @@ class Worker:
             message = "Scoring timeout after {} ms".format(self._limit_ms)
             return 500, ("error", message, True), b"", -1.0
         except BaseException as error:
-            if _is_about_the_body(error, call):
-                message = "The body of the request is not valid JSON: {}".format(error)
-                return 400, ("error", message, False), b"", -1.0
+            fault = _fault_of_the_body(error, call)
+            if fault:
+                return 400, ("error", fault, False), b"", -1.0
             self._log.error(
                 "run() raised {}\n{}".format(script.describe(error), script.trace(error))
             )
@@ -136,15 +137,27 @@ class Worker:
             raise TimedOutError
 
 
-def _is_about_the_body(error: BaseException, call: Call) -> bool:
-    """Whether the script failed because the client's text is no JSON: the client's fault then.
+def _fault_of_the_body(error: BaseException, call: Call) -> str:
+    """What is wrong with the body, if the script failed because the client's text is no JSON.
 
-    The exception holds the text that was parsed, so this is no guess.
+    This is no guess: the exception, or the frame of the parser, holds the text that was parsed.
     """
-    if not isinstance(error, json.JSONDecodeError) or call.method != "POST":
-        return False
-    doc = error.doc
-    return (doc.encode("utf-8", "replace") if isinstance(doc, str) else doc) == call.body
+    if call.method != "POST":
+        return ""
+    if isinstance(error, json.JSONDecodeError):
+        parsed: Any = error.doc
+        fault = "The body of the request is not valid JSON: {}".format(error)
+    elif isinstance(error, RecursionError) and error.__traceback__ is not None:
+        frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+        if frames[-1].f_globals.get("__name__") != "json.decoder":
+            return ""
+        parsed = frames[-1].f_locals.get("s")
+        fault = "The body of the request is nested too deeply."
+    else:
+        return ""
+    if isinstance(parsed, str):
+        parsed = parsed.encode("utf-8", "replace")
+    return fault if parsed == call.body else ""
 
 
 def main() -> NoReturn:
