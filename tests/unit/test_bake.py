@@ -121,6 +121,8 @@ def test_nothing_of_the_host_is_in_a_file_for_anybody(
 
 
 def test_proxies_are_taken_from_the_environment_by_name(steps: tuple[Step, ...]) -> None:
+    assert "variable" not in bake_file(steps, BuildEnvironment())
+
     file = bake_file(steps, BuildEnvironment(proxies=("https_proxy", "NO_PROXY")))
 
     assert file["variable"] == {"https_proxy": {"default": ""}, "NO_PROXY": {"default": ""}}

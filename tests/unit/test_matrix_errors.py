@@ -146,6 +146,32 @@ def test_a_release_that_is_no_mapping_is_one_error(value: str, tmp_path: Path) -
     ]
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "error"),
+    [
+        (
+            "exclude: []",
+            "  another: 7\nexclude: []",
+            "42:12: frameworks.another: must be a mapping of keys to values, is 7",
+        ),
+        (
+            "exclude: []",
+            "  another: {title: Another, releases: 7}\nexclude: []",
+            "42:39: frameworks.another.releases: must be a list, is 7; write [ … ] around it",
+        ),
+        (
+            "exclude: []",
+            "exclude: [7]",
+            "42:11: exclude[0]: must be a mapping of keys to values, is 7",
+        ),
+    ],
+)
+def test_a_value_of_another_kind_is_one_error(
+    old: str, new: str, error: str, tmp_path: Path
+) -> None:
+    assert errors_of(changed(MATRIX, (old, new)), tmp_path) == [error]
+
+
 def test_without_the_parser_in_c_the_same_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,6 @@
 """Whether the files are exactly those that the matrix gives; each fault names what mends it."""
 
+import shutil
 from collections.abc import Callable
 
 import pytest
@@ -121,6 +122,16 @@ def test_a_file_that_is_missing_stale_or_wrong_is_an_error(
     change(repository)
 
     assert repository.problems() == problems
+
+
+def test_a_folder_that_is_missing_altogether_is_told_by_its_files(repository: Repository) -> None:
+    shutil.rmtree(repository.root / XGBOOST_HOME)
+
+    assert repository.problems() == [
+        f"{DOCKERFILE}: is missing; run `nox -s render`",
+        f"matrix.yaml:28:9: frameworks.xgboost.releases[0]: {XGBOOST} has no lock;"
+        f" run `nox -s lock -- {XGBOOST}`",
+    ]
 
 
 @pytest.mark.parametrize("text", ["[]", "{", '{"a": "x"}', "7"])
