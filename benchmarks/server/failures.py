@@ -198,14 +198,14 @@ def while_busy(action: str) -> Callable[[Running], str]:
 
 
 def crowd(server: Running) -> str:
-    """200 requests while ``run()`` is busy: refused or answered, and health in between."""
+    """600 requests while ``run()`` is busy: refused or answered, and health in between."""
     found: list[str] = []
 
     def one(body: bytes) -> None:
         found.append(ask(server, "POST", "/score", body))
 
     threads = [threading.Thread(target=one, args=(b'{"do": "sleep", "s": 0.8}',), daemon=True)]
-    threads += [threading.Thread(target=one, args=(GOOD,), daemon=True) for _ in range(200)]
+    threads += [threading.Thread(target=one, args=(GOOD,), daemon=True) for _ in range(600)]
     threads[0].start()
     time.sleep(0.1)
     for thread in threads[1:]:
@@ -291,7 +291,7 @@ MODES = [
     Mode("64 heads half sent", lambda s: held(s, 64, SLOW_START.encode()), "health: 200 at once"),
     Mode("run() sleeps 2 s", while_busy("sleep"), "health: 200 at once"),
     Mode("run() computes 2 s", while_busy("spin"), "health: 200 at once"),
-    Mode("200 requests at once", crowd, ".*x 200.*x 503; health: 200.*"),
+    Mode("600 requests at once", crowd, ".*x 200.*x 503; health: 200.*"),
     Mode("run() raises", score("raise"), "500"),
     Mode("run() is out of memory", score("memory"), "500"),
     Mode("run() recurses without end", score("recursion"), "500"),

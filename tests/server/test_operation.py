@@ -496,3 +496,22 @@ def test_large_headers_and_results_in_a_crowd(serve: Serve) -> None:
     answers = [request.result() for request in requests]
     assert {answer.status for answer in answers} == {200}
     assert {len(answer.json) for answer in answers} == {307_000}
+
+
+def test_large_bodies_together_are_bounded(serve: Serve) -> None:
+    script = """
+        import time
+        def init(): pass
+        def run(data):
+            time.sleep(0.8)
+            return len(data)
+    """
+    server = serve(script, INFERENCE_SERVER_BODY_MEMORY="1000000")
+    first = Later(lambda: server.score(b"x" * 3_000_000))
+    time.sleep(0.3)
+    # One body fits, however large; beside it there is room for small ones only.
+    small = Later(lambda: server.score(b"x" * 1000))
+    refused = server.raw(b"POST /score HTTP/1.1\r\nHost: a\r\nContent-Length: 500000\r\n\r\n", 2)
+    assert refused.startswith(b"HTTP/1.1 503 ")
+    assert (first.result().json, small.result().json) == (3_000_000, 1000)
+    assert server.score(b"x" * 2_000_000).json == 2_000_000

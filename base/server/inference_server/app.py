@@ -102,7 +102,7 @@ def new_id() -> str:
 class Exchange(Job):
     """One request on its way to a response."""
 
-    __slots__ = ("_app", "environ", "method", "path", "ids", "started", "finish")
+    __slots__ = ("_app", "environ", "finish", "ids", "method", "path", "share", "started")
 
     def __init__(self, app: Application, environ: Environ, finish: Finish) -> None:
         self.started = time.perf_counter()
@@ -112,6 +112,7 @@ class Exchange(Job):
         self.method: str = environ["REQUEST_METHOD"]
         self.path: str = environ["PATH_INFO"]
         self.ids = Ids(environ)
+        self.share: Optional[bodies.Share] = None
 
     def complete(self, result: Result, more: bool) -> None:
         """The worker answered."""
@@ -140,6 +141,8 @@ class Application:
         self._log = log
         self._metrics = Metrics() if settings.metrics else None
         self._readers = bodies.Readers(settings.reader_limit, settings.read_timeout_s)
+        self._budget = bodies.Budget(settings.body_memory)
+        self._no_share = bodies.Share(self._budget)
         self._active: Set[Exchange] = set()
         self._access_log = settings.access_log
         self._server: Headers = []
@@ -239,6 +242,8 @@ class Application:
         try:
             exchange.finish(status, headers, body)
         finally:
+            if exchange.share is not None:
+                exchange.share.give_back()
             self._active.discard(exchange)
 
     def _route(self, method: str, path: str, environ: Environ) -> Response:
@@ -301,7 +306,7 @@ class Application:
             return _message(503, "The server is {}.".format(text), retry=True)
         environ = exchange.environ
         try:
-            exchange.body = self._read(environ) if method == "POST" or facts.is_raw else b""
+            exchange.body = self._read(exchange) if method == "POST" or facts.is_raw else b""
         except _RefusedError as refused:
             return refused.response
         needs_headers = facts.needs_headers
@@ -336,7 +341,8 @@ class Application:
         self._log.error("the worker ended while it scored a request")
         return _message(500, SCRIPT_FAILED, failed=True)
 
-    def _read(self, environ: Environ) -> bytes:
+    def _read(self, exchange: Exchange) -> bytes:
+        environ = exchange.environ
         length_text = environ.get("CONTENT_LENGTH")
         limit = self._settings.body_limit
         try:
@@ -352,10 +358,16 @@ class Application:
                 text = "Too many requests are being received, try again later."
                 raise _RefusedError(_message(503, text, retry=True))
             abort = environ.get(ABORT) or _nothing
-            return self._readers.read(environ["wsgi.input"], length, limit, abort)
+            if length < 0 or length > bodies.CHUNK:
+                exchange.share = bodies.Share(self._budget)
+            share = exchange.share or self._no_share
+            return self._readers.read(environ["wsgi.input"], length, limit, share, abort)
         except bodies.TooLargeError:
             text = "The body of the request is above the limit of {} bytes.".format(limit)
             raise _RefusedError(_message(413, text, close=True)) from None
+        except bodies.NoMemoryError:
+            text = "Too many large requests at a time, try again later."
+            raise _RefusedError(_message(503, text, retry=True, close=True)) from None
         except bodies.BrokenError:
             raise _RefusedError(_message(400, "The Content-Length is not a number.")) from None
         except (bodies.IncompleteError, OSError):

@@ -33,11 +33,64 @@ class TimedOutError(Exception):
     """The body did not arrive in time; the client already has its answer."""
 
 
+class NoMemoryError(Exception):
+    """The bodies that are in the house together are too large for another one."""
+
+
 class BrokenError(Exception):
     """The length that the client declared is no length."""
 
 
 Abort = Callable[[], None]
+
+
+class Budget:
+    """How much of the memory the bodies of all requests may take together.
+
+    A single body always fits, however large. Small ones are not counted: their number is bounded.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._used = 0
+        self._mutex = threading.Lock()
+
+    @property
+    def used(self) -> int:
+        """What is taken."""
+        return self._used
+
+    def take(self, size: int) -> None:
+        """Take a share, or raise ``NoMemoryError``."""
+        with self._mutex:
+            if self._used and self._used + size > self._limit:
+                raise NoMemoryError
+            self._used += size
+
+    def give(self, size: int) -> None:
+        """Give a share back."""
+        with self._mutex:
+            self._used -= size
+
+
+class Share:
+    """What one request has taken of a budget."""
+
+    __slots__ = ("_budget", "_size")
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self._size = 0
+
+    def take(self, size: int) -> None:
+        """Take more."""
+        self._budget.take(size)
+        self._size += size
+
+    def give_back(self) -> None:
+        """Give all of it back."""
+        self._budget.give(self._size)
+        self._size = 0
 
 
 class Readers:
@@ -63,15 +116,19 @@ class Readers:
         """Whether too many bodies are on their way already."""
         return len(self._reading) + len(self._stuck) >= self._limit
 
-    def read(self, stream: Any, length: int, limit: int, abort: Abort) -> bytes:
+    def read(self, stream: Any, length: int, limit: int, share: Share, abort: Abort) -> bytes:
         """Read a body of a declared length, or one in chunks when the length is -1."""
         if length > limit:
             raise TooLargeError
+        if length > CHUNK:
+            share.take(length)
         key = threading.get_ident()
         allowed = self._timeout_s + max(0, length) / SLOWEST_BYTES_PER_S
         self._reading[key] = (time.monotonic() + allowed, abort)
         try:
-            body = stream.read(length) if length >= 0 else self._read_chunks(stream, limit, key)
+            body = (
+                stream.read(length) if length >= 0 else self._read_chunks(stream, limit, share, key)
+            )
         finally:
             late = self._reading.pop(key, None) is None
             if late:
@@ -87,7 +144,7 @@ class Readers:
                 body += more
         return bytes(body)
 
-    def _read_chunks(self, stream: Any, limit: int, key: int) -> bytes:
+    def _read_chunks(self, stream: Any, limit: int, share: Share, key: int) -> bytes:
         parts: List[bytes] = []
         size = 0
         while True:
@@ -97,6 +154,7 @@ class Readers:
             size += len(part)
             if size > limit:
                 raise TooLargeError
+            share.take(len(part))
             parts.append(part)
             if key not in self._reading:
                 raise TimedOutError

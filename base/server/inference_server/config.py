@@ -47,6 +47,7 @@ class Settings:
     queue_limit: int
     reader_limit: int
     body_limit: int
+    body_memory: int
     read_timeout_s: float
     idle_timeout_s: float
     drain_timeout_s: float
@@ -90,9 +91,10 @@ def load(environ: Mapping[str, str]) -> Settings:
         worker_preload=read.flag("WORKER_PRELOAD", False),
         concurrency=read.number("INFERENCE_SERVER_CONCURRENCY", 1, 1, 256),
         scoring_timeout_ms=read.number("SCORING_TIMEOUT_MS", 3600 * 1000, 1, 10**10),
-        queue_limit=read.number("INFERENCE_SERVER_QUEUE_LIMIT", 128, 0, 4096),
+        queue_limit=read.number("INFERENCE_SERVER_QUEUE_LIMIT", 512, 0, 4096),
         reader_limit=read.number("INFERENCE_SERVER_READER_LIMIT", 128, 1, 4096),
         body_limit=read.number("INFERENCE_SERVER_BODY_LIMIT", 100 * 1024 * 1024, 0, 2**40),
+        body_memory=read.number("INFERENCE_SERVER_BODY_MEMORY", 1024 * 1024 * 1024, 0, 2**50),
         read_timeout_s=read.seconds("INFERENCE_SERVER_READ_TIMEOUT", 30.0, positive=True),
         idle_timeout_s=read.seconds("INFERENCE_SERVER_IDLE_TIMEOUT", 60.0, positive=True),
         drain_timeout_s=read.seconds("INFERENCE_SERVER_DRAIN_TIMEOUT", 8.0),

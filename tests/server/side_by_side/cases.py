@@ -387,6 +387,7 @@ INTENDED: dict[str, tuple[set[str], str]] = {
     "text: score, empty body": (JSON_ERROR, "malformed JSON is a 400"),
     "text: score, BOM": (JSON_ERROR, "malformed JSON is a 400"),
     "text: score, not JSON": (JSON_ERROR, "malformed JSON is a 400"),
+    "text: score, deep JSON": (JSON_ERROR, "JSON nested too deeply is a 400"),
     "raw: get_json, broken": (JSON_ERROR, "malformed JSON is a 400"),
     "raw: get_json, other type": (JSON_ERROR, "a wrong content type is a 415"),
     "text: score, NaN": (
