@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 import docker
 import docker.errors
 import uv
+from packaging.version import Version
 
 from imagematrix.debian import (
     DebianMirrors,
@@ -230,7 +231,7 @@ def find_interpreter(version: str) -> Interpreter | None:
     """The newest CPython `version` (x.y) of pyenv, of uv, or with a prefix of its own on PATH."""
     candidates = [*_pyenv_interpreters(version), *_uv_interpreters(version)]
     usable = [c for c in candidates if (c.prefix / "bin" / f"python{version}").is_file()]
-    return max(usable, key=lambda c: [int(part) for part in c.version.split(".")], default=None)
+    return max(usable, key=lambda candidate: Version(candidate.version), default=None)
 
 
 def _pyenv_interpreters(version: str) -> Iterator[Interpreter]:

@@ -59,6 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except docker.errors.DockerException as error:
         print(f"the Docker engine refused: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"{place}{error.strerror or error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("interrupted; nothing half-built was tagged, run it again to go on", file=sys.stderr)
         return 130

@@ -23,17 +23,19 @@ class DebianMirrors:
 
 
 def os_release_ids(path: Path = Path("/etc/os-release")) -> set[str]:
-    """The distribution and those it is like (https://www.freedesktop.org/software/systemd/man/os-release.html)."""
+    """The distribution and those it is like."""
     fields = os_release(path)
     return {fields.get("ID", ""), *fields.get("ID_LIKE", "").split()} - {""}
 
 
 def os_release(path: Path = Path("/etc/os-release")) -> dict[str, str]:
-    """The fields of os-release."""
+    """The fields of os-release, which has the quotes of a shell
+    (https://www.freedesktop.org/software/systemd/man/os-release.html)."""
     if not path.is_file():
         return {}
-    pairs = (line.split("=", 1) for line in path.read_text().splitlines() if "=" in line)
-    return {key: value.strip().strip('"') for key, value in pairs}
+    text = path.read_text(encoding="utf-8", errors="replace")
+    pairs = (line.split("=", 1) for line in text.splitlines() if "=" in line)
+    return {key.strip(): value.strip().strip("\"'") for key, value in pairs}
 
 
 def apt_get(*arguments: str) -> None:
@@ -51,17 +53,18 @@ def debian_mirrors() -> DebianMirrors:
     release = os_release()
     if release.get("ID") != "debian":
         return DebianMirrors()
-    line = "$(CODENAME)|$(COMPONENT)|$(REPO_URI)"
+    line = "$(ORIGIN)|$(CODENAME)|$(COMPONENT)|$(REPO_URI)"
     command = ["apt-get", "indextargets", "--format", line, "Created-By: Packages"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     return mirrors_among(result.stdout, release.get("VERSION_CODENAME", ""))
 
 
 def mirrors_among(targets: str, codename: str) -> DebianMirrors:
-    """The mirrors in apt's list of index targets, as lines of `codename|component|url`."""
+    """The mirrors in apt's list of index targets, as lines of `origin|codename|component|url`."""
     official = DebianMirrors()
     rows = [row.split("|") for row in targets.splitlines()]
-    urls = {row[0]: row[2].rstrip("/") for row in rows if len(row) == 3 and row[1] == "main"}
+    debian = [row for row in rows if len(row) == 4 and row[0] == "Debian" and row[2] == "main"]
+    urls = {row[1]: row[3].rstrip("/") for row in debian}
     return DebianMirrors(
         urls.get(codename, official.main), urls.get(f"{codename}-security", official.security)
     )

@@ -38,7 +38,9 @@ def build_environment(
     secrets: list[str] = []
     variables: dict[str, str] = {}
     if host.ca_bundle is not None:
-        secrets.append(f"id=ca-bundle,src={host.ca_bundle}")
+        # Bake takes ${…} and %{…} in its strings for templates.
+        path = str(host.ca_bundle).replace("${", "$${").replace("%{", "%%{")
+        secrets.append(f"id=ca-bundle,src={path}")
 
     def secret(name: str, content: str) -> str:
         variable = f"IMAGEMATRIX_SECRET_{len(variables)}"

@@ -35,15 +35,16 @@ def test_the_sources_are_those_of_the_official_image() -> None:
     ("targets", "mirrors"),
     [
         ("", DebianMirrors()),
-        ("nonsense\n||\n", DebianMirrors()),
-        ("bookworm|main|http://a.example/debian/\n", DebianMirrors()),
-        ("trixie|contrib|http://a.example/debian/\n", DebianMirrors()),
+        ("nonsense\n|||\n", DebianMirrors()),
+        ("Docker|trixie|main|http://a.example/\n", DebianMirrors()),
+        ("Debian|bookworm|main|http://a.example/debian/\n", DebianMirrors()),
+        ("Debian|trixie|contrib|http://a.example/debian/\n", DebianMirrors()),
         (
-            "trixie|main|http://a.example/debian/\ntrixie-updates|main|http://c.example/\n",
+            "Debian|trixie|main|http://a.example/debian/\nDebian|trixie-updates|main|http://c.example/\n",
             DebianMirrors(main="http://a.example/debian"),
         ),
         (
-            "trixie|main|http://a.example/debian/\ntrixie-security|main|http://b.example/s/\n",
+            "Debian|trixie|main|http://a.example/debian/\nDebian|trixie-security|main|http://b.example/s/\n",
             DebianMirrors("http://a.example/debian", "http://b.example/s"),
         ),
     ],
