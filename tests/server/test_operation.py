@@ -515,3 +515,18 @@ def test_large_bodies_together_are_bounded(serve: Serve) -> None:
     assert refused.startswith(b"HTTP/1.1 503 ")
     assert (first.result().json, small.result().json) == (3_000_000, 1000)
     assert server.score(b"x" * 2_000_000).json == 2_000_000
+
+
+def test_a_client_that_sends_too_much_sees_the_answer(serve: Serve) -> None:
+    """It sends first and listens later, as most clients do."""
+    server = serve(SCRIPT, INFERENCE_SERVER_BODY_LIMIT="1000000")
+    for _ in range(10):
+        assert server.score(b"x" * 3_000_000).status == 413
+    assert server.score({}).status == 200
+
+
+def test_a_refusal_before_the_body_announces_the_end_of_the_connection(serve: Serve) -> None:
+    server = serve("import time\ndef init(): time.sleep(3)\ndef run(d): return 1", ready=False)
+    server.await_log("loaded ")
+    answer = server.score(b"x" * 100)
+    assert (answer.status, answer.headers["connection"]) == (503, "close")

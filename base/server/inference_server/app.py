@@ -34,6 +34,8 @@ StartResponse = Callable[[str, Headers], Any]
 Finish = Callable[[int, Headers, bytes], Any]
 
 ABORT = "inference_server.abort"
+LINGER_BYTES = 16 * 1024 * 1024
+LINGER_S = 2.0
 NOT_FOUND = (
     "The requested URL was not found on the server. "
     "If you entered the URL manually please check your spelling and try again."
@@ -102,7 +104,9 @@ def new_id() -> str:
 class Exchange(Job):
     """One request on its way to a response."""
 
-    __slots__ = ("_app", "environ", "finish", "ids", "method", "path", "share", "started")
+    __slots__ = (
+        "_app", "environ", "finish", "ids", "is_read", "method", "path", "share", "started"
+    )  # fmt: skip
 
     def __init__(self, app: Application, environ: Environ, finish: Finish) -> None:
         self.started = time.perf_counter()
@@ -113,6 +117,7 @@ class Exchange(Job):
         self.path: str = environ["PATH_INFO"]
         self.ids = Ids(environ)
         self.share: Optional[bodies.Share] = None
+        self.is_read = False
 
     def complete(self, result: Result, more: bool) -> None:
         """The worker answered."""
@@ -150,6 +155,8 @@ class Application:
             self._server.append(("x-ms-server-version", settings.server_version))
         self._cors = settings.cors_origins
         self.draining = False
+        # Whether the carrier lets go of a response while this thread goes on with the body.
+        self.lingers = False
         self.restarts: Callable[[], int] = lambda: 0
 
     def start(self) -> None:
@@ -199,7 +206,22 @@ class Application:
         except Exception as error:
             self._log.error("internal error: {!r}".format(error))
             response = _message(500, INTERNAL)
+        unread = not exchange.is_read and _has_body(environ)
+        if unread:
+            # The rest of the body is no next request; better to say so than to close unannounced.
+            response[1].append(("Connection", "close"))
         self.send(exchange, response)
+        if unread and self.lingers:
+            self._linger(environ)
+
+    def _linger(self, environ: Environ) -> None:
+        """Take in some of what the client still sends, so that it sees the answer, not a reset."""
+        if self._readers.full:
+            return
+        try:
+            self._readers.discard(environ["wsgi.input"], LINGER_BYTES, LINGER_S)
+        except OSError:
+            return
 
     def send(
         self,
@@ -307,6 +329,7 @@ class Application:
         environ = exchange.environ
         try:
             exchange.body = self._read(exchange) if method == "POST" or facts.is_raw else b""
+            exchange.is_read = True
         except _RefusedError as refused:
             return refused.response
         needs_headers = facts.needs_headers
@@ -364,15 +387,15 @@ class Application:
             return self._readers.read(environ["wsgi.input"], length, limit, share, abort)
         except bodies.TooLargeError:
             text = "The body of the request is above the limit of {} bytes.".format(limit)
-            raise _RefusedError(_message(413, text, close=True)) from None
+            raise _RefusedError(_message(413, text)) from None
         except bodies.NoMemoryError:
             text = "Too many large requests at a time, try again later."
-            raise _RefusedError(_message(503, text, retry=True, close=True)) from None
+            raise _RefusedError(_message(503, text, retry=True)) from None
         except bodies.BrokenError:
             raise _RefusedError(_message(400, "The Content-Length is not a number.")) from None
         except (bodies.IncompleteError, OSError):
             text = "The body of the request is incomplete."
-            raise _RefusedError(_message(400, text, close=True)) from None
+            raise _RefusedError(_message(400, text)) from None
         except bodies.TimedOutError:
             raise _RefusedError(too_late()) from None
 
@@ -403,6 +426,10 @@ class _RefusedError(Exception):
 def too_late() -> Response:
     """The answer to a body that did not come."""
     return _message(408, "The body of the request did not arrive in time.", close=True)
+
+
+def _has_body(environ: Environ) -> bool:
+    return environ.get("CONTENT_LENGTH", "0") != "0" or "HTTP_TRANSFER_ENCODING" in environ
 
 
 def _nothing() -> None:

@@ -144,6 +144,21 @@ class Readers:
                 body += more
         return bytes(body)
 
+    def discard(self, stream: Any, most: int, limit_s: float) -> None:
+        """Read and throw away, for a bounded time; the client has its answer already."""
+        key = threading.get_ident()
+        end = time.monotonic() + limit_s
+        self._reading[key] = (end, _ignore)
+        try:
+            while most > 0 and time.monotonic() < end:
+                part = stream.read(CHUNK)
+                if not part:
+                    return
+                most -= len(part)
+        finally:
+            if self._reading.pop(key, None) is None:
+                self._stuck.pop(key, None)
+
     def _read_chunks(self, stream: Any, limit: int, share: Share, key: int) -> bytes:
         parts: List[bytes] = []
         size = 0
@@ -174,6 +189,10 @@ class Readers:
                 abort()
             if any(now - since > 1.0 for since in self._stuck.values()):
                 close_stalled(self._timeout_s)
+
+
+def _ignore() -> None:
+    """There is nobody to be told."""
 
 
 def parse_length(text: str) -> int:

@@ -39,6 +39,7 @@ class Carrier:
             message = "the HTTP server granian is not installed: {}".format(error)
             raise exits.FatalError(exits.NO_SERVER, message) from None
         self._app = app
+        app.lingers = True
         self._signal = engine.WorkerSignal()
         # The engine closes the descriptor that it gets when it stops to accept.
         holder = engine.SocketHolder(sock.detach(), False, 1024)
