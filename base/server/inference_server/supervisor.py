@@ -143,6 +143,8 @@ class WorkerProcess:
         # The sockets are not closed here: a thread may still read the last answers. They go with
         # the slots that hold them.
         self._socks = []
+        # Slots know their worker; without this, both would wait for the garbage collector.
+        self.slots = []
         if self._reason:
             return self._reason
         if code >= 0:
