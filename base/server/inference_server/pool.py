@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Requests are only carried together while run() takes less than this; the slowest one counts.
 FAST_MS = 2.0
-BATCH = 16
+BATCH = 32
 # Fits into the buffer of a socket: sending a batch must not wait for the worker to read, which may
 # itself be waiting for its answers to be read.
 BATCH_BYTES = 64 * 1024
