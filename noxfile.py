@@ -1,6 +1,5 @@
 """Sessions that build, test and check the images. `nox -l` lists them."""
 
-import functools
 import hashlib
 import shlex
 from pathlib import Path
@@ -13,9 +12,6 @@ nox.options.reuse_venv = "yes"
 nox.options.sessions = ["test"]
 
 TOOLS = Path("requirements.txt")
-
-# All sessions need the same tools: one environment serves them.
-tools_session = functools.partial(nox.session, venv_location=".nox/tools")
 
 
 def install(session: nox.Session) -> None:
@@ -40,19 +36,19 @@ def pytest(session: nox.Session, *arguments: str) -> None:
     session.run("python", "-m", "pytest", *arguments)
 
 
-@tools_session
+@nox.session
 def build(session: nox.Session) -> None:
     """Build the current CPU images, or those chosen: -- PATTERN… --all --track --accelerator."""
     imagematrix(session, "build")
 
 
-@tools_session
+@nox.session
 def plan(session: nox.Session) -> None:
     """Say which images would be built, and why: takes what `build` takes, and --json."""
     imagematrix(session, "plan")
 
 
-@tools_session
+@nox.session
 def test(session: nox.Session) -> None:
     """Unit and server tests, then build and check the images that `build` would: takes the same."""
     pytest(session, "tests/unit", "tests/server", "-m", "not reference", "--numprocesses=2")
@@ -60,13 +56,13 @@ def test(session: nox.Session) -> None:
     pytest(session, "tests/broken", "tests/engine")
 
 
-@tools_session
+@nox.session
 def unit(session: nox.Session) -> None:
     """The tests that need no Docker; what stands behind -- goes to pytest."""
     pytest(session, "tests/unit", "tests/server", "-m", "not reference", *session.posargs)
 
 
-@tools_session
+@nox.session
 def test_images(session: nox.Session) -> None:
     """Build images and check each in its running container: takes what `build` takes."""
     imagematrix(session, "build")
@@ -74,7 +70,7 @@ def test_images(session: nox.Session) -> None:
     pytest(session, "tests/images", selection, "--numprocesses=2", "--dist=loadgroup")
 
 
-@tools_session
+@nox.session
 def check(session: nox.Session) -> None:
     """Prove that the files are what the matrix gives; lint, types and format of everything."""
     imagematrix(session, "check")
@@ -82,27 +78,29 @@ def check(session: nox.Session) -> None:
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")
+    # The server is no part of the tree's own packages: its names start in its folder.
+    session.run("mypy", "--package", "inference_server")
 
 
-@tools_session
+@nox.session
 def render(session: nox.Session) -> None:
     """Write the Dockerfiles and the README's table from matrix.yaml."""
     imagematrix(session, "render")
 
 
-@tools_session
+@nox.session
 def lock(session: nox.Session) -> None:
     """Resolve the requirements of the images, or of those chosen; of the tools with --tools."""
     imagematrix(session, "lock")
 
 
-@tools_session
+@nox.session
 def engine(session: nox.Session) -> None:
     """Show the Docker engine, or `-- start` or `-- stop` the one of ours."""
     imagematrix(session, "engine")
 
 
-@tools_session
+@nox.session
 def names(session: nox.Session) -> None:
     """Print the names of the images that a selection holds; `-- --json` for programs."""
     imagematrix(session, "names")

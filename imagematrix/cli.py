@@ -100,7 +100,9 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--force", action="store_true", help="build fresh images too")
     build.add_argument("--print", action="store_true", help="only print the bake file")
     build.add_argument("--strict", action="store_true", help="an unavailable image is a failure")
-    build.add_argument("--record", action="store_true", help="record the measured sizes")
+    build.add_argument(
+        "--record", action="store_true", help="record the measured sizes, for the README"
+    )
     build.add_argument("--json", action="store_true", help="print the results as JSON")
     build.set_defaults(run=_build)
 
@@ -163,9 +165,11 @@ def _build(project: Project, options: argparse.Namespace) -> int:
     _require_disk(project, engine, steps)
     results = run_build(project.root, engine, steps, environment, variables)
     if options.record:
-        measured = {r.name: r.megabytes for r in results if r.megabytes is not None}
-        project.record_sizes(measured)
-        say("Recorded the sizes; `nox -s render` puts them into the README.")
+        project.record_sizes({r.name: r.megabytes for r in results if r.megabytes is not None})
+        # Read anew: the table in the README has the sizes.
+        for path, text in Project(project.root).rendered().items():
+            if write_atomically(project.root / path, text):
+                say(f"wrote {path}")
     if options.json:
         print(json.dumps([asdict(result) for result in results], indent=2))
     else:
@@ -201,7 +205,7 @@ def _prepare(
 ) -> tuple[Engine, tuple[Step, ...], BuildEnvironment, dict[str, str]]:
     chosen = select(project.variants, selection_of(options))
     needed = with_parents(chosen, project.variants)
-    project.check()
+    project.check_buildable()
     engine = ensure_engine()
     bases = ensure_bases(engine, needed, options.bases, refresh=options.pull)
     host = read_host_config(os.environ, Path.home())

@@ -48,4 +48,4 @@ class InputError(UserError):
         self.diagnostics = sorted(set(diagnostics))
         count = len(self.diagnostics)
         lines = "\n".join(map(str, self.diagnostics))
-        super().__init__(f"{lines}\n{count} error{'s' if count != 1 else ''}; nothing was written")
+        super().__init__(f"{lines}\n{count} error{'s' if count != 1 else ''}; nothing was changed")

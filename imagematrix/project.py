@@ -11,7 +11,7 @@ from imagematrix.files import read_text, write_atomically
 from imagematrix.lockfile import Lock
 from imagematrix.matrix import Matrix, load_matrix
 from imagematrix.render import README, image_table, render_dockerfiles, render_readme
-from imagematrix.tree import check_rendered, orphan_diagnostics, read_locks
+from imagematrix.tree import check_rendered, missing_examples, orphan_diagnostics, read_locks
 from imagematrix.variant import Variant, expand
 
 _SIZES = PurePosixPath("sizes.json")
@@ -66,21 +66,21 @@ class Project:
 
     def check(self) -> None:
         """Raises InputError with all that differs between the files and the matrix."""
-        parts: tuple[Callable[[], Iterable[Diagnostic]], ...] = (
+        _raise_all(
             lambda: check_rendered(self.root, self._dockerfiles()),
             lambda: check_rendered(self.root, self._readme()),
             lambda: orphan_diagnostics(self.root, self.variants),
+            lambda: missing_examples(self.root, self.variants),
             self._unknown_sizes,
             self._lock_faults,
         )
-        errors: list[Diagnostic] = []
-        for part in parts:
-            try:
-                errors += part()
-            except InputError as error:
-                errors += error.diagnostics
-        if errors:
-            raise InputError(errors)
+
+    def check_buildable(self) -> None:
+        """Raises InputError with all that keeps images from being built as the matrix has them."""
+        _raise_all(
+            lambda: check_rendered(self.root, self._dockerfiles()),
+            self._lock_faults,
+        )
 
     def _unknown_sizes(self) -> Iterator[Diagnostic]:
         if unknown := sorted(self.sizes.keys() - {variant.name for variant in self.variants}):
@@ -97,3 +97,14 @@ class Project:
         sizes = {**self.sizes, **{name: round(size, 1) for name, size in measured.items()}}
         kept = {name: sizes[name] for name in sorted(sizes) if name in names}
         return write_atomically(self.root / _SIZES, json.dumps(kept, indent=2) + "\n")
+
+
+def _raise_all(*parts: Callable[[], Iterable[Diagnostic]]) -> None:
+    errors: list[Diagnostic] = []
+    for part in parts:
+        try:
+            errors += part()
+        except InputError as error:
+            errors += error.diagnostics
+    if errors:
+        raise InputError(errors)

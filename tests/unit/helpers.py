@@ -133,6 +133,8 @@ class Repository:
             repository.put(path, text)
         for variant in repository.project.variants:
             repository.put(str(variant.lock), lock_text(PACKAGES[variant.name]))
+            for name in ("score.py", "request.json", "response.json"):
+                repository.put(str(variant.example / name), "{}\n")
         repository.render()
         return repository
 

@@ -68,7 +68,7 @@ def test_a_broken_matrix_ends_every_command_with_all_its_errors_and_writes_nothi
         " requirement (Expected semicolon (after name with no version specifier) or end)\n"
         "matrix.yaml:24:5: frameworks.xgboost: the key title is missing; add it\n"
         "matrix.yaml:24:5: frameworks.xgboost.titel: unknown key titel; did you mean title?\n"
-        "4 errors; nothing was written\n"
+        "4 errors; nothing was changed\n"
     )
     assert repository.files() == before
 
@@ -123,7 +123,7 @@ def test_a_folder_without_a_matrix_is_an_error(
     assert run(capsys, "names") == (
         2,
         "",
-        "matrix.yaml: cannot be read: No such file or directory\n1 error; nothing was written\n",
+        "matrix.yaml: cannot be read: No such file or directory\n1 error; nothing was changed\n",
     )
 
 

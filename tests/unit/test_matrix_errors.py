@@ -296,9 +296,9 @@ def test_a_document_knows_the_place_of_every_key_and_value(tmp_path: Path) -> No
 def test_the_same_error_is_told_once() -> None:
     one = read_error("is odd", line=2)
     assert str(InputError([one, read_error("is odd", line=2), read_error("is bad", line=1)])) == (
-        "m.yaml:1:1: is bad\nm.yaml:2:1: is odd\n2 errors; nothing was written"
+        "m.yaml:1:1: is bad\nm.yaml:2:1: is odd\n2 errors; nothing was changed"
     )
-    assert str(InputError([one])).endswith("\n1 error; nothing was written")
+    assert str(InputError([one])).endswith("\n1 error; nothing was changed")
 
 
 def read_error(message: str, line: int) -> Diagnostic:

@@ -204,3 +204,17 @@ def test_all_faults_are_told_at_once_and_in_order(repository: Repository) -> Non
         "matrix.yaml:36:9",
         "sizes.json",
     ]
+
+
+@pytest.mark.parametrize("name", ["score.py", "request.json", "response.json"])
+def test_an_example_that_lacks_a_file_is_named(repository: Repository, name: str) -> None:
+    (repository.root / "base" / "example" / name).unlink()
+    assert repository.problems() == [
+        f"base/example/{name}: is missing; docs/add-an-image.md says what an example is"
+    ]
+
+
+def test_a_readme_that_is_stale_keeps_nothing_from_being_built(repository: Repository) -> None:
+    repository.put("README.md", "<!-- images -->\n<!-- /images -->\n")
+    assert len(repository.problems()) == 1
+    repository.project.check_buildable()
