@@ -72,7 +72,7 @@ def test_host_settings_reach_a_step_by_mounts_only(variant: Variant) -> None:
         "type=bind,from=installer,source=/tmp/uv,target=/mnt/uv",
         "type=bind,from=wheels,target=/mnt/wheels",
         f"type=bind,source={lock},target=/mnt/requirements.txt",
-        "type=cache,id=uv,target=/root/.cache/uv",
+        "type=cache,id=uv,target=/var/cache/uv",
         "type=secret,id=ca-bundle,target=/run/secrets/ca-bundle",
         "type=secret,id=uv-config,target=/etc/uv/uv.toml",
     ]
