@@ -2,9 +2,11 @@
 
 import hashlib
 import shlex
+import sys
 from pathlib import Path
 
 import nox
+from nox.command import CommandFailed
 
 nox.needs_version = ">=2024.4.15"
 nox.options.default_venv_backend = "uv|virtualenv"
@@ -12,6 +14,7 @@ nox.options.reuse_venv = "yes"
 nox.options.sessions = ["test"]
 
 TOOLS = Path("requirements.txt")
+WRONG_REQUEST = 2
 
 
 def install(session: nox.Session) -> None:
@@ -27,7 +30,13 @@ def install(session: nox.Session) -> None:
 def imagematrix(session: nox.Session, command: str, *arguments: str) -> None:
     """Runs one command of the machinery, with what stands behind `--` on nox's command line."""
     install(session)
-    session.run("python", "-m", "imagematrix", command, *arguments, *session.posargs)
+    try:
+        session.run("python", "-m", "imagematrix", command, *arguments, *session.posargs)
+    except CommandFailed as failure:
+        # nox knows 1 only; 2 tells a request or an input that is wrong from work that failed.
+        if getattr(failure, "return_code", None) == WRONG_REQUEST:
+            sys.exit(WRONG_REQUEST)
+        raise
 
 
 def pytest(session: nox.Session, *arguments: str) -> None:
