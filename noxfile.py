@@ -84,11 +84,20 @@ def check(session: nox.Session) -> None:
     """Prove that the files are what the matrix gives; lint, types and format of everything."""
     imagematrix(session, "check")
     session.run("hadolint", *map(str, sorted(Path().glob("[bf]*/**/Dockerfile"))))
+    session.log("what ruff finds now, `nox -s format` mends as far as that can be done by itself")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")
     # The server is no part of the tree's own packages: its names start in its folder.
     session.run("mypy", "--package", "inference_server")
+
+
+@nox.session
+def format(session: nox.Session) -> None:
+    """Format the Python code, and mend what the linter can mend by itself."""
+    install(session)
+    session.run("ruff", "check", "--fix", ".")
+    session.run("ruff", "format", ".")
 
 
 @nox.session

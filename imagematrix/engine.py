@@ -86,13 +86,22 @@ def ensure_engine(files: EngineFiles | None = None) -> Engine:
     Raises UserError with what to install where no engine answers and none can be set up, or the
     one that answers is too old or lacks buildx.
     """
-    engine = find_engine()
-    if engine is None:
-        files = files or EngineFiles()
+    files = files or EngineFiles()
+    host = _configured_host()
+    answer = _ask(host)
+    if isinstance(answer, str):
+        problem = _why_not_here(host, files, answer)
+        if problem:
+            raise UserError(
+                f"no Docker engine answers at {host}, and none can be set up here: {problem}.\n"
+                "Install Docker Engine 23 or newer with buildx (https://docs.docker.com/engine/"
+                "install/) and start it, or set DOCKER_HOST to one."
+            )
         _set_up(files)
-        engine = find_engine(files.host)
-        if engine is None:
+        answer = _ask(files.host)
+        if isinstance(answer, str):
             raise WorkError(f"the engine was started but does not answer; see {files.log}")
+    engine = answer
     if Version(engine.version) < MINIMUM_VERSION:
         message = f"the Docker engine at {engine.host} is {engine.version}"
         raise UserError(f"{message}; {MINIMUM_VERSION} or newer is needed")
@@ -106,21 +115,30 @@ def ensure_engine(files: EngineFiles | None = None) -> Engine:
 
 def find_engine(host: str | None = None) -> Engine | None:
     """The engine at `host`, or at DOCKER_HOST, or of the current context; None if none answers."""
-    host = host or os.environ.get("DOCKER_HOST") or _context_host()
+    answer = _ask(host or _configured_host())
+    return answer if isinstance(answer, Engine) else None
+
+
+def _ask(host: str) -> Engine | str:
+    """The engine at `host`, or why it does not answer."""
     try:
         client = docker.DockerClient(base_url=host, timeout=20, use_ssh_client=True)
-    except docker.errors.DockerException:
-        return None
+    except docker.errors.DockerException as error:
+        return str(error)
     try:
         info = client.info()
-    except (docker.errors.DockerException, OSError):
-        return None
+    except (docker.errors.DockerException, OSError) as error:
+        return str(error)
     finally:
         client.close()
     status = dict(item for item in info.get("DriverStatus") or [] if len(item) == 2)
     store = "containerd.snapshotter" in status.get("driver-type", "")
     data = Path(info["DockerRootDir"]) if host.startswith("unix://") else None
     return Engine(host, _plain_version(info["ServerVersion"]), store, data)
+
+
+def _configured_host() -> str:
+    return os.environ.get("DOCKER_HOST") or _context_host()
 
 
 def _plain_version(text: str) -> str:
@@ -146,13 +164,6 @@ def _buildx() -> bool:
 
 
 def _set_up(files: EngineFiles) -> None:
-    problem = _why_not_here()
-    if problem:
-        raise UserError(
-            f"no Docker engine answers, and none can be set up here: {problem}.\n"
-            "Install Docker Engine 23 or newer with buildx (https://docs.docker.com/engine/install/)"
-            " and start it, or set DOCKER_HOST to one."
-        )
     if _installed_engine() is None or not _buildx():
         say("No Docker engine answers: installing Debian's docker.io and docker-buildx.")
         _install()
@@ -161,7 +172,12 @@ def _set_up(files: EngineFiles) -> None:
     start_engine(files)
 
 
-def _why_not_here() -> str:
+def _why_not_here(host: str, files: EngineFiles, answer: str) -> str:
+    """Why no engine is set up on this machine, after `host` gave no other answer; or nothing."""
+    if host != files.host and os.environ.get("DOCKER_HOST") == host:
+        return f"DOCKER_HOST names another one, which says: {answer}"
+    if "Permission denied" in answer:
+        return "one is there, but this user may not ask it (is it in the group docker?)"
     if sys.platform != "linux":
         return "this is not Linux"
     if "debian" not in os_release_ids():
