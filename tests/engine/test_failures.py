@@ -82,11 +82,16 @@ def _command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "imagematrix", *arguments]
 
 
+def _environ(**more: str) -> dict[str, str]:
+    """The project has no machinery of its own: that of this repository is found by its path."""
+    return {**os.environ, "PYTHONPATH": str(ROOT), **more}
+
+
 def _run(root: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         _command(*arguments),
         cwd=root,
-        env={**os.environ, **environ},
+        env=_environ(**environ),
         capture_output=True,
         text=True,
         check=False,
@@ -148,6 +153,7 @@ def test_interrupted_build_leaves_no_tag_and_the_next_one_works(
         process = subprocess.Popen(
             _command("build", SLOW),
             cwd=project,
+            env=_environ(),
             stdout=output,
             stderr=output,
             start_new_session=True,
