@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -157,6 +158,8 @@ def test_interrupted_build_leaves_no_tag_and_the_next_one_works(
             stdout=output,
             stderr=output,
             start_new_session=True,
+            # As at a terminal: what a shell runs in the background is born deaf to Ctrl-C.
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         )
     deadline = time.monotonic() + 120
     while "RUN sleep 30" not in log.read_text():
