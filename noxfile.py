@@ -31,7 +31,9 @@ def imagematrix(session: nox.Session, command: str, *arguments: str) -> None:
     """Runs one command of the machinery, with what stands behind `--` on nox's command line."""
     install(session)
     try:
-        session.run("python", "-m", "imagematrix", command, *arguments, *session.posargs)
+        # By itself nox writes both streams to standard output, which is for results here.
+        program = ("python", "-m", "imagematrix")
+        session.run(*program, command, *arguments, *session.posargs, stderr=sys.stderr)
     except CommandFailed as failure:
         # nox knows 1 only; 2 tells a request or an input that is wrong from work that failed.
         if getattr(failure, "return_code", None) == WRONG_REQUEST:

@@ -98,7 +98,9 @@ def _parser() -> argparse.ArgumentParser:
     add_selection(build)
     _add_bases(build)
     build.add_argument("--force", action="store_true", help="build fresh images too")
-    build.add_argument("--print", action="store_true", help="only print the bake file")
+    build.add_argument(
+        "--print", action="store_true", help="only print the bake file, of fresh images too"
+    )
     build.add_argument("--strict", action="store_true", help="an unavailable image is a failure")
     build.add_argument(
         "--record", action="store_true", help="record the measured sizes, for the README"
@@ -156,6 +158,8 @@ def _add_bases(parser: argparse.ArgumentParser) -> None:
 
 def _build(project: Project, options: argparse.Namespace) -> int:
     started = time.monotonic()
+    # Who uses the bake file directly has BuildKit's cache to tell what is fresh.
+    options.force = options.force or options.print
     engine, steps, environment, variables = _prepare(project, options)
     if options.print:
         # Without the secrets and wheels of this run, which nobody else could use.

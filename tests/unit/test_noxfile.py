@@ -1,5 +1,6 @@
 """The sessions hand on what the machinery says."""
 
+import sys
 from unittest.mock import Mock
 
 import nox
@@ -21,7 +22,8 @@ def test_a_wrong_request_ends_nox_with_2(tmp_path_factory: pytest.TempPathFactor
     with pytest.raises(SystemExit) as end:
         noxfile.imagematrix(session, "build")
     assert end.value.code == 2
-    session.run.assert_called_once_with("python", "-m", "imagematrix", "build", "pattern")
+    command = ("python", "-m", "imagematrix", "build", "pattern")
+    session.run.assert_called_once_with(*command, stderr=sys.stderr)
 
 
 def test_work_that_failed_ends_its_session(tmp_path_factory: pytest.TempPathFactory) -> None:

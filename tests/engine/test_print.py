@@ -1,0 +1,36 @@
+"""The bake file, for people who use bake directly."""
+
+import json
+import os
+import subprocess
+import sys
+
+from imagematrix.engine import Engine
+from tests.engine.conftest import ROOT
+
+
+def test_printed_bake_file_is_one_that_bake_reads(engine: Engine) -> None:
+    """Standard output is the file and nothing else, with fresh images and without secrets."""
+    names = ("minimal-py312-inference", "onnxruntime*")
+    command = [sys.executable, "-m", "imagematrix", "build", *names, "--print"]
+    environ = {**engine.environ(), "PIP_INDEX_URL": "https://canary.example/simple"}
+    printed = subprocess.run(
+        command, cwd=ROOT, env=environ, capture_output=True, text=True, check=True
+    ).stdout
+    definition = json.loads(printed)
+    targets = {"minimal-py312-inference", "onnxruntime1_31-py312-inference"}
+    assert definition["target"].keys() == targets
+    assert "canary" not in printed
+    assert not any(target["secret"] for target in definition["target"].values())
+    bake = ["docker", "buildx", "bake", "--file", "-", "--print"]
+    read = subprocess.run(
+        bake,
+        cwd=ROOT,
+        env={**os.environ, **engine.environ()},
+        input=printed,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert read.returncode == 0, read.stderr
+    assert json.loads(read.stdout)["target"].keys() == targets
