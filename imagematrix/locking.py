@@ -13,6 +13,7 @@ import uv
 from imagematrix.errors import WorkError
 from imagematrix.files import write_atomically
 from imagematrix.hostconfig import PYPI, HostConfig
+from imagematrix.lockfile import parse_lock
 from imagematrix.variant import DeclaredWheel, Variant
 
 # Beside pyproject.toml: what the nox sessions install.
@@ -111,9 +112,8 @@ def _pins_of(lock: Path) -> list[str]:
         raise WorkError(
             f"{lock.parent.name} has no lock yet; run `nox -s lock -- {lock.parent.name}`"
         )
-    return re.findall(
-        r"^([A-Za-z0-9._-]+==[^\s\\]+)", lock.read_text(encoding="utf-8"), re.MULTILINE
-    )
+    packages = parse_lock(lock.read_text(encoding="utf-8"), PurePosixPath(lock.name))
+    return [f"{name}=={package.version}" for name, package in packages.items()]
 
 
 def _project(variant: Variant, requirements: Sequence[str]) -> str:

@@ -116,9 +116,15 @@ BROKEN = (
         {
             "python_version": "python is 'Python 3.13.",
             "extension_modules_resolve": "only 0 modules in /usr/local/lib/python3.12",
+            "bytecode_is_there": "modules lack bytecode: /usr/local/lib/python3.13/",
             "key_is_that_of_the_tree": f"lack base/{PARENT}/Dockerfile, base/",
         },
         parent=OTHER_PYTHON,
+    ),
+    Broken(
+        "no-bytecode",
+        "USER 0\nRUN find /usr/local/lib -name __pycache__ -exec rm -r {} +\nUSER 1000:1000",
+        {"bytecode_is_there": "modules lack bytecode: /usr/local/lib/python3.12/"},
     ),
     Broken(
         "another-port",

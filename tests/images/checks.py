@@ -134,6 +134,24 @@ def extension_modules_resolve(image: RunningImage) -> None:
     assert not missing, f"not found: {_listing(missing)}"
 
 
+@_layer(MINIMAL)
+def bytecode_is_there(image: RunningImage) -> None:
+    """Modules are compiled, but for the few that hold sources of another Python than this one."""
+    files = {
+        e.path for e in image.entries if e.kind == "f" and e.path.startswith("/usr/local/lib/")
+    }
+    sources = [PurePosixPath(path) for path in files if path.endswith(".py")]
+    assert len(sources) > 500, f"only {len(sources)} modules: the scan saw nothing"
+    tag = f"cpython-{image.variant.python.replace('.', '')}"
+    bare = [
+        str(path)
+        for path in sources
+        if str(path.parent / "__pycache__" / f"{path.stem}.{tag}.pyc") not in files
+    ]
+    share = len(bare) / len(sources)
+    assert share < 0.01, f"{len(bare)} of {len(sources)} modules lack bytecode: {_listing(bare)}"
+
+
 # --- what it says of itself -----------------------------------------------------------------------
 
 
