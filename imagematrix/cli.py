@@ -223,7 +223,11 @@ def _prepare(
     draft = make_plan(needed, inputs, labels, {}, force=options.force)
     stale = [step.variant for step in draft if step.action is Action.BUILD]
     supplies = find_supplies(project.locks, stale, host)
-    missing = {name: s.unavailable for name, s in supplies.items() if s.unavailable}
+    missing = {
+        variant.name: reason
+        for variant in stale
+        if (reason := bases.why_unavailable(variant) or supplies[variant.name].unavailable)
+    }
     steps = make_plan(needed, inputs, labels, missing, force=options.force)
     building = {step.variant.name for step in steps if step.action is Action.BUILD}
     environment, variables = build_environment(

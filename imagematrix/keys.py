@@ -27,7 +27,7 @@ def image_inputs(
     """The inputs of each image: name of the input to a hash of it, under the image's name.
 
     `variants` has parents before their children. `base_ids` maps the base images
-    (`debian:trixie-slim`) to what identifies their content.
+    (`debian:trixie-slim`) to what identifies their content; those that cannot be had are left out.
     """
     result: dict[str, Inputs] = {}
     copied: dict[str, str] | None = None
@@ -36,15 +36,17 @@ def image_inputs(
         if variant.parent is None:
             copied = copied or _server_files(root)
             inputs |= copied
-            inputs |= {name: base_ids[name] for name in base_references(variant)}
         else:
             inputs[PARENT] = image_key(result[variant.parent])
+        inputs |= {name: base_ids.get(name, "") for name in base_references(variant)}
         result[variant.name] = inputs
     return result
 
 
-def base_references(variant: Variant) -> tuple[str, str]:
-    """The images that the Dockerfile of an image without a parent starts from."""
+def base_references(variant: Variant) -> tuple[str, ...]:
+    """The images of other makers that a Dockerfile starts from or copies from."""
+    if variant.parent is not None:
+        return (variant.cuda_image,) if variant.cuda_image else ()
     debian = f"debian:{variant.suite}-slim"
     return debian, f"python:{variant.python}-slim-{variant.suite}"
 
