@@ -38,13 +38,14 @@ def _project() -> Project:
     return Project(ROOT)
 
 
-def _options(config: pytest.Config) -> argparse.Namespace:
+def options_of(config: pytest.Config) -> argparse.Namespace:
+    """The options of `nox -s build` that the tests were given."""
     return build_options(shlex.split(config.getoption("--selection")))
 
 
 def _selected(config: pytest.Config) -> tuple[Variant, ...]:
     variants = _project().variants
-    return with_parents(select(variants, selection_of(_options(config))), variants)
+    return with_parents(select(variants, selection_of(options_of(config))), variants)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -113,7 +114,7 @@ def image(request: pytest.FixtureRequest, engine: Engine, stage: Stage) -> Runni
     variant: Variant = request.param
     if not is_present(engine, image_tag(variant.name)):
         reason = _why_unavailable(variant, engine)
-        if reason and not _options(request.config).strict:
+        if reason and not options_of(request.config).strict:
             pytest.skip(f"{variant.name} is unavailable: {reason}")
         pytest.fail(reason or f"{variant.name} is not built; run `nox -s build -- {variant.name}`")
     return stage.show(variant)
