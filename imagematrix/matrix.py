@@ -112,6 +112,8 @@ IndexUrl = Annotated[str, _matching(r"https://[^\s/@]+(/\S*)?", "https://host/pa
 IndexName = Annotated[str, _matching(r"[a-z][a-z0-9-]*", "pytorch-cpu")]
 # As indexes and locks write it: lower case, with hyphens.
 PackageName = Annotated[str, _matching(r"[a-z0-9]+(-[a-z0-9]+)*", "scikit-learn, in lower case")]
+# https://www.debian.org/doc/debian-policy/ch-controlfields.html#source
+DebianPackage = Annotated[str, _matching(r"[a-z0-9][a-z0-9+.-]+", "libgomp1")]
 # A shell pattern for `find -path`, below site-packages; it must never reach out of there.
 TrimPath = Annotated[
     str,
@@ -182,6 +184,7 @@ class ReleaseSpec(_Section):
     accelerators: list[Annotated[Accelerator, Field(strict=False)]] = Field(min_length=1)
     index: IndexName | None = None
     pins: list[Pin] = Field(min_length=1)
+    system: list[DebianPackage] = []
     sdists: list[PackageName] = []
     cuda_image: CudaImage | None = None
     bundled_cuda: CudaVersion | None = None

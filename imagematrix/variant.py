@@ -63,8 +63,8 @@ class Trim:
 class Variant:
     """One image. `parent` is the name of the image that it is layered on, None for a root.
 
-    `folder` is that of its rendered Dockerfile and its lock, relative to the repository. `sdists`
-    are packages without a wheel. `cuda` is what the image holds of it: with an accelerator that
+    `folder` is that of its rendered Dockerfile and its lock, relative to the repository. `system`
+    are Debian packages, `sdists` packages without a wheel. `cuda` is what the image holds of it: with an accelerator that
     needs it, None means that no lock says it yet. `cuda_image` is where its libraries are taken
     from, None for its own packages. `bundled_cuda` is the version of a CUDA that a package carries
     inside although the image is for the CPU.
@@ -84,6 +84,7 @@ class Variant:
     trim: tuple[Trim, ...]
     index: Index | None
     wheels: tuple[DeclaredWheel, ...]
+    system: tuple[str, ...]
     sdists: tuple[str, ...]
     cuda: Cuda | None
     cuda_image: str | None
@@ -184,6 +185,7 @@ def _variant(
         trim=tuple(Trim(trim.what, trim.path) for trim in framework.trim),
         index=index,
         wheels=wheels,
+        system=tuple(release.system),
         sdists=tuple(release.sdists),
         cuda=cuda,
         cuda_image=release.cuda_image,

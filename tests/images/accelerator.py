@@ -54,7 +54,7 @@ def framework_facts(framework):
     if framework == "pytorch":
         import torch
 
-        facts["built_with_cuda"] = bool(torch._C._has_cudnn) or torch.version.cuda is not None
+        facts["built_with_cuda"] = torch.version.cuda is not None
         facts["cuda"] = torch.version.cuda
         if torch.version.cuda is not None:
             number = torch.backends.cudnn.version()
