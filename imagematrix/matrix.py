@@ -38,8 +38,7 @@ class Track(StrEnum):
         """What consumers of an image of this track may expect."""
         return {
             Track.CURRENT: "supported",
-            Track.HISTORICAL: "unsupported, known vulnerabilities,"
-            " for reproducing old deployments",
+            Track.HISTORICAL: "unsupported, known vulnerabilities, for reproducing old deployments",
         }[self]
 
 
@@ -640,10 +639,10 @@ def _parent_errors(
 ) -> Iterator[Diagnostic]:
     if not parts.complete(MINIMAL):
         return
-    roots = {name_of(cell) for cell in cells if cell.is_root}
+    roots = {(cell.python, cell.release.track) for cell in cells if cell.is_root}
     for cell in cells:
         parent = parent_of(cell)
-        if parent is not None and parent not in roots:
+        if parent is not None and (cell.python, cell.release.track) not in roots:
             hint = f"add Python {cell.python} to frameworks.{MINIMAL}"
             yield document.diagnostic(cell.path, f"its parent {parent} is not declared", hint)
 

@@ -8,6 +8,8 @@ Needs nothing but the image's own Python (3.7 or newer), so that it also runs wh
 Docker: in the root file system of an unpacked image, on a machine with a GPU. See docs/gpu.md.
 """
 
+from __future__ import annotations
+
 import argparse
 import ctypes
 import importlib
@@ -16,13 +18,16 @@ import os
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 # Brought by the driver, or put into the container by NVIDIA's runtime: never in an image.
 DRIVER_LIBRARIES = {"libcuda.so.1", "libnvidia-ml.so.1"}
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("framework")
     parser.add_argument("--device", metavar="EXAMPLE", type=Path)
@@ -30,7 +35,7 @@ def main():
     # What frameworks print while they are imported is no part of the answer.
     answer = os.dup(1)
     os.dup2(2, 1)
-    facts = {
+    facts: dict[str, Any] = {
         "framework": framework_facts(options.framework),
         "cudart": library_version("libcudart.so", "cudaRuntimeGetVersion"),
         "cudnn": library_version("libcudnn.so", "cudnnGetVersion"),
@@ -47,13 +52,12 @@ def main():
 # --- without a GPU --------------------------------------------------------------------------------
 
 
-def framework_facts(framework):
+def framework_facts(framework: str) -> dict[str, Any]:
     """What the framework says: `built_with_cuda` is None where it has no way to tell; `cuda` and
-    `cudnn` are the versions it was built with as far as it tells, `backends` what it computes on."""
-    facts = {"built_with_cuda": None, "cuda": None, "cudnn": None, "backends": []}
+    `cudnn` are the versions it was built with as far as it tells, `backends` what it can use."""
+    facts: dict[str, Any] = {"built_with_cuda": None, "cuda": None, "cudnn": None, "backends": []}
     if framework == "pytorch":
-        import torch
-
+        torch: Any = importlib.import_module("torch")
         facts["built_with_cuda"] = torch.version.cuda is not None
         facts["cuda"] = torch.version.cuda
         if torch.version.cuda is not None:
@@ -61,26 +65,23 @@ def framework_facts(framework):
             facts["cudnn"] = cudnn_text(number) if number else None
             facts["backends"] = torch.__config__.show().split()
     elif framework == "tensorflow":
-        import tensorflow as tf
-
+        tf: Any = importlib.import_module("tensorflow")
         facts["built_with_cuda"] = tf.test.is_built_with_cuda()
         # Since 2.3.
-        info = getattr(tf.sysconfig, "get_build_info", dict)()
+        info: Any = getattr(tf.sysconfig, "get_build_info", dict)()
         if facts["built_with_cuda"]:
             facts["cuda"] = ".".join(info["cuda_version"].split(".")[:2])
             facts["cudnn"] = info["cudnn_version"]
     elif framework == "onnxruntime":
-        import onnxruntime
-
+        onnxruntime: Any = importlib.import_module("onnxruntime")
         # Before 1.2 (or so) the device of the build is all that is told.
-        providers = getattr(onnxruntime, "get_available_providers", list)()
+        providers: list[str] = getattr(onnxruntime, "get_available_providers", list)()
         facts["backends"] = providers or [onnxruntime.get_device()]
         facts["built_with_cuda"] = "CUDAExecutionProvider" in providers or "GPU" in providers
         if facts["built_with_cuda"]:
             facts["cuda"] = onnxruntime.cuda_version
     elif framework == "xgboost":
-        import xgboost
-
+        xgboost: Any = importlib.import_module("xgboost")
         info = getattr(xgboost, "build_info", dict)()
         if info:
             facts["built_with_cuda"] = info["USE_CUDA"]
@@ -89,7 +90,7 @@ def framework_facts(framework):
     return facts
 
 
-def library_version(name, function):
+def library_version(name: str, function: str) -> str | None:
     """The version that a CUDA library tells by itself, None where the loader finds none."""
     library = load(name)
     if library is None:
@@ -100,48 +101,48 @@ def library_version(name, function):
     number = ctypes.c_int()
     status = getattr(library, function)(ctypes.byref(number))
     if status != 0:
-        raise SystemExit("{} of {} gave the error {}".format(function, name, status))
-    return "{}.{}".format(number.value // 1000, number.value % 1000 // 10)
+        raise SystemExit(f"{function} of {name} gave the error {status}")
+    return f"{number.value // 1000}.{number.value % 1000 // 10}"
 
 
-def cudnn_text(number):
+def cudnn_text(number: int) -> str:
     """9.20.0 for 92000, 8.0.5 for 8005: the digits moved with version 9."""
     major = 1000 if number < 90000 else 10000
-    return "{}.{}.{}".format(number // major, number % major // 100, number % 100)
+    return f"{number // major}.{number % major // 100}.{number % 100}"
 
 
-def load(name):
+def load(name: str) -> Any:
     """A library by its name, of whatever version the loader knows."""
     cache = subprocess.run(
-        ["/sbin/ldconfig", "-p"], stdout=subprocess.PIPE, universal_newlines=True, check=True
+        ["/sbin/ldconfig", "-p"], stdout=subprocess.PIPE, text=True, check=True
     ).stdout
     found = [line.split()[0] for line in cache.splitlines() if line.strip().startswith(name)]
     return ctypes.CDLL(found[0]) if found else None
 
 
-def libraries():
+def libraries() -> list[str]:
     """Every shared library of the installed distributions and of CUDA."""
     folders = [Path(sysconfig.get_paths()["purelib"]), Path("/usr/local/cuda")]
     found = [path for folder in folders for path in folder.rglob("*.so*")]
     return sorted(str(path) for path in found if path.is_file() and is_elf(path))
 
 
-def is_elf(path):
+def is_elf(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(4) == b"\x7fELF"
 
 
-def unresolved():
+def unresolved() -> dict[str, str]:
     """Libraries that the loader does not find, and the first that asks for each; those of the
     driver are left out."""
-    missing = {}
+    missing: dict[str, str] = {}
     every = libraries()
     for start in range(0, len(every), 100):
         output = subprocess.run(
-            ["ldd"] + every[start : start + 100],
+            ["ldd", *every[start : start + 100]],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            universal_newlines=True,
+            text=True,
         ).stdout
         asking = every[start]
         for line in output.splitlines():
@@ -179,15 +180,15 @@ DONE:
 """
 
 
-def kernel():
+def kernel() -> float:
     """Adds two vectors with the image's runtime and a kernel of ours; the largest difference from
     what the host computes."""
     runtime, driver = load("libcudart.so"), ctypes.CDLL("libcuda.so.1")
     count, size = 4096, 4096 * 4
 
-    def must(status, call):
+    def must(status: int, call: str) -> None:
         if status != 0:
-            raise SystemExit("{} gave the error {}".format(call, status))
+            raise SystemExit(f"{call} gave the error {status}")
 
     left = (ctypes.c_float * count)(*range(count))
     right = (ctypes.c_float * count)(*(0.5 * i for i in range(count)))
@@ -200,7 +201,7 @@ def kernel():
     module, function = ctypes.c_void_p(), ctypes.c_void_p()
     must(driver.cuModuleLoadData(ctypes.byref(module), PTX), "cuModuleLoadData")
     must(driver.cuModuleGetFunction(ctypes.byref(function), module, b"add"), "cuModuleGetFunction")
-    arguments = memory + [ctypes.c_uint(count)]
+    arguments = [*memory, ctypes.c_uint(count)]
     addresses = (ctypes.c_void_p * 4)(*(ctypes.addressof(argument) for argument in arguments))
     must(
         driver.cuLaunchKernel(function, count // 256, 1, 1, 256, 1, 1, 0, None, addresses, None),
@@ -211,7 +212,7 @@ def kernel():
     return max(abs(result[i] - (left[i] + right[i])) for i in range(count))
 
 
-def on_device(framework, example):
+def on_device(framework: str, example: Path) -> dict[str, Any] | None:
     """Scores the example's request on the host and on the GPU; the largest difference, and the
     device as the framework names it. None for an image without a framework."""
     if framework == "minimal":
@@ -221,13 +222,12 @@ def on_device(framework, example):
     data = (example / "request.json").read_text()
     host, device, name = SCORERS[framework](importlib.import_module("score"), data, example)
     if host.shape != device.shape:
-        raise SystemExit("shapes differ: {} and {}".format(host.shape, device.shape))
+        raise SystemExit(f"shapes differ: {host.shape} and {device.shape}")
     return {"difference": float(abs(host - device).max()), "device": name, "values": host.size}
 
 
-def pytorch_scores(score, data, _example):
-    import torch
-
+def pytorch_scores(score: ModuleType, data: str, _example: Path) -> tuple[Any, Any, str]:
+    torch: Any = importlib.import_module("torch")
     score.init()
     images = score.parse(data).unsqueeze(1)
     with torch.no_grad():
@@ -237,9 +237,8 @@ def pytorch_scores(score, data, _example):
     return host.numpy(), device.cpu().numpy(), name
 
 
-def tensorflow_scores(score, data, _example):
-    import tensorflow as tf
-
+def tensorflow_scores(score: ModuleType, data: str, _example: Path) -> tuple[Any, Any, str]:
+    tf: Any = importlib.import_module("tensorflow")
     images = score.parse(data)[..., None]
     results = {}
     for place in ("/CPU:0", "/GPU:0"):
@@ -252,22 +251,20 @@ def tensorflow_scores(score, data, _example):
     return results["/CPU:0"].numpy(), results["/GPU:0"].numpy(), name
 
 
-def onnxruntime_scores(score, data, example):
-    import onnxruntime
-
+def onnxruntime_scores(score: ModuleType, data: str, example: Path) -> tuple[Any, Any, str]:
+    onnxruntime: Any = importlib.import_module("onnxruntime")
     images = score.parse(data)[:, None]
     results = []
     for provider in ("CPUExecutionProvider", "CUDAExecutionProvider"):
         session = onnxruntime.InferenceSession(str(example / "model.onnx"), providers=[provider])
         if session.get_providers()[0] != provider:
-            raise SystemExit("{} is not used: {}".format(provider, session.get_providers()))
+            raise SystemExit(f"{provider} is not used: {session.get_providers()}")
         results.append(session.run(None, {session.get_inputs()[0].name: images})[0])
     return results[0], results[1], "CUDAExecutionProvider"
 
 
-def xgboost_scores(score, data, _example):
-    import xgboost
-
+def xgboost_scores(score: ModuleType, data: str, _example: Path) -> tuple[Any, Any, str]:
+    xgboost: Any = importlib.import_module("xgboost")
     score.init()
     rows = xgboost.DMatrix(score.parse(data))
     results = []
@@ -276,11 +273,11 @@ def xgboost_scores(score, data, _example):
         results.append(score.model.predict(rows, validate_features=False))
     used = json.loads(score.model.save_config())["learner"]["generic_param"]["device"]
     if not used.startswith("cuda"):
-        raise SystemExit("the model ran on {}".format(used))
+        raise SystemExit(f"the model ran on {used}")
     return results[0], results[1], used
 
 
-SCORERS = {
+SCORERS: dict[str, Callable[[ModuleType, str, Path], tuple[Any, Any, str]]] = {
     "pytorch": pytorch_scores,
     "tensorflow": tensorflow_scores,
     "onnxruntime": onnxruntime_scores,
