@@ -146,7 +146,7 @@ class WheelSpec(_Section):
 
 
 class TrimSpec(_Section):
-    """What is removed from the installed packages."""
+    """Files of the installed packages, and what they are: to be removed, or to be stripped."""
 
     what: Title
     path: TrimPath
@@ -168,6 +168,7 @@ class FrameworkSpec(_Section):
 
     title: Title
     trim: list[TrimSpec] = []
+    strip: list[TrimSpec] = []
     releases: list[ReleaseSpec] = Field(min_length=1)
 
 
@@ -188,6 +189,7 @@ class MatrixSpec(_Section):
     installer: InstallerSpec
     indexes: dict[IndexName, IndexSpec] = {}
     wheels: list[WheelSpec] = []
+    trim: list[TrimSpec] = []
     frameworks: dict[FrameworkName, FrameworkSpec] = Field(min_length=1)
     exclude: list[ExclusionSpec] = []
 
@@ -426,6 +428,7 @@ _SECTIONS: dict[str, type[_Section]] = {
     "wheels": WheelSpec,
     "exclude": ExclusionSpec,
     "trim": TrimSpec,
+    "strip": TrimSpec,
     "releases": ReleaseSpec,
     "frameworks": FrameworkSpec,
 }

@@ -8,7 +8,17 @@ from functools import cached_property
 from pathlib import PurePosixPath
 
 from imagematrix.errors import UserError
-from imagematrix.matrix import MINIMAL, Accelerator, Cell, Matrix, Suite, Track, image_name, name_of
+from imagematrix.matrix import (
+    MINIMAL,
+    Accelerator,
+    Cell,
+    Matrix,
+    Suite,
+    Track,
+    TrimSpec,
+    image_name,
+    name_of,
+)
 
 
 @dataclass(frozen=True)
@@ -40,7 +50,7 @@ class Installer:
 
 @dataclass(frozen=True)
 class Trim:
-    """`find -path` pattern below site-packages of what is removed, and what that is."""
+    """`find -path` pattern below site-packages, and what it is that is removed or stripped."""
 
     what: str
     path: str
@@ -61,6 +71,7 @@ class Variant:
     pins: tuple[str, ...]
     installer: Installer
     trim: tuple[Trim, ...]
+    strip: tuple[Trim, ...]
     index: Index | None
     wheels: tuple[DeclaredWheel, ...]
     parent: str | None
@@ -150,11 +161,16 @@ def _variant(matrix: Matrix, cell: Cell) -> Variant:
         accelerator=cell.accelerator,
         pins=tuple(release.pins),
         installer=Installer(spec.installer.version, spec.installer.sha256),
-        trim=tuple(Trim(trim.what, trim.path) for trim in framework.trim),
+        trim=_trims((*spec.trim, *framework.trim)),
+        strip=_trims(framework.strip),
         index=index,
         wheels=wheels,
         parent=parent,
     )
+
+
+def _trims(specs: Iterable[TrimSpec]) -> tuple[Trim, ...]:
+    return tuple(Trim(spec.what, spec.path) for spec in specs)
 
 
 @dataclass(frozen=True)

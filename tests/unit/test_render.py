@@ -139,9 +139,10 @@ def test_an_image_says_what_it_is(variant: Variant) -> None:
 @every(REAL.variants)
 def test_what_is_trimmed_and_where_from_is_the_matrix_s(variant: Variant) -> None:
     text = DOCKERFILES[variant.name]
-    site = f"/usr/local/lib/python{variant.python}/site-packages"
+    declared = [f"./{entry.path}" for entry in (*variant.trim, *variant.strip)]
 
-    assert re.findall(r"-path '([^']*)'", text) == [f"{site}/{trim.path}" for trim in variant.trim]
+    assert re.findall(r"find \. -path '([^']*)'", text) == declared
+    assert ("/mnt/binutils/bin/strip" in text) == ("AS binutils" in text) == bool(variant.strip)
     index = "UV_INDEX=https://download.pytorch.org/whl/cpu "
     assert (index in text) == (variant.framework == "pytorch")
 
