@@ -168,10 +168,11 @@ class WheelSpec(_Section):
 
 
 class TrimSpec(_Section):
-    """What is removed from the installed packages."""
+    """Files of the installed packages, and what they are: to be removed, or to be stripped."""
 
     what: Title
     path: TrimPath
+    accelerators: list[Annotated[Accelerator, Field(strict=False)]] | None = None
 
 
 class ReleaseSpec(_Section):
@@ -187,6 +188,7 @@ class ReleaseSpec(_Section):
     sdists: list[PackageName] = []
     cuda_image: CudaImage | None = None
     bundled_cuda: CudaVersion | None = None
+    strip: list[TrimSpec] = []
     example: ExampleName = "example"
 
 
@@ -215,6 +217,7 @@ class MatrixSpec(_Section):
     installer: InstallerSpec
     indexes: dict[IndexName, IndexSpec] = {}
     wheels: list[WheelSpec] = []
+    trim: list[TrimSpec] = []
     frameworks: dict[FrameworkName, FrameworkSpec] = Field(min_length=1)
     exclude: list[ExclusionSpec] = []
 
@@ -474,6 +477,7 @@ _SECTIONS: dict[str, type[_Section]] = {
     "wheels": WheelSpec,
     "exclude": ExclusionSpec,
     "trim": TrimSpec,
+    "strip": TrimSpec,
     "releases": ReleaseSpec,
     "frameworks": FrameworkSpec,
 }

@@ -16,6 +16,7 @@ from imagematrix.matrix import (
     Matrix,
     Suite,
     Track,
+    TrimSpec,
     name_of,
     parent_of,
 )
@@ -52,7 +53,7 @@ class Installer:
 
 @dataclass(frozen=True)
 class Trim:
-    """`find -path` pattern below site-packages of what is removed, and what that is."""
+    """`find -path` pattern below site-packages, and what it is that is removed or stripped."""
 
     what: str
     path: str
@@ -81,6 +82,7 @@ class Variant:
     pins: tuple[str, ...]
     installer: Installer
     trim: tuple[Trim, ...]
+    strip: tuple[Trim, ...]
     index: Index | None
     wheels: tuple[DeclaredWheel, ...]
     system: tuple[str, ...]
@@ -181,7 +183,8 @@ def _variant(
         accelerator=cell.accelerator,
         pins=tuple(release.pins),
         installer=Installer(spec.installer.version, spec.installer.sha256),
-        trim=tuple(Trim(trim.what, trim.path) for trim in framework.trim),
+        trim=_trims((*spec.trim, *framework.trim), cell.accelerator),
+        strip=_trims(release.strip, cell.accelerator),
         index=index,
         wheels=wheels,
         system=tuple(release.system),
@@ -203,6 +206,14 @@ def _cuda(
         return cuda_of_image(cell.release.cuda_image)
     lock = read_lock(folder / LOCK_NAME)
     return cuda_of_lock(lock) if lock is not None else None
+
+
+def _trims(specs: Iterable[TrimSpec], accelerator: Accelerator) -> tuple[Trim, ...]:
+    return tuple(
+        Trim(spec.what, spec.path)
+        for spec in specs
+        if spec.accelerators is None or accelerator in spec.accelerators
+    )
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Images that are broken on purpose: the checks must reject each, and for the right reason."""
 
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +9,7 @@ import pytest
 from imagematrix.bake import image_tag
 from imagematrix.engine import Engine, find_engine
 from imagematrix.project import Project
+from imagematrix.variant import Trim
 from tests.images.checks import Check, checks_of
 from tests.images.running import RunningImage, is_present, run_image, wait_until_healthy
 
@@ -127,6 +128,25 @@ BROKEN = (
         {"bytecode_is_there": "modules lack bytecode: /usr/local/lib/python3.12/"},
     ),
     Broken(
+        "missing-file",
+        f"USER 0\nRUN rm {SITE}/click/py.typed\nUSER 1000:1000",
+        {"files_of_the_records_are_there": "recorded, but missing: click/py.typed"},
+    ),
+    Broken(
+        "untrimmed",
+        f"USER 0\nRUN mkdir {SITE}/click/tests && touch {SITE}/click/tests/test_core.c"
+        f" {SITE}/granian/_granian.pyi\nUSER 1000:1000",
+        {"what_is_trimmed_is_gone": "trimmed, but there: click/tests, "},
+    ),
+    Broken(
+        "half-removed-debian-package",
+        "USER 0\nRUN rm /usr/bin/nsenter && echo >> /usr/bin/chrt\nUSER 1000:1000",
+        {
+            "debian_packages_are_whole": "not as installed: /usr/bin/chrt (??5??????),"
+            " /usr/bin/nsenter (missing)"
+        },
+    ),
+    Broken(
         "another-port",
         "EXPOSE 8080",
         {"port_is_5001": "exposed: ['5001/tcp', '8080/tcp']"},
@@ -163,7 +183,10 @@ BROKEN = (
     Broken(
         "missing-library",
         "USER 0\nRUN rm /usr/lib/x86_64-linux-gnu/libsqlite3.so.0*\nUSER 1000:1000",
-        {"extension_modules_resolve": "not found: libsqlite3.so.0 => not found"},
+        {
+            "extension_modules_resolve": "not found: libsqlite3.so.0 => not found",
+            "debian_packages_are_whole": "/libsqlite3.so.0.8.6 (missing)",
+        },
     ),
     Broken(
         "writing-while-serving",
@@ -254,3 +277,40 @@ def test_parent_of_another_build_is_rejected(engine: Engine) -> None:
         pytest.raises(AssertionError, match=f"not layered on the {PARENT} of this host"),
     ):
         check(running)
+
+
+# The head of an ELF file with one section, a table of symbols.
+SYMBOLS = (
+    "import struct, sys; open(sys.argv[1], 'wb').write("
+    "struct.pack('<16sHHIQQQIHHHHHH',"
+    " b'\\x7fELF\\2\\1\\1', 3, 62, 1, 0, 0, 64, 0, 64, 0, 0, 64, 1, 0)"
+    " + struct.pack('<II56x', 0, 2))"
+)
+
+
+def test_library_with_symbols_is_rejected(engine: Engine) -> None:
+    """A library that the matrix strips, and that has its table of symbols still, is told."""
+    project = Project(ROOT)
+    variant = next(v for v in project.variants if v.strip)
+    check = next(c for c in checks_of(variant) if c.__name__ == "what_is_stripped_has_no_symbols")
+    variant = replace(variant, strip=(Trim("symbols", "granian/*.so"),))
+    tag = "broken-symbols:latest"
+    dockerfile = (
+        f"FROM {image_tag(PARENT)}\nUSER 0\n"
+        f'RUN python3 -c "{SYMBOLS}" {SITE}/granian/symbols.so\nUSER 1000:1000\n'
+    )
+    command = ["docker", "build", "--quiet", "--tag", tag, "-"]
+    subprocess.run(
+        command, input=dockerfile.encode(), env=engine.environ(), check=True, stdout=subprocess.PIPE
+    )
+    lock = project.locks[variant.name]
+    try:
+        with (
+            run_image(engine, tag, variant, lock, ROOT) as running,
+            pytest.raises(AssertionError, match=rf"^not stripped: {SITE}/granian/symbols.so$"),
+        ):
+            check(running)
+    finally:
+        client = engine.client()
+        client.images.remove(tag, force=True)
+        client.close()

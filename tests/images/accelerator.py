@@ -15,6 +15,7 @@ import ctypes
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -25,6 +26,7 @@ from typing import Any
 
 # Brought by the driver, or put into the container by NVIDIA's runtime: never in an image.
 DRIVER_LIBRARIES = {"libcuda.so.1", "libnvidia-ml.so.1"}
+INSUFFICIENT_DRIVER = 35
 
 
 def main() -> None:
@@ -87,6 +89,12 @@ def framework_facts(framework: str) -> dict[str, Any]:
             facts["built_with_cuda"] = info["USE_CUDA"]
         if info.get("USE_CUDA"):
             facts["cuda"] = ".".join(map(str, info["CUDA_VERSION"][:2]))
+        if not info:
+            # Before 1.6 only the NCCL inside of the library tells.
+            library = Path(importlib.import_module("xgboost.core").find_lib_path()[0])
+            nccl = re.search(rb"NCCL version \S+\+cuda([\d.]+)", library.read_bytes())
+            facts["built_with_cuda"] = nccl is not None
+            facts["cuda"] = nccl.group(1).decode() if nccl else None
     return facts
 
 
@@ -100,6 +108,10 @@ def library_version(name: str, function: str) -> str | None:
         return cudnn_text(library.cudnnGetVersion())
     number = ctypes.c_int()
     status = getattr(library, function)(ctypes.byref(number))
+    path = library_path(name)
+    if status == INSUFFICIENT_DRIVER and path is not None:
+        # Before 11.1 or so it does not answer without a driver; its file is named by its version.
+        return ".".join(path.name.split(".so.")[1].split(".")[:2])
     if status != 0:
         raise SystemExit(f"{function} of {name} gave the error {status}")
     return f"{number.value // 1000}.{number.value % 1000 // 10}"
@@ -112,12 +124,18 @@ def cudnn_text(number: int) -> str:
 
 
 def load(name: str) -> Any:
-    """A library by its name, of whatever version the loader knows."""
+    """A library by its name, of whatever version the loader knows; None where it knows none."""
+    path = library_path(name)
+    return ctypes.CDLL(str(path)) if path else None
+
+
+def library_path(name: str) -> Path | None:
+    """The file of a library by its name, of whatever version the loader knows."""
     cache = subprocess.run(
         ["/sbin/ldconfig", "-p"], stdout=subprocess.PIPE, text=True, check=True
     ).stdout
-    found = [line.split()[0] for line in cache.splitlines() if line.strip().startswith(name)]
-    return ctypes.CDLL(found[0]) if found else None
+    found = [line.split()[-1] for line in cache.splitlines() if line.strip().startswith(name)]
+    return Path(found[0]).resolve() if found else None
 
 
 def libraries() -> list[str]:
@@ -134,9 +152,10 @@ def is_elf(path: Path) -> bool:
 
 def unresolved() -> dict[str, str]:
     """Libraries that the loader does not find, and the first that asks for each; those of the
-    driver are left out."""
+    driver are left out, and those that lie beside: a package loads its own before it needs them."""
     missing: dict[str, str] = {}
     every = libraries()
+    present = {Path(path).name for path in every} | DRIVER_LIBRARIES
     for start in range(0, len(every), 100):
         output = subprocess.run(
             ["ldd", *every[start : start + 100]],
@@ -148,7 +167,7 @@ def unresolved() -> dict[str, str]:
         for line in output.splitlines():
             if not line.startswith("\t"):
                 asking = line.rstrip(":")
-            elif "not found" in line and line.split()[0] not in DRIVER_LIBRARIES:
+            elif "not found" in line and line.split()[0] not in present:
                 missing.setdefault(line.split()[0], asking)
     return missing
 
@@ -244,7 +263,13 @@ def tensorflow_scores(score: ModuleType, data: str, _example: Path) -> tuple[Any
     for place in ("/CPU:0", "/GPU:0"):
         with tf.device(place):
             score.init()
-            results[place] = score.model.serve(tf.constant(images))
+            # Models of Keras 2 have no method for it.
+            serve = getattr(score.model, "serve", None)
+            if serve is None:
+                signature = score.model.signatures["serving_default"]
+                results[place] = signature(images=tf.constant(images))["probabilities"]
+            else:
+                results[place] = serve(tf.constant(images))
     name = tf.config.experimental.list_physical_devices("GPU")[0].name
     if "GPU" not in results["/GPU:0"].device:
         raise SystemExit("the model ran on {}".format(results["/GPU:0"].device))

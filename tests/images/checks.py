@@ -8,6 +8,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable
+from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -18,7 +19,7 @@ from packaging.version import Version
 from imagematrix.hostconfig import PROXY_VARIABLES
 from imagematrix.keys import INPUTS_LABEL, KEY_LABEL, PARENT, decode_inputs, file_hash, image_key
 from imagematrix.matrix import MINIMAL, Accelerator
-from imagematrix.variant import Variant
+from imagematrix.variant import Trim, Variant
 from tests.images.running import RunningImage
 
 Check = Callable[[RunningImage], None]
@@ -143,11 +144,13 @@ def extension_modules_resolve(image: RunningImage) -> None:
 
 @_layer(MINIMAL)
 def bytecode_is_there(image: RunningImage) -> None:
-    """Modules are compiled, but for the few that hold sources of another Python than this one."""
+    """Modules are compiled, but for the few that hold sources of another Python than this one, and
+    for pip, which serves nothing."""
     files = {
         e.path for e in image.entries if e.kind == "f" and e.path.startswith("/usr/local/lib/")
     }
-    sources = [PurePosixPath(path) for path in files if path.endswith(".py")]
+    pip = f"/usr/local/lib/python{image.variant.python}/site-packages/pip/"
+    sources = [PurePosixPath(p) for p in files if p.endswith(".py") and not p.startswith(pip)]
     assert len(sources) > 500, f"only {len(sources)} modules: the scan saw nothing"
     tag = f"cpython-{image.variant.python.replace('.', '')}"
     bare = [
@@ -157,6 +160,93 @@ def bytecode_is_there(image: RunningImage) -> None:
     ]
     share = len(bare) / len(sources)
     assert share < 0.01, f"{len(bare)} of {len(sources)} modules lack bytecode: {_listing(bare)}"
+
+
+_SITE = re.compile(r"/usr/local/lib/python[\d.]+/site-packages/(.+)")
+
+
+def _is_trimmed(path: str, trims: Iterable[Trim]) -> bool:
+    """Whether an entry names a path below site-packages, or a folder that the path is in."""
+    parts = PurePosixPath(path).parts
+    parents = ["/".join(parts[: i + 1]) for i in range(len(parts))]
+    return any(fnmatchcase(f"./{parent}", f"./{t.path}") for t in trims for parent in parents)
+
+
+@_layer(MINIMAL)
+def files_of_the_records_are_there(image: RunningImage) -> None:
+    """Each file that a distribution's RECORD names is there, unless the matrix trims it."""
+    told = image.python(
+        "import importlib.metadata, json\n"
+        "files = [f for d in importlib.metadata.distributions() for f in d.files or ()]\n"
+        "print(json.dumps([len(files), [str(f) for f in files if not f.locate().exists()]]))"
+    )
+    count, missing = told
+    assert count > 300, f"only {count} files are recorded: the scan saw nothing"
+    found = [path for path in missing if not _is_trimmed(path, image.variant.trim)]
+    assert not found, f"recorded, but missing: {_listing(found)}"
+
+
+@_layer(MINIMAL)
+def what_is_trimmed_is_gone(image: RunningImage) -> None:
+    """Nothing is left below site-packages of what the matrix trims."""
+    below = [match[1] for e in image.entries if (match := _SITE.fullmatch(e.path))]
+    assert len(below) > 500, f"only {len(below)} paths below site-packages: the scan saw nothing"
+    found = [path for path in below if _is_trimmed(path, image.variant.trim)]
+    assert not found, f"trimmed, but there: {_listing(found)}"
+
+
+@_layer("framework")
+def what_is_stripped_has_no_symbols(image: RunningImage) -> None:
+    """The libraries that the matrix strips have no table of symbols but that of the loader."""
+    strip = image.variant.strip
+    if not strip:
+        return
+    matches = (match for e in image.entries if e.kind == "f" and (match := _SITE.fullmatch(e.path)))
+    files = [m[0] for m in matches if _is_trimmed(m[1], strip) and ".libs/" not in m[0]]
+    assert files, f"nothing matches {_listing(entry.path for entry in strip)}"
+    # The kinds of the sections of an ELF file: man 5 elf, "Section header (Shdr)".
+    found = image.python(
+        "import json, struct\n"
+        "def symbols(path):\n"
+        "    with open(path, 'rb') as file:\n"
+        "        head = file.read(64)\n"
+        "        if head[:4] != b'\\x7fELF':\n"
+        "            return False\n"
+        "        start, size, count = struct.unpack_from('<Q10xHH', head, 40)\n"
+        "        file.seek(start)\n"
+        "        table = file.read(size * count)\n"
+        "    return 2 in (struct.unpack_from('<I', table, i * size + 4)[0] for i in range(count))\n"
+        f"print(json.dumps([path for path in {files!r} if symbols(path)]))"
+    )
+    assert not found, f"not stripped: {_listing(found)}"
+
+
+# What a build empties; apt makes these folders anew.
+_EMPTIED = ("/var/cache/apt", "/var/lib/apt/lists", "/var/log")
+
+
+@_layer(MINIMAL)
+def debian_packages_are_whole(image: RunningImage) -> None:
+    """dpkg misses nothing but what its own settings leave out, and no package is half installed."""
+    audit = image.host.run("dpkg --audit")
+    assert (audit.rc, audit.stdout) == (0, ""), f"dpkg --audit: {audit.stdout[:300]}"
+    settings = image.host.run("cat /etc/dpkg/dpkg.cfg.d/*").stdout.splitlines()
+    excluded = [s.removeprefix("path-exclude=") for s in settings if s.startswith("path-exclude=")]
+    assert len(excluded) > 5, f"dpkg leaves out {excluded}"
+    lines = image.host.run("dpkg --verify").stdout.splitlines()
+    assert len(lines) > 50, f"dpkg --verify told {len(lines)} lines: it saw nothing"
+    differing = [(line.split()[0], line[line.index("/") :]) for line in lines]
+    found = [
+        f"{path} ({kind})"
+        for kind, path in differing
+        if kind != "missing"
+        or not (
+            path.startswith(_EMPTIED)
+            # A folder goes when all that was in it is left out.
+            or any(fnmatchcase(path, p) or fnmatchcase(f"{path}/", p) for p in excluded)
+        )
+    ]
+    assert not found, f"not as installed: {_listing(found)}"
 
 
 # --- what it says of itself -----------------------------------------------------------------------
@@ -316,29 +406,25 @@ _CPU_DISTRIBUTION = re.compile(r".*-cpu|onnxruntime|faiss-cpu")
 
 @_layer("cpu")
 def cuda_only_where_declared(image: RunningImage) -> None:
-    """A CPU image holds no CUDA library and no distribution that brings one; where a package
-    carries its own, the image says so, and it is there."""
+    """A CPU image holds no distribution that brings CUDA, and no CUDA library but what a package is
+    declared to carry."""
     libraries = [e.path for e in image.entries if ".so" in e.path and e.kind in "fl"]
     assert len(libraries) > 100, f"only {len(libraries)} libraries: the scan saw nothing"
     found = [path for path in libraries if _CUDA_LIBRARY.fullmatch(PurePosixPath(path).name)]
     if image.variant.bundled_cuda is None:
         assert not found, f"CUDA libraries in a CPU image: {_listing(found)}"
-    else:
-        assert found, f"says that it carries CUDA {image.variant.bundled_cuda}, but holds none"
     brought = [name for name in image.installed if _CUDA_DISTRIBUTION.fullmatch(name)]
     assert not brought, f"CUDA distributions in a CPU image: {_listing(brought)}"
 
 
 @_layer("cpu")
 def framework_was_built_without_cuda(image: RunningImage) -> None:
-    """The framework says so, or which CUDA it carries, as far as it tells either."""
+    """The framework says so, or that it carries the CUDA that is declared; some tell neither."""
     told = image.accelerator["framework"]
     declared = image.variant.bundled_cuda
-    if told["built_with_cuda"] is not None:
-        with_cuda = declared is not None
-        assert told["built_with_cuda"] == with_cuda, f"{image.variant.framework} tells {told}"
-    if told["cuda"] is not None:
-        assert told["cuda"] == declared, f"{image.variant.framework} tells {told}"
+    if declared is not None:
+        assert told["cuda"] == declared, f"carries CUDA {declared} by the matrix, but tells {told}"
+    assert told["built_with_cuda"] in (None, declared is not None), f"tells {told}"
 
 
 @_layer("cuda")

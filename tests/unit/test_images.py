@@ -116,6 +116,19 @@ def test_a_variant_holds_all_that_later_stages_need(repository: Repository) -> N
     assert str(variant.example) == "frameworks/xgboost/example"
 
 
+def test_what_every_image_trims_comes_before_what_a_framework_adds(tmp_path: Path) -> None:
+    everywhere = 'trim: [{what: stubs, path: "*.pyi"}]\nframeworks:\n'
+    pins = "        pins: [xgboost-cpu==3.4.1, numpy>=2]\n"
+    strip = f'        strip: [{{what: symbols, path: "xgboost/*.so"}}]\n{pins}'
+    text = changed(MATRIX, ("frameworks:\n", everywhere), (pins, strip))
+    variants = variants_of(text, tmp_path)
+
+    stubs, suites = Trim("stubs", "*.pyi"), Trim("test suites", "*/tests")
+    assert [variant.trim for variant in variants] == [(stubs,), (stubs, suites), (stubs,)]
+    symbols = Trim("symbols", "xgboost/*.so")
+    assert [variant.strip for variant in variants] == [(), (symbols,), ()]
+
+
 def test_a_root_is_built_in_the_folder_that_holds_the_server(repository: Repository) -> None:
     variant = repository.variant(MINIMAL)
 

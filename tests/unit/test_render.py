@@ -74,11 +74,13 @@ def test_host_settings_reach_a_step_by_mounts_only(variant: Variant) -> None:
     # The packages of an image with CUDA are too large to be kept in a cache as well.
     own_cuda = variant.cuda is not None and variant.cuda_image is None
     cache = [] if own_cuda else ["type=cache,id=uv,target=/var/cache/uv"]
-    assert re.findall(r"--mount=(\S+)", install)[: 5 + len(cache)] == [
+    strip = ["type=bind,from=binutils,source=/usr,target=/mnt/binutils"] if variant.strip else []
+    assert re.findall(r"--mount=(\S+)", install)[: 5 + len(cache) + len(strip)] == [
         "type=bind,from=installer,source=/tmp/uv,target=/mnt/uv",
         "type=bind,from=wheels,target=/mnt/wheels",
         f"type=bind,source={lock},target=/mnt/requirements.txt",
         *cache,
+        *strip,
         "type=secret,id=ca-bundle,target=/run/secrets/ca-bundle",
         "type=secret,id=uv-config,target=/etc/uv/uv.toml",
     ]
@@ -119,10 +121,12 @@ def test_a_child_starts_from_its_parent_which_another_may_replace(variant: Varia
         f"ARG BASE_IMAGE={variant.parent}",
         "FROM scratch AS wheels",
         "FROM ${BASE_IMAGE} AS installer",
+        *(["FROM ${BASE_IMAGE} AS binutils"] if variant.strip else []),
         *([f"FROM {variant.cuda_image} AS cuda"] if variant.cuda_image else []),
         "FROM ${BASE_IMAGE}",
     ]
-    assert instructions(variant, "USER") == ["USER 0", "USER 1000:1000"]
+    stages = 2 if variant.strip else 1
+    assert instructions(variant, "USER") == ["USER 0"] * stages + ["USER 1000:1000"]
 
 
 @every(REAL.variants)
@@ -147,9 +151,10 @@ def test_an_image_says_what_it_is(variant: Variant) -> None:
 @every(REAL.variants)
 def test_what_is_trimmed_and_where_from_is_the_matrix_s(variant: Variant) -> None:
     text = DOCKERFILES[variant.name]
-    site = f"/usr/local/lib/python{variant.python}/site-packages"
+    declared = [f"./{entry.path}" for entry in (*variant.trim, *variant.strip)]
 
-    assert re.findall(r"-path '([^']*)'", text) == [f"{site}/{trim.path}" for trim in variant.trim]
+    assert re.findall(r"find \. -path '([^']*)'", text) == declared
+    assert ("/mnt/binutils/bin/strip" in text) == ("AS binutils" in text) == bool(variant.strip)
     index = f"UV_INDEX={variant.index.url} " if variant.index else ""
     assert re.findall(r"UV_INDEX=\S+ ", text) == ([index] if index else [])
 
