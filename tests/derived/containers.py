@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +56,17 @@ class Answer:
 
 @dataclass(frozen=True)
 class Service:
-    """A started container of some image with some application."""
+    """A container of some image with some application, started at `began` (perf_counter)."""
 
     container: Container
+    began: float
+
+    @cached_property
+    def port(self) -> int:
+        """The port of this host that leads to it."""
+        self.container.reload()
+        (binding,) = self.container.attrs["NetworkSettings"]["Ports"][PORT]
+        return int(binding["HostPort"])
 
     @property
     def log(self) -> str:
@@ -71,11 +80,7 @@ class Service:
 
     def request(self, method: str, path: str, body: object = None, timeout: float = 30) -> Answer:
         """One request; a body is sent as JSON."""
-        self.container.reload()
-        (binding,) = self.container.attrs["NetworkSettings"]["Ports"][PORT]
-        connection = http.client.HTTPConnection(
-            "127.0.0.1", int(binding["HostPort"]), timeout=timeout
-        )
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         try:
             data = None if body is None else json.dumps(body)
             connection.request(method, path, data, {"Content-Type": "application/json"})
@@ -111,7 +116,8 @@ class Service:
     def execute(self, *command: str, user: str = "") -> str:
         """The output of a command in the container; fails when the command does."""
         code, output = self.container.exec_run(list(command), user=user)
-        text: str = output.decode(errors="replace")
+        assert isinstance(output, bytes)
+        text = output.decode(errors="replace")
         assert code == 0, f"{command} ended with {code}: {text}"
         return text
 
@@ -143,8 +149,9 @@ def started(
             **options,
         )
         try:
+            began = time.perf_counter()
             container.start()
-            yield Service(container)
+            yield Service(container, began)
         finally:
             container.remove(force=True, v=True)
     finally:
