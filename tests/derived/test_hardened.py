@@ -102,6 +102,14 @@ def test_packages_come_at_start(serve: Serve, names: tuple[str, ...], origin: st
     assert (answer.status, answer.json) == (200, origin)
 
 
+def test_the_log_says_where_compiled_modules_cannot_be_loaded(serve: Serve) -> None:
+    environ = {REQUIREMENTS: SETTINGS[REQUIREMENTS]}
+    sentence = "/tmp is mounted noexec: packages with compiled modules cannot be loaded from there"
+    assert sentence in serve(FILES, environ, **LOCKED_DOWN).await_ready().log
+    options = {**LOCKED_DOWN, "tmpfs": {"/tmp": "exec"}}
+    assert "noexec" not in serve(FILES, environ, **options).await_ready().log
+
+
 def test_conda_is_refused_before_requirements(serve: Serve) -> None:
     environ = {name: SETTINGS[name] for name in (CONDA, REQUIREMENTS)}
     service = serve(FILES, environ, **LOCKED_DOWN)
