@@ -1,6 +1,9 @@
-"""Ours and the reference, measured in turn in one run; writes ``server.json`` and ``server.md``.
+"""Ours and the reference, measured in turn in one run.
 
-    python benchmarks/server/bench.py [--runs 5] [--seconds 2] [--output FOLDER]
+    PYTHONPATH=. python benchmarks/server/bench.py [--runs 5] [--seconds 2] [--no-containers]
+
+Writes ``scoring-server.json`` and ``scoring-server.md`` below ``--output``. The containers are of
+the minimal image, and of one built on it that holds the reference; PYTHONPATH is for them.
 
 One worker each, the server pinned to one core and the client to another, connections kept alive
 where the server does so. Medians of several runs, which alternate between the two, because a
@@ -23,7 +26,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from servers import KINDS, Kind, Running, start
+from servers import KINDS, WORK, Kind, Running, start
 
 CLIENT = Path(__file__).parent / "load.py"
 CONNECTIONS = (1, 32)
@@ -48,6 +51,10 @@ ROWS: tuple[tuple[str, str, str, bool, float | None], ...] = (
     ("start_s", "start to the first 200 on /score", "s", False, 2),
     ("rss_mib", "memory, idle, sum of resident sizes", "MiB", False, 2),
     ("pss_mib", "memory, idle, proportional", "MiB", False, 2),
+    ("container_start_s", "container: start to the first 200 on /score", "s", False, 2),
+    ("container_rss_mib", "container: memory, idle, sum of resident sizes", "MiB", False, 2),
+    ("added_mb", "size that the server adds", "MB", False, 4),
+    ("distributions", "distributions that the server adds", "", False, 4),
 )
 HEALTH_LIMIT_MS = 20.0
 
@@ -118,6 +125,8 @@ def table(results: dict[str, dict[str, float]]) -> tuple[str, list[str]]:
     lines = ["| | ours | reference | ratio | target |", "|---|---:|---:|---:|---|"]
     missed = []
     for name, words, unit, more, target in ROWS:
+        if name not in ours:
+            continue
         ratio = ours[name] / reference[name] if more else reference[name] / ours[name]
         verdict = ""
         if target is not None:
@@ -131,10 +140,15 @@ def table(results: dict[str, dict[str, float]]) -> tuple[str, list[str]]:
             if not held:
                 missed.append(f"{words}: {ours[name]:.1f} ms")
         lines.append(
-            f"| {words} | {ours[name]:,.4g} {unit} | {reference[name]:,.4g} {unit} "
+            f"| {words} | {shown(ours[name])} {unit} | {shown(reference[name])} {unit} "
             f"| {ratio:.2f} | {verdict} |"
         )
     return "\n".join(lines) + "\n", missed
+
+
+def shown(value: float) -> str:
+    """A figure with three or more digits that count."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def cores() -> tuple[int | None, int | None]:
@@ -147,23 +161,32 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Measure this server and the reference.")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0)
-    parser.add_argument("--output", type=Path, default=Path("build/benchmarks"))
+    parser.add_argument("--output", type=Path, default=WORK.parent)
+    parser.add_argument("--no-containers", action="store_true", help="without a Docker engine")
     options = parser.parse_args()
     options.server_core, options.client_core = cores()
-    folder: Path = options.output.resolve() / "work"
-    folder.mkdir(parents=True, exist_ok=True)
+    WORK.mkdir(parents=True, exist_ok=True)
+    options.output.mkdir(parents=True, exist_ok=True)
     runs: dict[str, list[dict[str, float]]] = {kind.name: [] for kind in KINDS}
-    for kind in KINDS:
-        kind.install(folder)
-    for number in range(options.runs):
-        for kind in KINDS:
-            found = measure(kind, folder, options)
-            runs[kind.name].append(found)
-            print(
-                f"run {number + 1}: {kind.name}: {found['rps_32']:,.0f}/s, "
-                f"load {os.getloadavg()[0]:.1f}",
-                flush=True,
-            )
+    added = {kind.name: kind.added(WORK) for kind in KINDS}
+    with contextlib.ExitStack() as stack:
+        both = None
+        if not options.no_containers:
+            from in_containers import containers
+
+            both = stack.enter_context(containers())
+        for number in range(options.runs):
+            for kind in KINDS:
+                found = measure(kind, WORK, options)
+                if both is not None:
+                    found.update(both.measure(kind.name))
+                found.update(added[kind.name])
+                runs[kind.name].append(found)
+                print(
+                    f"run {number + 1}: {kind.name}: {found['rps_32']:,.0f}/s with 32 "
+                    f"connections, {found['rps_1']:,.0f}/s with 1, load {os.getloadavg()[0]:.1f}",
+                    flush=True,
+                )
     results = {name: medians(found) for name, found in runs.items()}
     text, missed = table(results)
     about: dict[str, Any] = {
@@ -174,12 +197,14 @@ def main() -> int:
         "seconds": options.seconds,
     }
     document = {"about": about, "medians": results, "runs": runs}
-    (options.output / "server.json").write_text(json.dumps(document, indent=2) + "\n")
+    (options.output / "scoring-server.json").write_text(json.dumps(document, indent=2) + "\n")
     note = (
         f"Medians of {options.runs} runs of {options.seconds:g} s that alternate, Python "
-        f"{about['python']}, server pinned to one core, client to another.\n\n"
+        f"{about['python']}, one worker, server pinned to one core, client to another.\n"
+        "A ratio above 1 is in favour of ours.\n\n"
     )
-    (options.output / "server.md").write_text("# Scoring server\n\n" + note + text)
+    page = "# The scoring server and the reference, measured\n\n" + note + text
+    (options.output / "scoring-server.md").write_text(page)
     print("\n" + text)
     for line in missed:
         print(f"missed: {line}")

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from servers import KINDS, Kind, Running, free_port, start, tree
+from servers import KINDS, WORK, Kind, Running, free_port, start, tree
 
 PATIENCE_S = 6.0
 GOOD = b'{"do": "good"}'
@@ -483,14 +483,14 @@ def wanted() -> dict[str, str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="What happens when something goes wrong.")
-    parser.add_argument("--output", type=Path, default=Path("build/benchmarks"))
+    parser.add_argument("--output", type=Path, default=WORK.parent)
     parser.add_argument("--only", default="", help="modes whose name has this word")
     parser.add_argument("--kind", choices=["ours", "reference"], help="one server only")
     options = parser.parse_args()
-    folder: Path = options.output.resolve() / "work"
-    folder.mkdir(parents=True, exist_ok=True)
+    WORK.mkdir(parents=True, exist_ok=True)
+    options.output.mkdir(parents=True, exist_ok=True)
     kinds = [kind for kind in KINDS if options.kind in (None, kind.name)]
-    results = {kind.name: all_modes(kind, folder, options.only) for kind in kinds}
+    results = {kind.name: all_modes(kind, WORK, options.only) for kind in kinds}
     lines = [
         "# When something goes wrong",
         "",

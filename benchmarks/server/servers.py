@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import compileall
 import contextlib
 import http.client
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,7 +16,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-SOURCE = Path(__file__).parents[2] / "base" / "server"
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "base" / "server"
+# Environments, applications and logs; git ignores it.
+WORK = ROOT / "build" / "benchmarks" / "work"
 REFERENCE = "azureml-inference-server-http==1.5.1"
 OURS = "granian>=2.8,<2.9"
 SCRIPT = """
@@ -48,6 +53,29 @@ class Kind:
             subprocess.run([*pip, "--disable-pip-version-check", self.requirement], check=True)
             done.touch()
         return environment
+
+    def added(self, folder: Path) -> dict[str, float]:
+        """What this server brings to an environment: distributions, and MB with their bytecode."""
+        [packages] = (self.install(folder) / "lib").glob("python*/site-packages")
+        # Each environment has these, whatever is installed.
+        present = ("pip", "setuptools", "pkg_resources", "distutils-", "_distutils", "__pycache__")
+        found = [path for path in packages.iterdir() if not path.name.startswith(present)]
+        size = sum(size_of(path) for path in found)
+        if self.name == "ours":
+            copy = folder / "server"
+            shutil.rmtree(copy, ignore_errors=True)
+            shutil.copytree(SOURCE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+            compileall.compile_dir(copy, quiet=1)
+            size += size_of(copy)
+        names = [path for path in found if path.suffix == ".dist-info"]
+        return {"distributions": len(names), "added_mb": size / 1e6}
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files below a folder."""
+    if path.is_file():
+        return path.stat().st_size
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
 
 KINDS = (

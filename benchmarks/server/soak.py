@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from servers import KINDS, Running, start, tree
+from servers import KINDS, WORK, Running, start, tree
 
 SCRIPT = """
 import json, os, time
@@ -153,10 +153,10 @@ class Soak:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Mixed load for a long time.")
     parser.add_argument("--seconds", type=float, default=600)
-    parser.add_argument("--output", type=Path, default=Path("build/benchmarks"))
+    parser.add_argument("--output", type=Path, default=WORK.parent)
     options = parser.parse_args()
-    folder: Path = options.output.resolve() / "work"
-    folder.mkdir(parents=True, exist_ok=True)
+    WORK.mkdir(parents=True, exist_ok=True)
+    options.output.mkdir(parents=True, exist_ok=True)
     settings = {
         "WORKER_COUNT": "2",
         "SCORING_TIMEOUT_MS": "1000",
@@ -164,7 +164,7 @@ def main() -> int:
         "INFERENCE_SERVER_READ_TIMEOUT": "2",
     }
     [ours] = [kind for kind in KINDS if kind.name == "ours"]
-    with start(ours, folder, None, SCRIPT, settings) as server:
+    with start(ours, WORK, None, SCRIPT, settings) as server:
         server.await_first_score()
         # Buffers and threads come with the first load; what grows after that is a leak.
         Soak(server, min(20.0, options.seconds / 5)).run()
@@ -186,16 +186,15 @@ def main() -> int:
         faults.append(f"{processes} processes, wanted 3")
     if left or code:
         faults.append(f"after the end: exit code {code}, processes {left}")
-    for name, count in sorted(soak.seen.items()):
-        print(f"{count:>9,}  {name}")
-    print(f"memory {before:.1f} MiB, then {after:.1f} MiB; exit code {code}")
+    lines = [f"{count:>9,}  {name}" for name, count in sorted(soak.seen.items())]
+    lines.append(f"memory {before:.1f} MiB, then {after:.1f} MiB; exit code {code}")
+    lines.append(f"{len(soak.wrong)} good requests went wrong" if soak.wrong else "all good")
+    text = "\n  ".join(["\n".join(lines), *faults])
+    print(text)
     report = {"seen": soak.seen, "before_mib": before, "after_mib": after, "faults": soak.wrong}
     (options.output / "soak.json").write_text(json.dumps(report, indent=2) + "\n")
-    print(
-        f"{len(soak.wrong)} good requests went wrong" if soak.wrong else "all good",
-        *faults,
-        sep="\n  ",
-    )
+    page = f"# {options.seconds:g} s of mixed load\n\n```\n{text}\n```\n"
+    (options.output / "soak.md").write_text(page)
     return 1 if faults else 0
 
 

@@ -176,6 +176,19 @@ def test_the_time_limit_stops_run_and_keeps_the_worker(serve: Serve, action: str
     assert server.score({}).json["pid"] == before
 
 
+@pytest.mark.parametrize("idle_s", [0.0, 0.9])
+def test_the_time_limit_counts_from_the_start_of_each_run(serve_one: Serve, idle_s: float) -> None:
+    server = serve_one(SCRIPT, SCORING_TIMEOUT_MS="700")
+    assert server.score({}).status == 200
+    time.sleep(0.4)
+    # This one ends in time, although not within the limit from the start of the first.
+    assert server.score({"do": "sleep", "s": 0.5}).status == 200
+    time.sleep(idle_s)
+    answer = server.score({"do": "sleep", "s": 10})
+    assert answer.message == "Scoring timeout after 700 ms"
+    assert 0.65 < answer.seconds < 1.4
+
+
 def test_the_time_limit_replaces_a_worker_that_does_not_react(serve: Serve) -> None:
     server = serve(SCRIPT, SCORING_TIMEOUT_MS="300")
     before = server.score({}).json["pid"]

@@ -45,36 +45,36 @@ NOT_ALLOWED = "The method is not allowed for the requested URL."
 ROUTES = ("/", "/score", "/swagger.json")
 SCORE_METHODS = ("POST", "GET", "OPTIONS")
 
+_IS_JSON = ("Content-Type", JSON)
+_FAILED = ("x-ms-run-function-failed", "True")
+_NOT_FAILED = ("x-ms-run-function-failed", "False")
+
 _STATUS_LINES = {int(status): "{} {}".format(int(status), status.phrase) for status in HTTPStatus}
 
 
-class Ids:
+# request, legacy and client identifier, and what is wrong with them
+Ids = Tuple[str, str, str, str]
+
+
+def identify(environ: Environ) -> Ids:
     """The identifiers of a request, as its headers give them."""
-
-    __slots__ = ("request", "legacy", "client", "fault")
-
-    def __init__(self, environ: Environ) -> None:
-        self.fault = ""
-        self.legacy = self.client = ""
-        given = environ.get("HTTP_X_REQUEST_ID")
-        self.request = new_id() if given is None else given
-        if len(self.request) > HEADER_LIMIT:
-            self.request = ""
-            self.fault = "x-request-id must not exceed {} characters".format(HEADER_LIMIT)
-            return
-        legacy = environ.get("HTTP_X_MS_REQUEST_ID", "")
-        client = environ.get("HTTP_X_MS_CLIENT_REQUEST_ID", "")
-        if legacy:
-            client = client or legacy
-        else:
-            legacy = client or self.request
-        if len(legacy) > HEADER_LIMIT or len(client) > HEADER_LIMIT:
-            self.fault = (
-                "x-ms-request-id and x-ms-client-request-id must not exceed {} characters"
-            ).format(HEADER_LIMIT)
-            return
-        self.legacy = legacy
-        self.client = client
+    request = environ.get("HTTP_X_REQUEST_ID")
+    legacy = environ.get("HTTP_X_MS_REQUEST_ID", "")
+    client = environ.get("HTTP_X_MS_CLIENT_REQUEST_ID", "")
+    if request is None:
+        request = new_id()
+        if not legacy and not client:
+            return request, request, "", ""
+    elif len(request) > HEADER_LIMIT:
+        return "", "", "", "x-request-id must not exceed {} characters".format(HEADER_LIMIT)
+    if legacy:
+        client = client or legacy
+    else:
+        legacy = client or request
+    if len(legacy) > HEADER_LIMIT or len(client) > HEADER_LIMIT:
+        fault = "x-ms-request-id and x-ms-client-request-id must not exceed {} characters"
+        return request, "", "", fault.format(HEADER_LIMIT)
+    return request, legacy, client, ""
 
 
 _random: List[str] = []
@@ -115,7 +115,7 @@ class Exchange(Job):
         self.finish = finish
         self.method: str = environ["REQUEST_METHOD"]
         self.path: str = environ["PATH_INFO"]
-        self.ids = Ids(environ)
+        self.ids = identify(environ)
         self.share: Optional[bodies.Share] = None
         self.is_read = False
 
@@ -194,8 +194,9 @@ class Application:
         exchange = Exchange(self, environ, finish)
         self._active.add(exchange)
         try:
-            if exchange.ids.fault:
-                response = _message(431, exchange.ids.fault)
+            fault = exchange.ids[3]
+            if fault:
+                response = _message(431, fault)
             elif exchange.path == "/score":
                 refusal = self._score(exchange)
                 if refusal is None:
@@ -235,15 +236,15 @@ class Application:
         With ``more`` to come at once the line for the log waits, so that one write takes them all.
         """
         status, headers, body = response
-        ids = exchange.ids
+        request_id, legacy_id, client_id, _ = exchange.ids
         environ = exchange.environ
         headers.extend(self._server)
-        if ids.request:
-            headers.append(("x-request-id", ids.request))
-        if ids.legacy:
-            headers.append(("x-ms-request-id", ids.legacy))
-        if ids.client:
-            headers.append(("x-ms-client-request-id", ids.client))
+        if request_id:
+            headers.append(("x-request-id", request_id))
+        if legacy_id:
+            headers.append(("x-ms-request-id", legacy_id))
+        if client_id:
+            headers.append(("x-ms-client-request-id", client_id))
         if "HTTP_TRACEID" in environ:
             headers.append(("TraceId", environ["HTTP_TRACEID"]))
         if self._cors and exchange.path in ROUTES and status != 405:
@@ -257,7 +258,7 @@ class Application:
             if query:
                 path = path + "?" + query
             self._log.access(
-                method, path, status, seconds * 1000, len(body), ids.request, ids.client, run_ms
+                method, path, status, seconds * 1000, len(body), request_id, client_id, run_ms
             )
             if not more:
                 self._log.flush()
@@ -437,7 +438,7 @@ def _nothing() -> None:
 
 
 def _headers(content_type: str, failed: bool) -> Headers:
-    return [("Content-Type", content_type), ("x-ms-run-function-failed", str(failed))]
+    return [("Content-Type", content_type), _FAILED if failed else _NOT_FAILED]
 
 
 def _message(
@@ -452,15 +453,13 @@ def _message(
 
 
 def _from_worker(result: Result) -> Tuple[Response, Optional[float]]:
-    meta = result.meta
+    status, meta, body, ms = result
+    run_ms = ("x-ms-run-fn-exec-ms", "%.3f" % ms)  # noqa: UP031 - the hot path
     if meta is None:
-        headers = _headers(JSON, False)
-    elif meta[0] == "headers":
-        headers = list(meta[1])
-    else:
-        return _message(result.status, meta[1], meta[2]), None
-    headers.append(("x-ms-run-fn-exec-ms", "%.3f" % result.ms))  # noqa: UP031 - the hot path
-    return (result.status, headers, result.body), result.ms
+        return (status, [_IS_JSON, _NOT_FAILED, run_ms], body), ms
+    if meta[0] == "headers":
+        return (status, [*meta[1], run_ms], body), ms
+    return _message(status, meta[1], meta[2]), None
 
 
 def _named_headers(environ: Environ) -> Dict[str, str]:

@@ -66,7 +66,7 @@ def _first_on_path(environ: Dict[str, str], folder: str) -> None:
 def _install(path: str, environ: Dict[str, str], log: Log) -> None:
     command = [sys.executable, "-c", PIP, "install", "--no-input", "--no-cache-dir"]
     command += ["--disable-pip-version-check", "--no-warn-script-location", "--progress-bar", "off"]
-    command += [*_target(environ), "-r", path]
+    command += [*_target(environ, log), "-r", path]
     log.info("installing {}".format(path))
     # pip reports failures on stderr, which is kept for the line that explains the exit.
     process = subprocess.Popen(
@@ -98,7 +98,7 @@ def _install(path: str, environ: Dict[str, str], log: Log) -> None:
     log.info("installed {}".format(path))
 
 
-def _target(environ: Dict[str, str]) -> List[str]:
+def _target(environ: Dict[str, str], log: Log) -> List[str]:
     """Where pip may write: beside the installed packages, else to a folder of this run.
 
     Under another user id, or on a read-only root, only the folder for temporary files is left.
@@ -108,6 +108,11 @@ def _target(environ: Dict[str, str]) -> List[str]:
     if os.access(packages, os.W_OK):
         return []
     folder = tempfile.mkdtemp(prefix="inference-server-extra-")
+    if os.statvfs(folder).f_flag & os.ST_NOEXEC:
+        log.warning(
+            "{} is mounted noexec: packages with compiled modules cannot be loaded from there; "
+            "with Docker, use --tmpfs /tmp:exec".format(os.path.dirname(folder))
+        )
     if sys.prefix == sys.base_prefix and site.ENABLE_USER_SITE is not None:
         environ["PYTHONUSERBASE"] = folder
         environ.pop("PYTHONNOUSERSITE", None)

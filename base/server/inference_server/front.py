@@ -74,7 +74,8 @@ class Service:
             if self._environ.get(name, "").lower() == "true":
                 self._log.warning("{} is not supported by this server and ignored".format(name))
         if settings.worker_preload:
-            self._log.warning("WORKER_PRELOAD has no effect: every worker runs init() itself")
+            message = "WORKER_PRELOAD has no effect: each of {} workers runs init() itself"
+            self._log.warning(message.format(settings.worker_count))
         sock = self._listen()
         pool = Pool(settings.queue_limit)
         facts = Ready()

@@ -161,7 +161,8 @@ class Slot:
     def _take(self, reader: wire.Reader, waiting: Deque[Job], more: bool = False) -> None:
         _, status, meta, body, ms = reader.next()
         # A decaying maximum: one slow run ends the batches for a while.
-        self.slowest_ms = max(ms, self.slowest_ms * 0.98)
+        slowest_ms = self.slowest_ms * 0.98
+        self.slowest_ms = ms if ms > slowest_ms else slowest_ms
         waiting.popleft().complete(Result(status, meta, body, ms), more)
 
 

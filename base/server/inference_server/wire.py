@@ -14,6 +14,7 @@ from typing import Any, Tuple
 # kind, status, length of the metadata, length of the body, milliseconds spent in run()
 _HEAD = struct.Struct("<BHIQd")
 HEAD_SIZE = _HEAD.size
+_unpack_head = _HEAD.unpack_from
 CHUNK = 1 << 16
 
 SCORE = 1
@@ -56,21 +57,27 @@ class Reader:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._rest = b""
+        self._data = b""
+        self._at = 0
 
     def next(self) -> Frame:
         """Wait for one frame. ``ClosedError`` when the other end goes away, also in the middle."""
-        data = self._rest or self._receive()
-        while len(data) < HEAD_SIZE:
-            data += self._receive()
-        kind, status, meta_size, body_size, ms = _HEAD.unpack_from(data)
-        body_at = HEAD_SIZE + meta_size
-        size = body_at + body_size
-        if len(data) < size:
-            data = self._fill(data, size)
-        self._rest = data[size:]
-        meta = marshal.loads(data[HEAD_SIZE:body_at]) if meta_size else None
-        return kind, status, meta, data[body_at:size], ms
+        data, at = self._data, self._at
+        if at == len(data):
+            data, at = self._receive(), 0
+        while len(data) < at + HEAD_SIZE:
+            data, at = data[at:] + self._receive(), 0
+        kind, status, meta_size, body_size, ms = _unpack_head(data, at)
+        meta_at = at + HEAD_SIZE
+        body_at = meta_at + meta_size
+        end = body_at + body_size
+        if end > len(data):
+            data = self._fill(data[at:], end - at)
+            meta_at, body_at, end = meta_at - at, body_at - at, end - at
+        # A large body must not be kept until the next frame comes.
+        self._data, self._at = (data, end) if end < len(data) else (b"", 0)
+        meta = marshal.loads(data[meta_at:body_at]) if meta_size else None
+        return kind, status, meta, data[body_at:end], ms
 
     def _receive(self) -> bytes:
         data = self._sock.recv(CHUNK)

@@ -51,7 +51,8 @@ class Worker:
         self._limit_ms = settings.scoring_timeout_ms
         self._limit_s = settings.scoring_timeout_ms / 1000.0
         self._log_body = settings.log_body
-        self._timing = False
+        self._run_ends = 0.0
+        self._timer_ends = 0.0
 
     def serve(self, loud: socket.socket, quiet: socket.socket, on_main_thread: bool) -> None:
         """Answer requests until the front closes the sockets.
@@ -83,7 +84,7 @@ class Worker:
                 arguments["request_headers"] = dict(call.headers)
             started = time.perf_counter()
             if on_main_thread:
-                result = self._run_limited(arguments)
+                result = self._run_limited(arguments, started)
             else:
                 result = self._entry.run(**arguments)
             ms = (time.perf_counter() - started) * 1000
@@ -120,20 +121,34 @@ class Worker:
             return 200, None, output.body, ms
         return output.status, ("headers", output.headers), output.body, ms
 
-    def _run_limited(self, arguments: Mapping[str, Any]) -> Any:
-        """Call ``run()`` with the timer that raises ``TimedOutError`` in it."""
-        self._timing = True
-        signal.setitimer(signal.ITIMER_REAL, self._limit_s)
+    def _run_limited(self, arguments: Mapping[str, Any], now: float) -> Any:
+        """Call ``run()`` with a limit, at which ``TimedOutError`` is raised in it.
+
+        The timer runs on when ``run()`` has ended, for the next calls: to start and stop it each
+        time costs as much as a small model.
+        """
+        self._run_ends = now + self._limit_s
+        if self._timer_ends < now:
+            self._set_timer(self._run_ends, now)
         try:
             return self._entry.run(**arguments)
         finally:
-            # First the flag: a signal that comes between the two lines must find it down.
-            self._timing = False
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            self._run_ends = 0.0
+
+    def _set_timer(self, end: float, now: float) -> None:
+        self._timer_ends = end
+        signal.setitimer(signal.ITIMER_REAL, end - now)
 
     def on_alarm(self, _signal: int, _frame: Optional[FrameType]) -> None:
         """The handler of the timer."""
-        if self._timing:
+        self._timer_ends = 0.0
+        if not self._run_ends:
+            return
+        now = time.perf_counter()
+        if now < self._run_ends:
+            # It was started for an earlier call.
+            self._set_timer(self._run_ends, now)
+        else:
             raise TimedOutError
 
 

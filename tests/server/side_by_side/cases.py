@@ -400,6 +400,11 @@ INTENDED: dict[str, tuple[set[str], str]] = {
         "sys.exit() in run() is a failure like any other",
     ),
 }
+# What a setting does there and does not do here.
+INTENDED_SETTINGS = {
+    "WORKER_PRELOAD": "init() runs in every worker, not once before they fork: threads, CUDA and "
+    "most frameworks do not survive a fork, and a worker that is replaced starts afresh",
+}
 # On every answer: the names of the servers, and what keeping connections alive changes.
 ALWAYS = {
     "connection": "connections are kept alive",

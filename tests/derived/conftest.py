@@ -1,0 +1,93 @@
+"""The engine, the image that all of this is built on, and containers that end with their test."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Protocol
+from uuid import uuid4
+
+import docker
+import pytest
+
+from imagematrix.bake import image_tag
+from imagematrix.engine import Engine, find_engine
+from imagematrix.project import Project
+from imagematrix.variant import Variant
+from tests.derived.containers import Service, build, started
+from tests.images.running import is_present
+
+ROOT = Path(__file__).resolve().parents[2]
+PARENT = "minimal-py312-inference"
+
+Build = Callable[[str], str]
+
+
+class Serve(Protocol):
+    """Starts a container; `image` is the minimal one unless another is named."""
+
+    def __call__(
+        self,
+        files: Mapping[str, str | bytes],
+        environ: Mapping[str, str] | None = None,
+        image: str | None = None,
+        **options: Any,
+    ) -> Service: ...
+
+
+@pytest.fixture(scope="session")
+def engine() -> Engine:
+    """The engine that holds the images."""
+    found = find_engine()
+    if found is None:
+        pytest.fail("no Docker engine answers; run `nox -s build` first")
+    if not is_present(found, image_tag(PARENT)):
+        pytest.fail(f"{PARENT} is not built; run `nox -s build -- {PARENT}`")
+    return found
+
+
+@pytest.fixture(scope="session")
+def client(engine: Engine) -> Iterator[docker.DockerClient]:
+    """A client of that engine."""
+    client = engine.client()
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def variant() -> Variant:
+    """What the minimal image is said to be."""
+    return next(variant for variant in Project(ROOT).variants if variant.name == PARENT)
+
+
+@pytest.fixture
+def serve(client: docker.DockerClient) -> Iterator[Serve]:
+    """Containers that are removed when the test ends."""
+    with ExitStack() as stack:
+
+        def start(
+            files: Mapping[str, str | bytes],
+            environ: Mapping[str, str] | None = None,
+            image: str | None = None,
+            **options: Any,
+        ) -> Service:
+            reference = image or image_tag(PARENT)
+            context = started(client, reference, files, environ or {}, **options)
+            return stack.enter_context(context)
+
+        yield start
+
+
+@pytest.fixture(scope="module")
+def derive(engine: Engine, client: docker.DockerClient, variant: Variant) -> Iterator[Build]:
+    """Builds steps on the minimal image and returns the tag; the images go with the module."""
+    tags: list[str] = []
+
+    def make(steps: str) -> str:
+        tag = f"inference-test-derived:{uuid4().hex}"
+        build(engine, image_tag(PARENT), steps, variant.suite, tag)
+        tags.append(tag)
+        return tag
+
+    yield make
+    for tag in tags:
+        client.images.remove(tag, force=True)

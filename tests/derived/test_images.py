@@ -1,0 +1,86 @@
+"""Images built on ours as the README says: pip as their user, apt as root, another server."""
+
+import pytest
+
+from tests.derived.conftest import Build, Serve
+
+SCRIPT = """
+import importlib.metadata, json, os
+
+def init():
+    pass
+
+def run(data):
+    names = json.loads(data)["names"]
+    found = {name: importlib.metadata.version(name) for name in names}
+    return {"uid": os.getuid(), "versions": found}
+"""
+# click is a package of the image's own lock.
+PIP = """
+RUN pip install --no-cache-dir humanize==4.9.0
+RUN pip install --no-cache-dir click==8.1.8
+"""
+APT = """
+USER root
+RUN apt-get update \\
+ && apt-get install --yes --no-install-recommends libgomp1 \\
+ && rm -rf /var/lib/apt/lists/*
+USER dockeruser
+"""
+LOADS_LIBRARY = """
+import ctypes, os
+
+def init():
+    ctypes.CDLL("libgomp.so.1")
+
+def run(data):
+    return {"uid": os.getuid()}
+"""
+REFERENCE = """
+RUN pip install --no-cache-dir azureml-inference-server-http==1.5.1
+"""
+RAW = """
+from azureml_inference_server_http.api.aml_request import AMLRequest, rawhttp
+from azureml_inference_server_http.api.aml_response import AMLResponse
+import azureml_inference_server_http
+
+def init():
+    pass
+
+@rawhttp
+def run(request):
+    return AMLResponse({"x": request.get_json()["x"] * 2}, 200, json_str=True)
+"""
+COMMANDS = {
+    "the reference": (["azmlinfsrv", "--entry_script", "main.py"], "azmlinfsrv/1.5.1"),
+    "this server": (["python3", "-m", "inference_server"], "inference-server/"),
+}
+
+
+@pytest.fixture(scope="module")
+def with_reference(derive: Build) -> str:
+    """An image with the reference server."""
+    return derive(REFERENCE)
+
+
+def test_pip_adds_and_replaces_packages(derive: Build, serve: Serve) -> None:
+    service = serve({"main.py": SCRIPT}, image=derive(PIP)).await_ready()
+    answer = service.score({"names": ["humanize", "click"]})
+    assert answer.status == 200
+    assert answer.json == {"uid": 1000, "versions": {"humanize": "4.9.0", "click": "8.1.8"}}
+    assert "No broken requirements found." in service.execute("pip", "check")
+
+
+def test_apt_adds_libraries(derive: Build, serve: Serve) -> None:
+    service = serve({"main.py": LOADS_LIBRARY}, image=derive(APT)).await_ready()
+    answer = service.score({})
+    assert (answer.status, answer.json) == (200, {"uid": 1000})
+
+
+@pytest.mark.parametrize("server", COMMANDS)
+def test_the_reference_can_be_installed(with_reference: str, serve: Serve, server: str) -> None:
+    command, version = COMMANDS[server]
+    service = serve({"main.py": RAW}, image=with_reference, command=command).await_ready()
+    answer = service.score({"x": 21})
+    assert (answer.status, answer.json) == (200, {"x": 42})
+    assert answer.headers["x-ms-server-version"].startswith(version)
