@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from rich.console import Console
 from rich.table import Table
 
-from imagematrix.keys import base_references, image_inputs
+from imagematrix.keys import base_references, image_contents
 from imagematrix.matrix import MINIMAL, load_matrix
 from imagematrix.plan import make_plan
 from imagematrix.render import render_dockerfiles
@@ -95,10 +95,10 @@ def measure(root: Path, size: int) -> Measurement:
         (root / variant.dockerfile).write_text(rendered[variant.dockerfile], encoding="utf-8")
         (root / variant.lock).write_text(_LOCK, encoding="utf-8")
     timed("check", lambda: [*check_rendered(root, rendered), *orphans(root, variants)])
-    timed("locks", lambda: read_locks(root, matrix, variants))
-    bases = {name: "sha256:0" for v in variants if not v.parent for name in base_references(v)}
-    inputs = timed("inputs", lambda: image_inputs(root, variants, bases))
-    timed("plan", lambda: make_plan(variants, inputs, {}, {}))
+    locks = timed("locks", lambda: read_locks(root, matrix, variants))
+    bases = {v.name: dict.fromkeys(base_references(v), "") for v in variants if not v.parent}
+    contents = timed("contents", lambda: image_contents(root, variants, bases, locks))
+    timed("plan", lambda: make_plan(variants, contents, {}, {}))
     return Measurement(size, seconds)
 
 

@@ -33,7 +33,7 @@ from imagematrix.environment import build_environment
 from imagematrix.errors import InputError, UserError, WorkError
 from imagematrix.files import write_atomically
 from imagematrix.hostconfig import read_host_config
-from imagematrix.keys import image_inputs
+from imagematrix.keys import image_contents
 from imagematrix.locking import TOOLS_LOCK, write_lock, write_tools_lock
 from imagematrix.matrix import Accelerator, Track
 from imagematrix.plan import Action, Step, make_plan
@@ -213,18 +213,19 @@ def _prepare(
     engine = ensure_engine()
     bases = ensure_bases(engine, needed, options.bases, refresh=options.pull)
     host = read_host_config(os.environ, Path.home())
-    inputs = image_inputs(project.root, needed, bases.ids)
+    ids = {variant.name: bases.ids for variant in needed if variant.parent is None}
+    contents = image_contents(project.root, needed, ids, project.locks)
     client = engine.client()
     try:
         labels = present_labels(client, {v.name: image_tag(v.name) for v in needed})
     finally:
         client.close()
     # An index is asked only for the images that would have to be built.
-    draft = make_plan(needed, inputs, labels, {}, force=options.force)
+    draft = make_plan(needed, contents, labels, {}, force=options.force)
     stale = [step.variant for step in draft if step.action is Action.BUILD]
     supplies = find_supplies(project.locks, stale, host)
     missing = {name: s.unavailable for name, s in supplies.items() if s.unavailable}
-    steps = make_plan(needed, inputs, labels, missing, force=options.force)
+    steps = make_plan(needed, contents, labels, missing, force=options.force)
     building = {step.variant.name for step in steps if step.action is Action.BUILD}
     environment, variables = build_environment(
         project.root,

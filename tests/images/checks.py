@@ -15,8 +15,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from imagematrix.files import file_hash
 from imagematrix.hostconfig import PROXY_VARIABLES
-from imagematrix.keys import INPUTS_LABEL, KEY_LABEL, PARENT, decode_inputs, file_hash, image_key
+from imagematrix.keys import INPUTS_LABEL, KEY_LABEL, PARENT, decode_inputs, image_key
 from imagematrix.matrix import MINIMAL
 from imagematrix.variant import Variant
 from tests.images.running import RunningImage
