@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,9 +14,9 @@ import docker.errors
 from rich.console import Console
 from rich.table import Table
 
-from imagematrix.availability import find_supplies
+from imagematrix.availability import Supply, find_supplies
 from imagematrix.bake import BuildEnvironment, bake_file, image_tag
-from imagematrix.bases import BaseSource, ensure_bases
+from imagematrix.bases import Bases, BaseSource, ensure_bases
 from imagematrix.build import Outcome, Result, run_build
 from imagematrix.debian import DebianMirrors, debian_mirrors
 from imagematrix.engine import (
@@ -32,12 +32,13 @@ from imagematrix.engine import (
 from imagematrix.environment import build_environment
 from imagematrix.errors import InputError, UserError, WorkError
 from imagematrix.files import write_atomically
-from imagematrix.hostconfig import read_host_config
-from imagematrix.keys import image_contents
+from imagematrix.hostconfig import HostConfig, read_host_config
+from imagematrix.keys import Content, image_contents, told_base_ids
 from imagematrix.locking import TOOLS_LOCK, write_lock, write_tools_lock
 from imagematrix.matrix import Accelerator, Track
 from imagematrix.plan import Action, Step, make_plan
 from imagematrix.project import Project
+from imagematrix.published import published_labels
 from imagematrix.tree import orphans, remove_orphan
 from imagematrix.variant import Selection, Variant, select, with_parents
 
@@ -113,6 +114,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_bases(plan)
     plan.add_argument("--force", action="store_true", help="as if nothing were fresh")
     plan.add_argument("--json", action="store_true", help="print the plan as JSON")
+    plan.add_argument(
+        "--against",
+        metavar="FILE|HOST/NAMESPACE",
+        help="compare with what is published: what `plan --json` wrote, or a registry",
+    )
     plan.set_defaults(run=_plan)
 
     render = commands.add_parser("render", help="write the files that the matrix gives")
@@ -147,7 +153,6 @@ def _add_bases(parser: argparse.ArgumentParser) -> None:
         "--bases",
         type=BaseSource,
         choices=list(BaseSource),
-        default=BaseSource.AUTO,
         help="where Debian and CPython come from (default: auto)",
     )
     parser.add_argument("--pull", action="store_true", help="get the base images anew")
@@ -184,7 +189,7 @@ def _build(project: Project, options: argparse.Namespace) -> int:
 
 
 def _plan(project: Project, options: argparse.Namespace) -> int:
-    _, steps, _, _ = _prepare(project, options)
+    steps = _against(project, options) if options.against else _prepare(project, options)[1]
     if options.json:
         rows = [
             {
@@ -192,6 +197,7 @@ def _plan(project: Project, options: argparse.Namespace) -> int:
                 "action": step.action,
                 "reasons": step.reasons,
                 "key": step.key,
+                "labels": step.content.labels,
             }
             for step in steps
         ]
@@ -204,14 +210,35 @@ def _plan(project: Project, options: argparse.Namespace) -> int:
     return 0
 
 
-def _prepare(
-    project: Project, options: argparse.Namespace
-) -> tuple[Engine, tuple[Step, ...], BuildEnvironment, dict[str, str]]:
+def _chosen(project: Project, options: argparse.Namespace) -> tuple[Variant, ...]:
+    """The images that a command is about, with their parents, whose files are right."""
     chosen = select(project.variants, selection_of(options))
     needed = with_parents(chosen, project.variants)
     project.check_buildable()
+    return needed
+
+
+def _against(project: Project, options: argparse.Namespace) -> tuple[Step, ...]:
+    """The plan for a machine that has what is published, for which no engine is needed."""
+    needed = _chosen(project, options)
+    host = read_host_config(os.environ, Path.home())
+    labels = published_labels(options.against, [v.name for v in needed], host.ca_bundle)
+    if options.bases or options.pull:
+        bases = _bases(ensure_engine(), needed, options)
+        ids = {v.name: bases.ids for v in needed if v.parent is None}
+    else:
+        say("Bases: taken to be those of what is published; with --bases they are asked for.")
+        ids = {v.name: told_base_ids(v, labels.get(v.name, {})) for v in needed if not v.parent}
+    contents = image_contents(project.root, needed, ids, project.locks)
+    return _planned(project, needed, contents, labels, host, options)[0]
+
+
+def _prepare(
+    project: Project, options: argparse.Namespace
+) -> tuple[Engine, tuple[Step, ...], BuildEnvironment, dict[str, str]]:
+    needed = _chosen(project, options)
     engine = ensure_engine()
-    bases = ensure_bases(engine, needed, options.bases, refresh=options.pull)
+    bases = _bases(engine, needed, options)
     host = read_host_config(os.environ, Path.home())
     ids = {variant.name: bases.ids for variant in needed if variant.parent is None}
     contents = image_contents(project.root, needed, ids, project.locks)
@@ -220,26 +247,37 @@ def _prepare(
         labels = present_labels(client, {v.name: image_tag(v.name) for v in needed})
     finally:
         client.close()
-    # An index is asked only for the images that would have to be built.
-    draft = make_plan(needed, contents, labels, {}, force=options.force)
-    stale = [step.variant for step in draft if step.action is Action.BUILD]
-    supplies = find_supplies(project.locks, stale, host)
-    missing = {name: s.unavailable for name, s in supplies.items() if s.unavailable}
-    steps = make_plan(needed, contents, labels, missing, force=options.force)
-    building = {step.variant.name for step in steps if step.action is Action.BUILD}
+    steps, supplies = _planned(project, needed, contents, labels, host, options)
+    building = [step.variant for step in steps if step.action is Action.BUILD]
+    mirrors = debian_mirrors() if building else DebianMirrors()
     environment, variables = build_environment(
-        project.root,
-        engine,
-        bases,
-        host,
-        debian_mirrors() if building else DebianMirrors(),
-        [variant for variant in stale if variant.name in building],
-        supplies,
+        project.root, engine, bases, host, mirrors, building, supplies
     )
     if building:
         for sentence in host.ignored:
             say(f"Not passed to builds: {sentence}.")
     return engine, steps, environment, variables
+
+
+def _bases(engine: Engine, needed: Sequence[Variant], options: argparse.Namespace) -> Bases:
+    return ensure_bases(engine, needed, options.bases or BaseSource.AUTO, refresh=options.pull)
+
+
+def _planned(
+    project: Project,
+    needed: Sequence[Variant],
+    contents: Mapping[str, Content],
+    labels: Mapping[str, Mapping[str, str]],
+    host: HostConfig,
+    options: argparse.Namespace,
+) -> tuple[tuple[Step, ...], dict[str, Supply]]:
+    """The plan, and the supplies of the images that are not fresh."""
+    # An index is asked only for the images that would have to be built.
+    draft = make_plan(needed, contents, labels, {}, force=options.force)
+    stale = [step.variant for step in draft if step.action is Action.BUILD]
+    supplies = find_supplies(project.locks, stale, host)
+    missing = {name: s.unavailable for name, s in supplies.items() if s.unavailable}
+    return make_plan(needed, contents, labels, missing, force=options.force), supplies
 
 
 def _require_disk(project: Project, engine: Engine, steps: Sequence[Step]) -> None:

@@ -102,6 +102,12 @@ def base_references(variant: Variant) -> tuple[str, str]:
     return debian, f"python:{variant.python}-slim-{variant.suite}"
 
 
+def told_base_ids(variant: Variant, labels: Mapping[str, str]) -> dict[str, str]:
+    """What the labels of an image say of its base images; nothing for one that it does not name."""
+    told = decode_inputs(labels.get(INPUTS_LABEL, "")) or {}
+    return {name: told.get(name, "") for name in base_references(variant)}
+
+
 def image_key(inputs: Inputs) -> str:
     """The key of an image with these inputs: 64 hexadecimal digits."""
     return hashlib.sha256(encode(inputs).encode()).hexdigest()
