@@ -86,7 +86,7 @@ def measure(root: Path, size: int) -> Measurement:
         return result
 
     matrix = timed("load", lambda: load_matrix(root / "matrix.yaml"))
-    variants = timed("expand", lambda: expand(matrix))
+    variants = timed("expand", lambda: expand(matrix, lambda _: None))
     rendered = timed("render", lambda: render_dockerfiles(root, variants))
     if len(variants) != size or len(rendered) != size:
         raise AssertionError(f"{len(variants)} images, {len(rendered)} files for {size}")
@@ -96,7 +96,7 @@ def measure(root: Path, size: int) -> Measurement:
         (root / variant.lock).write_text(_LOCK, encoding="utf-8")
     timed("check", lambda: [*check_rendered(root, rendered), *orphans(root, variants)])
     locks = timed("locks", lambda: read_locks(root, matrix, variants))
-    bases = {v.name: dict.fromkeys(base_references(v), "") for v in variants if not v.parent}
+    bases = {v.name: dict.fromkeys(base_references(v), "") for v in variants}
     contents = timed("contents", lambda: image_contents(root, variants, bases, locks))
     timed("plan", lambda: make_plan(variants, contents, {}, {}))
     return Measurement(size, seconds)

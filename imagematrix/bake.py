@@ -60,16 +60,15 @@ def image_tag(name: str) -> str:
 
 def _target(step: Step, building: set[str], environment: BuildEnvironment) -> dict[str, Any]:
     variant = step.variant
-    if variant.parent is None:
-        contexts = {
-            reference: f"docker-image://{environment.base_sources[reference]}"
-            for reference in base_references(variant)
-            if environment.base_sources.get(reference, reference) != reference
-        }
-    elif variant.parent in building:
-        contexts = {variant.parent: f"target:{target_name(variant.parent)}"}
-    else:
-        contexts = {variant.parent: f"docker-image://{image_tag(variant.parent)}"}
+    contexts = {
+        reference: f"docker-image://{environment.base_sources[reference]}"
+        for reference in base_references(variant)
+        if environment.base_sources.get(reference, reference) != reference
+    }
+    if variant.parent in building:
+        contexts[variant.parent] = f"target:{target_name(variant.parent)}"
+    elif variant.parent is not None:
+        contexts[variant.parent] = f"docker-image://{image_tag(variant.parent)}"
     if variant.name in environment.wheel_folders:
         contexts["wheels"] = environment.wheel_folders[variant.name]
     compression = ",compression=uncompressed" if environment.uncompressed else ""

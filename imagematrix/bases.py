@@ -14,7 +14,7 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
 
@@ -51,11 +51,21 @@ class BaseSource(StrEnum):
 @dataclass(frozen=True)
 class Bases:
     """`images` maps a reference in a Dockerfile to the local image that is used for it, `ids` to
-    what identifies its content."""
+    what identifies its content, `missing` one that cannot be had to the reason."""
 
     source: BaseSource
     images: Mapping[str, str]
     ids: Mapping[str, str]
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+    def why_unavailable(self, variant: Variant) -> str:
+        """Why the image cannot be built with these bases, or nothing."""
+        return "; ".join(
+            f"its libraries are only in the image {reference}, which cannot be pulled"
+            f" ({self.missing[reference]})"
+            for reference in base_references(variant)
+            if reference in self.missing
+        )
 
 
 def bootstrap_name(reference: str) -> str:
@@ -75,12 +85,21 @@ def ensure_bases(
     """Makes sure that the engine holds the base images of `variants`, and says which they are.
 
     `auto` uses what the engine has, else a registry, else a bootstrap. `refresh` asks the registry
-    (or makes the stand-ins) anew. Raises UserError or WorkError when they cannot be had.
+    (or makes the stand-ins) anew. Raises UserError or WorkError when they cannot be had. Images
+    that CUDA's libraries are taken from have no stand-in: what cannot be pulled is told as missing.
     """
+    variants = tuple(variants)
     references = required_references(variants)
     client = engine.client()
     try:
-        return _ensure(client, references, source, refresh)
+        bases = _ensure(client, references, source, refresh)
+        cuda_images = {v.cuda_image: v.cuda_image for v in variants if v.cuda_image}
+        missing = {}
+        for image in cuda_images:
+            if problem := _pull(client, {image: image}, refresh):
+                missing[image] = problem.removeprefix(f"{image}: ")
+        found = _ids(client, cuda_images)
+        return replace(bases, ids={**bases.ids, **found}, missing=missing)
     finally:
         client.close()
 

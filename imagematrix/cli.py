@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -225,12 +225,19 @@ def _against(project: Project, options: argparse.Namespace) -> tuple[Step, ...]:
     labels = published_labels(options.against, [v.name for v in needed], host.ca_bundle)
     if options.bases or options.pull:
         bases = _bases(ensure_engine(), needed, options)
-        ids = {v.name: bases.ids for v in needed if v.parent is None}
+        ids = {variant.name: bases.ids for variant in needed}
+        no_base = bases.why_unavailable
     else:
         say("Bases: taken to be those of what is published; with --bases they are asked for.")
-        ids = {v.name: told_base_ids(v, labels.get(v.name, {})) for v in needed if not v.parent}
+        ids = {v.name: told_base_ids(v, labels.get(v.name, {})) for v in needed}
+        no_base = _any_base
     contents = image_contents(project.root, needed, ids, project.locks)
-    return _planned(project, needed, contents, labels, host, options)[0]
+    return _planned(project, needed, contents, labels, host, options, no_base)[0]
+
+
+def _any_base(variant: Variant) -> str:
+    del variant
+    return ""
 
 
 def _prepare(
@@ -240,14 +247,16 @@ def _prepare(
     engine = ensure_engine()
     bases = _bases(engine, needed, options)
     host = read_host_config(os.environ, Path.home())
-    ids = {variant.name: bases.ids for variant in needed if variant.parent is None}
+    ids = {variant.name: bases.ids for variant in needed}
     contents = image_contents(project.root, needed, ids, project.locks)
     client = engine.client()
     try:
         labels = present_labels(client, {v.name: image_tag(v.name) for v in needed})
     finally:
         client.close()
-    steps, supplies = _planned(project, needed, contents, labels, host, options)
+    steps, supplies = _planned(
+        project, needed, contents, labels, host, options, bases.why_unavailable
+    )
     building = [step.variant for step in steps if step.action is Action.BUILD]
     mirrors = debian_mirrors() if building else DebianMirrors()
     environment, variables = build_environment(
@@ -270,13 +279,21 @@ def _planned(
     labels: Mapping[str, Mapping[str, str]],
     host: HostConfig,
     options: argparse.Namespace,
+    no_base: Callable[[Variant], str],
 ) -> tuple[tuple[Step, ...], dict[str, Supply]]:
-    """The plan, and the supplies of the images that are not fresh."""
+    """The plan, and the supplies of the images that are not fresh.
+
+    `no_base` says why an image's base cannot be had, or nothing.
+    """
     # An index is asked only for the images that would have to be built.
     draft = make_plan(needed, contents, labels, {}, force=options.force)
     stale = [step.variant for step in draft if step.action is Action.BUILD]
     supplies = find_supplies(project.locks, stale, host)
-    missing = {name: s.unavailable for name, s in supplies.items() if s.unavailable}
+    missing = {
+        variant.name: reason
+        for variant in stale
+        if (reason := no_base(variant) or supplies[variant.name].unavailable)
+    }
     return make_plan(needed, contents, labels, missing, force=options.force), supplies
 
 

@@ -68,8 +68,8 @@ def image_contents(
 ) -> dict[str, Content]:
     """The content of each image, under the image's name.
 
-    `variants` has parents before their children. `base_ids` has, for each image without a parent,
-    what identifies the content of its base images (`debian:trixie-slim`).
+    `variants` has parents before their children. `base_ids` has what identifies the content of an
+    image's base images (`debian:trixie-slim`); those that cannot be had are left out.
     """
     result: dict[str, Content] = {}
     copied: dict[str, str] | None = None
@@ -79,10 +79,10 @@ def image_contents(
         if variant.parent is None:
             copied = copied or _server_files(root)
             inputs |= copied
-            ids = base_ids[variant.name]
-            inputs |= {name: ids[name] for name in base_references(variant)}
         else:
             inputs[PARENT] = result[variant.parent].key
+        ids = base_ids.get(variant.name, {})
+        inputs |= {name: ids.get(name, "") for name in base_references(variant)}
         packages = locked_packages(locks[variant.name].values())
         result[variant.name] = Content(inputs, packages, sources[variant.name])
     return result
@@ -96,8 +96,10 @@ def locked_packages(packages: Iterable[LockedPackage]) -> Packages:
     }
 
 
-def base_references(variant: Variant) -> tuple[str, str]:
-    """The images that the Dockerfile of an image without a parent starts from."""
+def base_references(variant: Variant) -> tuple[str, ...]:
+    """The images of other makers that a Dockerfile starts from or copies from."""
+    if variant.parent is not None:
+        return (variant.cuda_image,) if variant.cuda_image else ()
     debian = f"debian:{variant.suite}-slim"
     return debian, f"python:{variant.python}-slim-{variant.suite}"
 

@@ -26,7 +26,7 @@ _NEWEST_MANYLINUX = (2, 40)
 def lock_header(variant: Variant) -> str:
     """The first lines of a lock: what it is and how it is made."""
     return (
-        f"# Requirements of {variant.name}, resolved for CPython {variant.python} on x86_64 with\n"
+        f"# Requirements of {variant.folder.name}, resolved for CPython {variant.python} on x86_64 with\n"
         f"# glibc {variant.suite.glibc}. Written by `nox -s lock`. Do not edit.\n"
     )
 
@@ -49,6 +49,8 @@ def write_lock(root: Path, variant: Variant, host: HostConfig, *, upgrade: bool 
             requirements += inherited
         project.write_text(_project(variant, requirements), encoding="utf-8")
         arguments = ["--python-version", variant.python, "--only-binary", ":all:"]
+        for package in variant.sdists:
+            arguments += ["--no-binary", package]
         arguments += ["--python-platform", f"x86_64-manylinux_{_manylinux(variant.suite.glibc)}"]
         for wheel in variant.wheels:
             arguments += ["--no-emit-package", wheel.name]

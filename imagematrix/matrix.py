@@ -33,6 +33,15 @@ class Track(StrEnum):
     CURRENT = "current"
     HISTORICAL = "historical"
 
+    @property
+    def support(self) -> str:
+        """What consumers of an image of this track may expect."""
+        return {
+            Track.CURRENT: "supported",
+            Track.HISTORICAL: "unsupported, known vulnerabilities,"
+            " for reproducing old deployments",
+        }[self]
+
 
 class Suite(StrEnum):
     """The Debian release under an image."""
@@ -50,6 +59,8 @@ class Accelerator(StrEnum):
     """What the image computes on."""
 
     CPU = "cpu"
+    CUDA = "cuda"
+    TENSORRT = "tensorrt"
 
 
 def _matching(pattern: str, example: str) -> AfterValidator:
@@ -106,6 +117,16 @@ TrimPath = Annotated[
     str,
     _matching(r"(?!/)(?!.*\.\.)[A-Za-z0-9_.*?/+-]*[A-Za-z0-9_.+-][A-Za-z0-9_.*?/+-]*", "*/tests"),
 ]
+# The images of https://hub.docker.com/r/nvidia/cuda, whose tags begin with the version of CUDA.
+CudaImage = Annotated[
+    str,
+    _matching(
+        r"nvidia/cuda:[0-9]+\.[0-9]+\.[0-9]+-[a-z0-9.-]+",
+        "nvidia/cuda:11.0.3-cudnn8-runtime-ubuntu20.04",
+    ),
+]
+CudaVersion = Annotated[str, _matching(r"[0-9]+\.[0-9]+", '"10.2"')]
+ExampleName = Annotated[str, _matching(r"example(-[0-9]+(\.[0-9]+)*)?", "example-0.24")]
 Pin = Annotated[str, AfterValidator(_requirement)]
 Dependency = Annotated[str, AfterValidator(_dependency)]
 PackageVersion = Annotated[str, AfterValidator(_version)]
@@ -161,6 +182,10 @@ class ReleaseSpec(_Section):
     accelerators: list[Annotated[Accelerator, Field(strict=False)]] = Field(min_length=1)
     index: IndexName | None = None
     pins: list[Pin] = Field(min_length=1)
+    sdists: list[PackageName] = []
+    cuda_image: CudaImage | None = None
+    bundled_cuda: CudaVersion | None = None
+    example: ExampleName = "example"
 
 
 class FrameworkSpec(_Section):
@@ -207,6 +232,11 @@ class Cell:
         """Where the release of this cell stands in the document."""
         return ("frameworks", self.framework, "releases", self.release_index)
 
+    @property
+    def is_root(self) -> bool:
+        """Whether its image is layered on no other image of the matrix."""
+        return self.framework == MINIMAL and self.accelerator is Accelerator.CPU
+
 
 @dataclass(frozen=True)
 class Matrix:
@@ -218,24 +248,39 @@ class Matrix:
 
     @cached_property
     def release_paths(self) -> dict[str, KeyPath]:
-        """Where the release of each image stands in the document, by the image's name."""
+        """Where the release of each image stands in the document, by the name of its folder."""
         return {name_of(cell): cell.path for cell in self.cells}
 
 
 def image_name(
-    framework: str, version: str | None, python: str, accelerator: Accelerator, track: Track
+    framework: str,
+    version: str | None,
+    python: str,
+    accelerator: Accelerator,
+    track: Track,
+    cuda: str = "",
+    tensorrt: str = "",
 ) -> str:
-    """The name of an image as consumers know it.
+    """The name of an image as consumers know it; without the versions of CUDA and TensorRT, which
+    only its lock tells, the name of its folder.
 
     >>> image_name("xgboost", "3.4", "3.12", Accelerator.CPU, Track.CURRENT)
     'xgboost3.4-py312-inference'
+    >>> image_name("xgboost", "3.4", "3.12", Accelerator.CUDA, Track.CURRENT, "13.3")
+    'xgboost3.4-py312-cuda13.3-inference'
     >>> image_name("xgboost", "0.9", "3.7", Accelerator.CPU, Track.HISTORICAL)
     'xgboost0.9-py3.7-inference-cpu'
     """
     release = f"{framework}{version or ''}"
     if track is Track.HISTORICAL:
-        return f"{release}-py{python}-inference-{accelerator}"
-    return f"{release}-py{python.replace('.', '')}-inference"
+        names = {Accelerator.CPU: "cpu", Accelerator.CUDA: "gpu", Accelerator.TENSORRT: "tensorrt"}
+        return f"{release}-py{python}-inference-{names[accelerator]}"
+    parts = {
+        Accelerator.CPU: "",
+        Accelerator.CUDA: f"-cuda{cuda}",
+        Accelerator.TENSORRT: f"-cuda{cuda}-tensorrt{tensorrt}",
+    }
+    return f"{release}-py{python.replace('.', '')}{parts[accelerator]}-inference"
 
 
 def load_matrix(path: Path, shown_as: PurePath | None = None) -> Matrix:
@@ -259,6 +304,7 @@ def load_matrix(path: Path, shown_as: PurePath | None = None) -> Matrix:
     errors += exclusion_errors
     errors += _undeclared(parts, document)
     errors += _pin_errors(parts, document)
+    errors += _cuda_errors(parts, document)
     kept = tuple(cell for i, cell in enumerate(cells) if i not in excluded)
     if parts.all_exclusions:
         errors += _name_errors(document, kept)
@@ -548,10 +594,26 @@ def _name_errors(document: Document, cells: tuple[Cell, ...]) -> Iterator[Diagno
         first.setdefault(name, cell)
 
 
-def name_of(cell: Cell) -> str:
-    """The image name of a cell."""
+def name_of(cell: Cell, cuda: str = "", tensorrt: str = "") -> str:
+    """The image name of a cell; without versions of CUDA and TensorRT, that of its folder."""
     release = cell.release
-    return image_name(cell.framework, release.version, cell.python, cell.accelerator, release.track)
+    return image_name(
+        cell.framework,
+        release.version,
+        cell.python,
+        cell.accelerator,
+        release.track,
+        cuda,
+        tensorrt,
+    )
+
+
+def parent_of(cell: Cell) -> str | None:
+    """The name of the image that a cell's is layered on: the minimal CPU image of its Python and
+    track. CUDA comes with each image's own packages, so images with and without it share that."""
+    if cell.is_root:
+        return None
+    return image_name(MINIMAL, None, cell.python, Accelerator.CPU, cell.release.track)
 
 
 def _pin_errors(parts: _Parts, document: Document) -> Iterator[Diagnostic]:
@@ -575,11 +637,22 @@ def _parent_errors(
 ) -> Iterator[Diagnostic]:
     if not parts.complete(MINIMAL):
         return
-    bases = {(c.python, c.accelerator, c.release.track) for c in cells if c.framework == MINIMAL}
+    roots = {name_of(cell) for cell in cells if cell.is_root}
     for cell in cells:
-        if cell.framework == MINIMAL:
-            continue
-        if (cell.python, cell.accelerator, cell.release.track) not in bases:
-            parent = image_name(MINIMAL, None, cell.python, cell.accelerator, cell.release.track)
+        parent = parent_of(cell)
+        if parent is not None and parent not in roots:
             hint = f"add Python {cell.python} to frameworks.{MINIMAL}"
             yield document.diagnostic(cell.path, f"its parent {parent} is not declared", hint)
+
+
+def _cuda_errors(parts: _Parts, document: Document) -> Iterator[Diagnostic]:
+    for name, i, release in parts.releases:
+        path: KeyPath = ("frameworks", name, "releases", i)
+        on_cpu = Accelerator.CPU in release.accelerators
+        if release.cuda_image is not None and on_cpu:
+            message = "CUDA libraries are of no use to an image on the CPU"
+            hint = "give the images with CUDA a release of their own"
+            yield document.diagnostic((*path, "cuda_image"), message, hint)
+        if release.bundled_cuda is not None and release.accelerators != [Accelerator.CPU]:
+            message = "is for images on the CPU: what others hold, their lock tells"
+            yield document.diagnostic((*path, "bundled_cuda"), message, "remove it")

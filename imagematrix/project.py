@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from imagematrix.errors import Diagnostic, InputError
 from imagematrix.files import read_text, write_atomically
-from imagematrix.lockfile import Lock
+from imagematrix.lockfile import Lock, parse_lock
 from imagematrix.matrix import Matrix, load_matrix
 from imagematrix.render import README, image_table, render_dockerfiles, render_readme
 from imagematrix.tree import check_rendered, missing_examples, orphan_diagnostics, read_locks
@@ -31,7 +31,14 @@ class Project:
     @cached_property
     def variants(self) -> tuple[Variant, ...]:
         """Every image, parents before their children."""
-        return expand(self.matrix)
+        return expand(self.matrix, self._readable_lock)
+
+    def _readable_lock(self, path: PurePosixPath) -> Lock | None:
+        """A lock, or None: what is wrong with it is told where `locks` are asked for."""
+        try:
+            return parse_lock(read_text(self.root / path, path), path)
+        except InputError:
+            return None
 
     @cached_property
     def locks(self) -> dict[str, Lock]:

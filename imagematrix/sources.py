@@ -18,7 +18,9 @@ from imagematrix.variant import Variant
 
 MATRIX = "matrix.yaml"
 # These name the image, or reach it by its lock.
-_NO_SOURCE = frozenset({"name", "framework", "python", "parent", "track", "pins", "wheels"})
+_NO_SOURCE = frozenset(
+    {"name", "folder", "framework", "python", "parent", "track", "pins", "wheels", "example"}
+)
 # A longer value is told by its hash: all sources of an image are one of its labels.
 _LONGEST = 60
 

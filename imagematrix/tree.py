@@ -11,14 +11,12 @@ from imagematrix.document import KeyPath
 from imagematrix.errors import Diagnostic, InputError
 from imagematrix.files import read_text
 from imagematrix.lockfile import Lock, parse_lock
-from imagematrix.matrix import Matrix
+from imagematrix.matrix import Accelerator, Matrix
 from imagematrix.variant import Variant
 
 # What the folder of an image holds, with what the first lines of each file say.
 _RENDERED = {"Dockerfile": b"by `nox -s render`", "requirements.txt": b"by `nox -s lock`"}
-# What the folder of a framework holds beside a folder for each image.
-_FRAMEWORK_FILES = frozenset({"Dockerfile.j2", "example"})
-_BASE_FILES = frozenset({"Dockerfile.j2", "install.j2", "example", "server", ".dockerignore"})
+_BASE_FILES = frozenset({"install.j2", "server"})
 
 
 def read_locks(root: Path, matrix: Matrix, variants: Sequence[Variant]) -> dict[str, Lock]:
@@ -44,6 +42,7 @@ def read_locks(root: Path, matrix: Matrix, variants: Sequence[Variant]) -> dict[
     for variant in variants:
         if variant.name in locks:
             errors += _pin_contradictions(matrix, variant, locks[variant.name])
+            errors += _missing_cuda(matrix, variant)
             if variant.parent in locks:
                 errors += _parent_contradictions(
                     variant, locks[variant.name], locks[variant.parent]
@@ -55,7 +54,7 @@ def read_locks(root: Path, matrix: Matrix, variants: Sequence[Variant]) -> dict[
 
 def release_path(matrix: Matrix, variant: Variant) -> KeyPath:
     """Where the release of an image stands in the matrix."""
-    return matrix.release_paths[variant.name]
+    return matrix.release_paths[variant.folder.name]
 
 
 # Many images share their pins.
@@ -72,6 +71,18 @@ def _pin_contradictions(matrix: Matrix, variant: Variant, lock: Lock) -> Iterato
         message = f"promises {pin}, but {variant.lock} holds {held}"
         at = (*release_path(matrix, variant), "pins", i)
         yield matrix.document.diagnostic(at, message, f"run `nox -s lock -- {variant.name}`")
+
+
+def _missing_cuda(matrix: Matrix, variant: Variant) -> Iterator[Diagnostic]:
+    needed: tuple[str, ...] = ()
+    if variant.accelerator is not Accelerator.CPU and variant.cuda is None:
+        needed = ("nvidia-cuda-runtime",)
+    elif variant.accelerator is Accelerator.TENSORRT and variant.cuda and not variant.cuda.tensorrt:
+        needed = ("tensorrt-cu…-libs",)
+    for package in needed:
+        message = f"is for {variant.accelerator}, but {variant.lock} holds no {package}"
+        at = release_path(matrix, variant)
+        yield matrix.document.diagnostic(at, message, "pin it, and run `nox -s lock`")
 
 
 def _parent_contradictions(variant: Variant, lock: Lock, parent: Lock) -> Iterator[Diagnostic]:
@@ -116,10 +127,10 @@ def orphans(root: Path, variants: Iterable[Variant]) -> tuple[PurePosixPath, ...
     folders: dict[PurePosixPath, set[str]] = {PurePosixPath("base"): set(_BASE_FILES)}
     frameworks = {"Dockerfile.j2"}
     for variant in variants:
-        entries = folders.setdefault(variant.home, set(_FRAMEWORK_FILES))
-        entries.add(variant.name)
+        entries = folders.setdefault(variant.home, set())
+        entries |= {variant.folder.name, variant.template.name, variant.example.name}
         folders[variant.folder] = set(_RENDERED)
-        if variant.parent is not None:
+        if variant.home.parent.name == "frameworks":
             frameworks.add(variant.framework)
     folders[PurePosixPath("frameworks")] = frameworks
     found = []

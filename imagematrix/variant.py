@@ -2,13 +2,26 @@
 
 import difflib
 import fnmatch
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import PurePosixPath
 
+from imagematrix.cuda import Cuda, cuda_of_image, cuda_of_lock
 from imagematrix.errors import UserError
-from imagematrix.matrix import MINIMAL, Accelerator, Cell, Matrix, Suite, Track, image_name, name_of
+from imagematrix.lockfile import Lock
+from imagematrix.matrix import (
+    MINIMAL,
+    Accelerator,
+    Cell,
+    Matrix,
+    Suite,
+    Track,
+    name_of,
+    parent_of,
+)
+
+
+LOCK_NAME = "requirements.txt"
 
 
 @dataclass(frozen=True)
@@ -48,9 +61,17 @@ class Trim:
 
 @dataclass(frozen=True)
 class Variant:
-    """One image. `parent` is the name of the image that it is layered on, None for a root."""
+    """One image. `parent` is the name of the image that it is layered on, None for a root.
+
+    `folder` is that of its rendered Dockerfile and its lock, relative to the repository. `sdists`
+    are packages without a wheel. `cuda` is what the image holds of it: with an accelerator that
+    needs it, None means that no lock says it yet. `cuda_image` is where its libraries are taken
+    from, None for its own packages. `bundled_cuda` is the version of a CUDA that a package carries
+    inside although the image is for the CPU.
+    """
 
     name: str
+    folder: PurePosixPath
     framework: str
     title: str
     version: str | None
@@ -63,23 +84,34 @@ class Variant:
     trim: tuple[Trim, ...]
     index: Index | None
     wheels: tuple[DeclaredWheel, ...]
+    sdists: tuple[str, ...]
+    cuda: Cuda | None
+    cuda_image: str | None
+    bundled_cuda: str | None
+    example: PurePosixPath
     parent: str | None
 
     @property
     def description(self) -> str:
         """What the image is, in a sentence."""
         content = self.title if self.version is None else f"{self.title} {self.version}"
-        return f"Inference image: {content}, Python {self.python}, {self.accelerator.upper()}"
+        text = f"Inference image: {content}, Python {self.python}, {self.platform}"
+        return text if self.track is Track.CURRENT else f"{text} ({self.track.support})"
 
-    @cached_property
+    @property
+    def platform(self) -> str:
+        """What it computes on, with versions."""
+        if self.accelerator is Accelerator.CPU:
+            return "CPU"
+        cuda = f"CUDA {self.cuda.version}" if self.cuda else "CUDA"
+        if self.accelerator is Accelerator.TENSORRT and self.cuda:
+            return f"{cuda}, TensorRT {self.cuda.tensorrt}"
+        return cuda
+
+    @property
     def home(self) -> PurePosixPath:
-        """The folder of its framework: template, example, and a folder per image."""
-        return PurePosixPath("base") if self.parent is None else _framework_home(self.framework)
-
-    @cached_property
-    def folder(self) -> PurePosixPath:
-        """The folder of its rendered Dockerfile and its lock, relative to the repository."""
-        return self.home / self.name
+        """The folder of its framework: template, examples, and a folder per image."""
+        return self.folder.parent
 
     @property
     def dockerfile(self) -> PurePosixPath:
@@ -89,17 +121,13 @@ class Variant:
     @property
     def lock(self) -> PurePosixPath:
         """Its hash-locked requirements, relative to the repository."""
-        return self.folder / "requirements.txt"
+        return self.folder / LOCK_NAME
 
     @property
     def template(self) -> PurePosixPath:
         """The template of its Dockerfile, relative to the repository."""
-        return self.home / "Dockerfile.j2"
-
-    @property
-    def example(self) -> PurePosixPath:
-        """A score.py with its model, a request and the response to it."""
-        return self.home / "example"
+        layered_minimal = self.framework == MINIMAL and self.parent is not None
+        return self.home / ("Dockerfile.cuda.j2" if layered_minimal else "Dockerfile.j2")
 
     @property
     def context(self) -> PurePosixPath:
@@ -107,24 +135,25 @@ class Variant:
         return self.home if self.parent is None else self.folder
 
 
-def _framework_home(framework: str) -> PurePosixPath:
-    return PurePosixPath("frameworks") / framework
+def expand(
+    matrix: Matrix, read_lock: Callable[[PurePosixPath], Lock | None]
+) -> tuple[Variant, ...]:
+    """Every image of the matrix, parents before their children.
 
-
-def expand(matrix: Matrix) -> tuple[Variant, ...]:
-    """Every image of the matrix, parents before their children."""
-    variants = [_variant(matrix, cell) for cell in matrix.cells]
+    `read_lock` gives the lock at a path relative to the repository, None where there is none that
+    can be read: the locks of images with CUDA say which, and their names have it.
+    """
+    variants = [_variant(matrix, cell, read_lock) for cell in matrix.cells]
     return tuple(sorted(variants, key=lambda variant: variant.parent is not None))
 
 
-def _variant(matrix: Matrix, cell: Cell) -> Variant:
+def _variant(
+    matrix: Matrix, cell: Cell, read_lock: Callable[[PurePosixPath], Lock | None]
+) -> Variant:
     spec, release = matrix.spec, cell.release
     framework = spec.frameworks[cell.framework]
-    parent = (
-        None
-        if cell.framework == MINIMAL
-        else image_name(MINIMAL, None, cell.python, cell.accelerator, release.track)
-    )
+    home = PurePosixPath("base" if cell.framework == MINIMAL else f"frameworks/{cell.framework}")
+    folder = home / name_of(cell)
     index = None
     wheels: tuple[DeclaredWheel, ...] = ()
     if release.index is not None:
@@ -139,8 +168,10 @@ def _variant(matrix: Matrix, cell: Cell) -> Variant:
             and cell.python in wheel.sha256
             and f"{wheel.name}=={wheel.version}" in release.pins
         )
+    cuda = _cuda(cell, folder, read_lock)
     return Variant(
-        name=name_of(cell),
+        name=name_of(cell, cuda.version, cuda.tensorrt or "") if cuda else folder.name,
+        folder=folder,
         framework=cell.framework,
         title=framework.title,
         version=release.version,
@@ -153,8 +184,24 @@ def _variant(matrix: Matrix, cell: Cell) -> Variant:
         trim=tuple(Trim(trim.what, trim.path) for trim in framework.trim),
         index=index,
         wheels=wheels,
-        parent=parent,
+        sdists=tuple(release.sdists),
+        cuda=cuda,
+        cuda_image=release.cuda_image,
+        bundled_cuda=release.bundled_cuda,
+        example=home / release.example,
+        parent=parent_of(cell),
     )
+
+
+def _cuda(
+    cell: Cell, folder: PurePosixPath, read_lock: Callable[[PurePosixPath], Lock | None]
+) -> Cuda | None:
+    if cell.accelerator is Accelerator.CPU:
+        return None
+    if cell.release.cuda_image is not None:
+        return cuda_of_image(cell.release.cuda_image)
+    lock = read_lock(folder / LOCK_NAME)
+    return cuda_of_lock(lock) if lock is not None else None
 
 
 @dataclass(frozen=True)

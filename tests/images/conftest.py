@@ -112,7 +112,7 @@ def image(request: pytest.FixtureRequest, engine: Engine, stage: Stage) -> Runni
     """A container of one image that serves its example; all checks of an image share it."""
     variant: Variant = request.param
     if not is_present(engine, image_tag(variant.name)):
-        reason = _why_unavailable(variant)
+        reason = _why_unavailable(variant, engine)
         if reason and not _options(request.config).strict:
             pytest.skip(f"{variant.name} is unavailable: {reason}")
         pytest.fail(reason or f"{variant.name} is not built; run `nox -s build -- {variant.name}`")
@@ -120,6 +120,8 @@ def image(request: pytest.FixtureRequest, engine: Engine, stage: Stage) -> Runni
 
 
 @cache
-def _why_unavailable(variant: Variant) -> str:
+def _why_unavailable(variant: Variant, engine: Engine) -> str:
+    if variant.cuda_image and not is_present(engine, variant.cuda_image):
+        return f"{variant.cuda_image}, which its libraries are only in, could not be pulled"
     host = read_host_config(os.environ, Path.home())
     return find_supplies(_project().locks, [variant], host)[variant.name].unavailable
