@@ -6,7 +6,8 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -203,10 +204,12 @@ def _plan(project: Project, options: argparse.Namespace) -> int:
         ]
         print(json.dumps(rows, indent=2))
         return 0
-    table = Table("image", "action", "why")
+    # Plain columns: a table of rich's takes seconds for thousands of images.
+    name, action = (max(map(len, column)) for column in ([s.variant.name for s in steps], Action))
     for step in steps:
-        table.add_row(step.variant.name, step.action, "; ".join(step.reasons))
-    _print(table)
+        why = "; ".join(step.reasons)
+        print(f"{step.variant.name:{name}}  {step.action:{action}}  {why}".rstrip())
+    say(_counted(step.action for step in steps))
     return 0
 
 
@@ -325,9 +328,11 @@ def _show_results(results: Sequence[Result], seconds: float) -> None:
         detail = f"{result.outcome}: {result.detail}" if result.detail else str(result.outcome)
         table.add_row(result.name, size, spent, detail)
     _print(table)
-    counts = {outcome: sum(r.outcome is outcome for r in results) for outcome in Outcome}
-    told = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
-    print(f"{told} in {seconds:.0f} s")
+    print(f"{_counted(result.outcome for result in results)} in {seconds:.0f} s")
+
+
+def _counted(kinds: Iterable[str]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(Counter(kinds).items()))
 
 
 def _print(table: Table) -> None:

@@ -7,14 +7,14 @@ left out, so a key does not tell whether security updates are waiting; `--force`
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from imagematrix.files import file_hash, text_hash
-from imagematrix.lockfile import Lock, LockedPackage
+from imagematrix.lockfile import Lock
 from imagematrix.sources import dockerfile_sources
 from imagematrix.variant import Variant
 
@@ -36,18 +36,26 @@ class Content:
     """What an image is made of.
 
     `inputs` has a hash for the name of each input, and makes the key. The others are no part of it,
-    and let a reason say more than the name of a file: the packages of the lock, and what the
-    rendered Dockerfile stems from.
+    and let a reason say more than the name of a file: the lock, and what the rendered Dockerfile
+    stems from.
     """
 
     inputs: Inputs
-    packages: Packages = field(default_factory=dict)
+    lock: Lock = field(default_factory=dict)
     sources: Inputs = field(default_factory=dict)
 
     @cached_property
     def key(self) -> str:
         """The key of an image that is made of this."""
         return image_key(self.inputs)
+
+    @cached_property
+    def packages(self) -> Packages:
+        """What a label tells of the lock."""
+        return {
+            name: (str(package.version), text_hash(" ".join(sorted(package.sha256)))[:8])
+            for name, package in self.lock.items()
+        }
 
     @property
     def labels(self) -> dict[str, str]:
@@ -75,7 +83,8 @@ def image_contents(
     copied: dict[str, str] | None = None
     sources = dockerfile_sources(root, variants)
     for variant in variants:
-        inputs = {str(path): file_hash(root / path) for path in (variant.dockerfile, variant.lock)}
+        files = (str(variant.dockerfile), str(variant.lock))
+        inputs = {name: file_hash(f"{root}/{name}") for name in files}
         if variant.parent is None:
             copied = copied or _server_files(root)
             inputs |= copied
@@ -83,17 +92,8 @@ def image_contents(
             inputs[PARENT] = result[variant.parent].key
         ids = base_ids.get(variant.name, {})
         inputs |= {name: ids.get(name, "") for name in base_references(variant)}
-        packages = locked_packages(locks[variant.name].values())
-        result[variant.name] = Content(inputs, packages, sources[variant.name])
+        result[variant.name] = Content(inputs, locks[variant.name], sources[variant.name])
     return result
-
-
-def locked_packages(packages: Iterable[LockedPackage]) -> Packages:
-    """What a label tells of the packages of a lock."""
-    return {
-        package.name: (str(package.version), text_hash(" ".join(sorted(package.sha256)))[:8])
-        for package in packages
-    }
 
 
 def base_references(variant: Variant) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ This is no part of an image's key, which the Dockerfile itself is. It lets a rea
 edited instead of a file that nobody edits.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -31,9 +31,17 @@ def dockerfile_sources(root: Path, variants: Sequence[Variant]) -> dict[str, Map
     A template is told by its path and hash, a value of the matrix as `matrix.yaml: title`.
     """
 
+    environment = jinja2.Environment(autoescape=False)
+
+    @cache
+    def used(name: str) -> tuple[str, ...]:
+        tree = environment.parse((root / name).read_text(encoding="utf-8"))
+        return tuple(used for used in jinja2.meta.find_referenced_templates(tree) if used)
+
     @cache
     def templates(path: PurePosixPath) -> Mapping[str, str]:
-        return {name: file_hash(root / name) for name in sorted(_templates(root, str(path)))}
+        names = _closure(str(path), used)
+        return {name: file_hash(root / name) for name in sorted(names)}
 
     # Many images share their values, which are frozen.
     values = cache(lambda name, value: dict(_values(f"{MATRIX}: {name}", value)))
@@ -47,19 +55,14 @@ def dockerfile_sources(root: Path, variants: Sequence[Variant]) -> dict[str, Map
     return result
 
 
-def _templates(root: Path, name: str) -> set[str]:
-    """A template and all that it extends, includes or imports; those that are missing left out."""
-    environment = jinja2.Environment(autoescape=False)
+def _closure(name: str, used: Callable[[str], Iterable[str]]) -> set[str]:
+    """A template and all that it extends, includes or imports, directly or not."""
     found: set[str] = set()
     waiting = {name}
     while waiting:
         current = waiting.pop()
-        path = root / current
-        if current in found or not path.is_file():
-            continue
         found.add(current)
-        tree = environment.parse(path.read_text(encoding="utf-8"))
-        waiting |= {used for used in jinja2.meta.find_referenced_templates(tree) if used}
+        waiting |= set(used(current)) - found
     return found
 
 
