@@ -38,8 +38,7 @@ class Track(StrEnum):
         """What consumers of an image of this track may expect."""
         return {
             Track.CURRENT: "supported",
-            Track.HISTORICAL: "unsupported, known vulnerabilities,"
-            " for reproducing old deployments",
+            Track.HISTORICAL: "unsupported, known vulnerabilities, for reproducing old deployments",
         }[self]
 
 
