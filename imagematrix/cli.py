@@ -17,7 +17,8 @@ from rich.table import Table
 
 from imagematrix.availability import Supply, find_supplies
 from imagematrix.bake import BuildEnvironment, bake_file, image_tag
-from imagematrix.bases import Bases, BaseSource, ensure_bases
+from imagematrix.bases import Bases, BaseSource, bases_of, ensure_bases
+from imagematrix.budget import Kind, Measured, Verdict, compare
 from imagematrix.build import Outcome, Result, run_build
 from imagematrix.debian import DebianMirrors, debian_mirrors
 from imagematrix.engine import (
@@ -34,7 +35,8 @@ from imagematrix.environment import build_environment
 from imagematrix.errors import InputError, UserError, WorkError
 from imagematrix.files import write_atomically
 from imagematrix.hostconfig import HostConfig, read_host_config
-from imagematrix.keys import Content, image_contents, told_base_ids
+from imagematrix.keys import Content, image_contents, told_base_ids, told_versions
+from imagematrix.layers import Size, image_sizes
 from imagematrix.locking import TOOLS_LOCK, write_lock, write_tools_lock
 from imagematrix.matrix import Accelerator, Track
 from imagematrix.plan import Action, Step, make_plan
@@ -104,9 +106,6 @@ def _parser() -> argparse.ArgumentParser:
         "--print", action="store_true", help="only print the bake file, of fresh images too"
     )
     build.add_argument("--strict", action="store_true", help="an unavailable image is a failure")
-    build.add_argument(
-        "--record", action="store_true", help="record the measured sizes, for the README"
-    )
     build.add_argument("--json", action="store_true", help="print the results as JSON")
     build.set_defaults(run=_build)
 
@@ -131,6 +130,12 @@ def _parser() -> argparse.ArgumentParser:
     add_selection(lock)
     lock.add_argument("--upgrade", action="store_true", help="newest versions that the pins admit")
     lock.set_defaults(run=_lock)
+
+    budget = commands.add_parser("budget", help="compare the sizes of images with their record")
+    add_selection(budget)
+    budget.add_argument("--update", action="store_true", help="record the sizes as they are")
+    budget.add_argument("--json", action="store_true", help="print the comparison as JSON")
+    budget.set_defaults(run=_budget)
 
     check = commands.add_parser("check", help="prove that the files are what the matrix gives")
     check.set_defaults(run=_check)
@@ -174,12 +179,6 @@ def _build(project: Project, options: argparse.Namespace) -> int:
         return 0
     _require_disk(project, engine, steps)
     results = run_build(project.root, engine, steps, environment, variables)
-    if options.record:
-        project.record_sizes({r.name: r.megabytes for r in results if r.megabytes is not None})
-        # Read anew: the table in the README has the sizes.
-        for path, text in Project(project.root).rendered().items():
-            if write_atomically(project.root / path, text):
-                say(f"wrote {path}")
     if options.json:
         print(json.dumps([asdict(result) for result in results], indent=2))
     else:
@@ -333,6 +332,59 @@ def _show_results(results: Sequence[Result], seconds: float) -> None:
 
 def _counted(kinds: Iterable[str]) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in sorted(Counter(kinds).items()))
+
+
+# --- budgets --------------------------------------------------------------------------------------
+
+
+def _budget(project: Project, options: argparse.Namespace) -> int:
+    chosen = with_parents(select(project.variants, selection_of(options)), project.variants)
+    client = ensure_engine().client()
+    try:
+        tags = {variant.name: image_tag(variant.name) for variant in chosen}
+        by_tag = image_sizes(project.root, client, tags.values())
+        sizes = {name: by_tag[tag] for name, tag in tags.items() if tag in by_tag}
+        labels = present_labels(client, tags)
+        bases = {v.name: bases_of(client, v, labels[v.name]) for v in chosen if v.name in sizes}
+    finally:
+        client.close()
+    if options.update:
+        measured = {
+            name: Measured(size, told_versions(labels[name]), bases[name])
+            for name, size in sizes.items()
+        }
+        project.record(measured, [name for name in tags if name not in sizes])
+        # Read anew: the table in the README has the sizes.
+        for path, text in Project(project.root).rendered().items():
+            if write_atomically(project.root / path, text):
+                say(f"wrote {path}")
+        project = Project(project.root)
+    verdicts = {
+        v.name: compare(v.name, v.parent, sizes, bases[v.name], project.budgets)
+        if v.name in sizes
+        else Verdict(Kind.UNKNOWN, f"not built here; run `nox -s build -- {v.name}`")
+        for v in chosen
+    }
+    if options.json:
+        rows = [
+            {"image": name, **asdict(sizes.get(name, Size(0, 0))), **asdict(verdict)}
+            for name, verdict in verdicts.items()
+        ]
+        print(json.dumps(rows, indent=2))
+    else:
+        _show_budgets(verdicts, sizes)
+    failed = {Kind.GREW, Kind.UNKNOWN}
+    return 1 if any(verdicts[name].kind in failed for name in sizes) else 0
+
+
+def _show_budgets(verdicts: Mapping[str, Verdict], sizes: Mapping[str, Size]) -> None:
+    table = Table("image", "uncompressed", "compressed", "compared with the record")
+    for name, verdict in verdicts.items():
+        size = sizes.get(name)
+        told = () if size is None else (size.uncompressed, size.compressed)
+        shown = [f"{value / 1e6:,.1f} MB" for value in told] or ["", ""]
+        table.add_row(name, *shown, verdict.text or str(verdict.kind))
+    _print(table)
 
 
 def _print(table: Table) -> None:

@@ -110,6 +110,12 @@ def told_base_ids(variant: Variant, labels: Mapping[str, str]) -> dict[str, str]
     return {name: told.get(name, "") for name in base_references(variant)}
 
 
+def told_versions(labels: Mapping[str, str]) -> dict[str, str]:
+    """What the labels of an image say of the versions of its packages."""
+    told = decode_packages(labels.get(LOCK_LABEL, "")) or {}
+    return {name: package[0] for name, package in told.items()}
+
+
 def image_key(inputs: Inputs) -> str:
     """The key of an image with these inputs: 64 hexadecimal digits."""
     return hashlib.sha256(encode(inputs).encode()).hexdigest()

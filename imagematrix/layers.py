@@ -3,6 +3,7 @@
 The sizes of a layer are those of its content, which its digest names: once measured, they are kept.
 """
 
+import gzip
 import hashlib
 import io
 import json
@@ -16,7 +17,6 @@ import docker
 import docker.errors
 import zstandard
 
-from imagematrix.bake import image_tag
 from imagematrix.environment import WORK_FOLDER
 from imagematrix.errors import WorkError
 from imagematrix.files import write_atomically
@@ -41,53 +41,59 @@ class Size:
         return Size(self.uncompressed - other.uncompressed, self.compressed - other.compressed)
 
 
-def image_sizes(root: Path, client: docker.DockerClient, images: Iterable[str]) -> dict[str, Size]:
-    """The size of each of the named images that the engine has: the sum of its layers.
+def image_sizes(
+    root: Path, client: docker.DockerClient, references: Iterable[str]
+) -> dict[str, Size]:
+    """The size of each of those images that the engine has: the sum of its layers.
 
     Layers that were never measured here are read from the engine and packed, which takes a while.
     """
     layers: dict[str, list[str]] = {}
-    for image in images:
+    for image in references:
         try:
-            layers[image] = client.api.inspect_image(image_tag(image))["RootFS"]["Layers"]
+            layers[image] = client.api.inspect_image(image)["RootFS"]["Layers"]
         except docker.errors.ImageNotFound:
             continue
     known = _known(root)
     # The image with most layers first: most of the others share them.
     for image in sorted(layers, key=lambda name: -len(layers[name])):
-        missing = set(layers[image]) - known.keys()
-        if missing:
-            known |= _measure(client, image_tag(image), missing)
+        if set(layers[image]) - known.keys():
+            measured = _measure(client, image, known)
+            known |= {layer: measured[layer] for layer in layers[image] if layer in measured}
+            if lacking := set(layers[image]) - known.keys():
+                raise WorkError(f"the engine does not give {len(lacking)} layers of {image}")
             _keep(root, known)
     empty = Size(0, 0)
     return {image: sum((known[layer] for layer in own), empty) for image, own in layers.items()}
 
 
-def _measure(client: docker.DockerClient, reference: str, wanted: set[str]) -> dict[str, Size]:
-    """The sizes of the wanted layers of an image, by the digest of their archive.
+def _measure(
+    client: docker.DockerClient, reference: str, known: Mapping[str, Size]
+) -> dict[str, Size]:
+    """The sizes of the layers of an image that are not known, by the digest of their archive.
 
-    Where the archive of an image has its layers, and what they are called, differs between engines;
-    their content does not.
+    Where the archive of an image has its layers, what they are called and whether they are packed,
+    differs between engines; their content does not. So all files are taken for one.
     """
     found: dict[str, Size] = {}
     stream: Any = io.BufferedReader(_Stream(client.api.get_image(reference)), _CHUNK)
     with tarfile.open(fileobj=stream, mode="r|") as archive:
         for member in archive:
-            # What is called by a digest that is not wanted need not be packed.
-            name = f"sha256:{member.name.removeprefix('blobs/sha256/')}"
-            if not member.isfile() or (member.name.startswith("blobs/") and name not in wanted):
-                continue
-            content = archive.extractfile(member)
+            digest = f"sha256:{member.name.removeprefix('blobs/sha256/')}"
+            content = archive.extractfile(member) if digest not in known else None
             if content is not None:
-                digest, size = _packed(content)
+                digest, size = _packed(_unpacked(content))
                 found[digest] = size
-    lacking = wanted - found.keys()
-    if lacking:
-        raise WorkError(
-            f"the engine keeps {len(lacking)} layers of {reference} packed, so that their size is"
-            f" not known; build it anew with `nox -s build -- --force {reference.split(':')[0]}`"
-        )
-    return {digest: found[digest] for digest in wanted}
+    return found
+
+
+def _unpacked(content: Any) -> Any:
+    start = content.peek(4)
+    if start.startswith(b"\x1f\x8b"):
+        return gzip.GzipFile(fileobj=content)
+    if start.startswith(b"\x28\xb5\x2f\xfd"):
+        return zstandard.ZstdDecompressor().stream_reader(content)
+    return content
 
 
 def _packed(content: Any) -> tuple[str, Size]:
