@@ -82,6 +82,19 @@ def test_images(session: nox.Session) -> None:
 
 
 @nox.session
+def budget(session: nox.Session) -> None:
+    """Compare the sizes of the images with their record; `-- --update` records them as they are."""
+    imagematrix(session, "budget")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Compare builds, sizes and starts with plain Dockerfiles; needs root, and half an hour."""
+    install(session)
+    session.run("python", "-m", "benchmarks.builds", *session.posargs)
+
+
+@nox.session
 def check(session: nox.Session) -> None:
     """Prove that the files are what the matrix gives; lint, types and format of everything."""
     imagematrix(session, "check")

@@ -7,24 +7,25 @@ when the time per image of the largest is more than half again that of the small
 
 import argparse
 import gc
+import hashlib
 import json
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.table import Table
 
-from imagematrix.keys import base_references, image_inputs
+from imagematrix.keys import base_references, image_contents
 from imagematrix.matrix import MINIMAL, load_matrix
 from imagematrix.plan import make_plan
 from imagematrix.render import render_dockerfiles
 from imagematrix.tree import check_rendered, orphans, read_locks
-from imagematrix.variant import expand
+from imagematrix.variant import Variant, expand
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 T = TypeVar("T")
@@ -86,20 +87,27 @@ def measure(root: Path, size: int) -> Measurement:
         return result
 
     matrix = timed("load", lambda: load_matrix(root / "matrix.yaml"))
-    variants = timed("expand", lambda: expand(matrix))
+    variants = timed("expand", lambda: expand(matrix, lambda _: None))
     rendered = timed("render", lambda: render_dockerfiles(root, variants))
-    if len(variants) != size or len(rendered) != size:
-        raise AssertionError(f"{len(variants)} images, {len(rendered)} files for {size}")
+    write_images(root, variants, rendered)
+    if len(variants) != size:
+        raise AssertionError(f"{len(variants)} images for {size}")
+    timed("check", lambda: [*check_rendered(root, rendered), *orphans(root, variants)])
+    locks = timed("locks", lambda: read_locks(root, matrix, variants))
+    bases = {v.name: dict.fromkeys(base_references(v), "") for v in variants}
+    contents = timed("contents", lambda: image_contents(root, variants, bases, locks))
+    timed("plan", lambda: make_plan(variants, contents, {}, {}))
+    return Measurement(size, seconds)
+
+
+def write_images(
+    root: Path, variants: Iterable[Variant], rendered: Mapping[PurePosixPath, str]
+) -> None:
+    """Writes the Dockerfile and a lock of each image."""
     for variant in variants:
         (root / variant.folder).mkdir(parents=True)
         (root / variant.dockerfile).write_text(rendered[variant.dockerfile], encoding="utf-8")
-        (root / variant.lock).write_text(_LOCK, encoding="utf-8")
-    timed("check", lambda: [*check_rendered(root, rendered), *orphans(root, variants)])
-    timed("locks", lambda: read_locks(root, matrix, variants))
-    bases = {name: "sha256:0" for v in variants if not v.parent for name in base_references(v)}
-    inputs = timed("inputs", lambda: image_inputs(root, variants, bases))
-    timed("plan", lambda: make_plan(variants, inputs, {}, {}))
-    return Measurement(size, seconds)
+        (root / variant.lock).write_text(_lock_text(variant.name), encoding="utf-8")
 
 
 def write_templates(root: Path, size: int) -> None:
@@ -152,10 +160,15 @@ def _release(version: str | None) -> dict[str, Any]:
     return axes | {"pins": pins} | ({"version": version} if version else {})
 
 
-_LOCK = "".join(
-    f"package{number}==1.0 \\\n    --hash=sha256:{number:064x} \\\n    --hash=sha256:{'f' * 64}\n"
-    for number in range(LOCKED_PACKAGES)
-)
+def _lock_text(image: str) -> str:
+    """A lock that shares all packages but one with the locks of the other images."""
+    digests = {f"package{number}": f"{number:064x}" for number in range(LOCKED_PACKAGES - 1)}
+    if not image.startswith(MINIMAL):
+        digests["package-own"] = hashlib.sha256(image.encode()).hexdigest()
+    return "".join(
+        f"{name}==1.0 \\\n    --hash=sha256:{digest} \\\n    --hash=sha256:{'f' * 64}\n"
+        for name, digest in digests.items()
+    )
 
 
 def _figures(measurement: Measurement) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from imagematrix.keys import INPUTS_LABEL, KEY_LABEL, base_references, encode_inputs
+from imagematrix.keys import base_references
 from imagematrix.plan import Action, Step
 
 
@@ -77,7 +77,7 @@ def _target(step: Step, building: set[str], environment: BuildEnvironment) -> di
         "dockerfile": str(variant.dockerfile.relative_to(variant.context)),
         "contexts": contexts,
         "tags": [image_tag(variant.name)],
-        "labels": {KEY_LABEL: step.key, INPUTS_LABEL: encode_inputs(step.inputs)},
+        "labels": step.content.labels,
         # Their values come from the environment, and BuildKit keeps these names out of the history.
         "args": {name: f"${{{name}}}" for name in environment.proxies},
         "secret": [*environment.secrets, *environment.image_secrets.get(variant.name, ())],

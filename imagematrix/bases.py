@@ -32,7 +32,7 @@ from imagematrix.debian import (
 )
 from imagematrix.engine import Engine, say
 from imagematrix.errors import UserError, WorkError
-from imagematrix.keys import base_references
+from imagematrix.keys import base_references, told_base_ids
 from imagematrix.variant import Variant
 
 BOOTSTRAP_LABEL = "inference.base"
@@ -66,6 +66,16 @@ class Bases:
             for reference in base_references(variant)
             if reference in self.missing
         )
+
+
+def bases_of(
+    client: docker.DockerClient, variant: Variant, labels: Mapping[str, str]
+) -> BaseSource:
+    """Whose bases an image with these labels is on, as far as the engine still has stand-ins."""
+    told = told_base_ids(variant, labels)
+    here = _ids(client, {reference: bootstrap_name(reference) for reference in told})
+    stand_in = any(told[reference] == known for reference, known in here.items())
+    return BaseSource.BOOTSTRAP if stand_in else BaseSource.REGISTRY
 
 
 def bootstrap_name(reference: str) -> str:

@@ -6,7 +6,8 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,9 +15,10 @@ import docker.errors
 from rich.console import Console
 from rich.table import Table
 
-from imagematrix.availability import find_supplies
+from imagematrix.availability import Supply, find_supplies
 from imagematrix.bake import BuildEnvironment, bake_file, image_tag
-from imagematrix.bases import BaseSource, ensure_bases
+from imagematrix.bases import Bases, BaseSource, bases_of, ensure_bases
+from imagematrix.budget import Kind, Measured, Verdict, compare
 from imagematrix.build import Outcome, Result, run_build
 from imagematrix.debian import DebianMirrors, debian_mirrors
 from imagematrix.engine import (
@@ -32,12 +34,14 @@ from imagematrix.engine import (
 from imagematrix.environment import build_environment
 from imagematrix.errors import InputError, UserError, WorkError
 from imagematrix.files import write_atomically
-from imagematrix.hostconfig import read_host_config
-from imagematrix.keys import image_inputs
+from imagematrix.hostconfig import HostConfig, read_host_config
+from imagematrix.keys import Content, image_contents, told_base_ids, told_versions
+from imagematrix.layers import Size, image_sizes
 from imagematrix.locking import TOOLS_LOCK, write_lock, write_tools_lock
 from imagematrix.matrix import Accelerator, Track
 from imagematrix.plan import Action, Step, make_plan
 from imagematrix.project import Project
+from imagematrix.published import published_labels
 from imagematrix.tree import orphans, remove_orphan
 from imagematrix.variant import Selection, Variant, select, with_parents
 
@@ -102,9 +106,6 @@ def _parser() -> argparse.ArgumentParser:
         "--print", action="store_true", help="only print the bake file, of fresh images too"
     )
     build.add_argument("--strict", action="store_true", help="an unavailable image is a failure")
-    build.add_argument(
-        "--record", action="store_true", help="record the measured sizes, for the README"
-    )
     build.add_argument("--json", action="store_true", help="print the results as JSON")
     build.set_defaults(run=_build)
 
@@ -113,6 +114,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_bases(plan)
     plan.add_argument("--force", action="store_true", help="as if nothing were fresh")
     plan.add_argument("--json", action="store_true", help="print the plan as JSON")
+    plan.add_argument(
+        "--against",
+        metavar="FILE|HOST/NAMESPACE",
+        help="compare with what is published: what `plan --json` wrote, or a registry",
+    )
     plan.set_defaults(run=_plan)
 
     render = commands.add_parser("render", help="write the files that the matrix gives")
@@ -124,6 +130,12 @@ def _parser() -> argparse.ArgumentParser:
     add_selection(lock)
     lock.add_argument("--upgrade", action="store_true", help="newest versions that the pins admit")
     lock.set_defaults(run=_lock)
+
+    budget = commands.add_parser("budget", help="compare the sizes of images with their record")
+    add_selection(budget)
+    budget.add_argument("--update", action="store_true", help="record the sizes as they are")
+    budget.add_argument("--json", action="store_true", help="print the comparison as JSON")
+    budget.set_defaults(run=_budget)
 
     check = commands.add_parser("check", help="prove that the files are what the matrix gives")
     check.set_defaults(run=_check)
@@ -147,7 +159,6 @@ def _add_bases(parser: argparse.ArgumentParser) -> None:
         "--bases",
         type=BaseSource,
         choices=list(BaseSource),
-        default=BaseSource.AUTO,
         help="where Debian and CPython come from (default: auto)",
     )
     parser.add_argument("--pull", action="store_true", help="get the base images anew")
@@ -168,12 +179,6 @@ def _build(project: Project, options: argparse.Namespace) -> int:
         return 0
     _require_disk(project, engine, steps)
     results = run_build(project.root, engine, steps, environment, variables)
-    if options.record:
-        project.record_sizes({r.name: r.megabytes for r in results if r.megabytes is not None})
-        # Read anew: the table in the README has the sizes.
-        for path, text in Project(project.root).rendered().items():
-            if write_atomically(project.root / path, text):
-                say(f"wrote {path}")
     if options.json:
         print(json.dumps([asdict(result) for result in results], indent=2))
     else:
@@ -184,7 +189,7 @@ def _build(project: Project, options: argparse.Namespace) -> int:
 
 
 def _plan(project: Project, options: argparse.Namespace) -> int:
-    _, steps, _, _ = _prepare(project, options)
+    steps = _against(project, options) if options.against else _prepare(project, options)[1]
     if options.json:
         rows = [
             {
@@ -192,57 +197,106 @@ def _plan(project: Project, options: argparse.Namespace) -> int:
                 "action": step.action,
                 "reasons": step.reasons,
                 "key": step.key,
+                "labels": step.content.labels,
             }
             for step in steps
         ]
         print(json.dumps(rows, indent=2))
         return 0
-    table = Table("image", "action", "why")
+    # Plain columns: a table of rich's takes seconds for thousands of images.
+    name, action = (max(map(len, column)) for column in ([s.variant.name for s in steps], Action))
     for step in steps:
-        table.add_row(step.variant.name, step.action, "; ".join(step.reasons))
-    _print(table)
+        why = "; ".join(step.reasons)
+        print(f"{step.variant.name:{name}}  {step.action:{action}}  {why}".rstrip())
+    say(_counted(step.action for step in steps))
     return 0
+
+
+def _chosen(project: Project, options: argparse.Namespace) -> tuple[Variant, ...]:
+    """The images that a command is about, with their parents, whose files are right."""
+    chosen = select(project.variants, selection_of(options))
+    needed = with_parents(chosen, project.variants)
+    project.check_buildable()
+    return needed
+
+
+def _against(project: Project, options: argparse.Namespace) -> tuple[Step, ...]:
+    """The plan for a machine that has what is published, for which no engine is needed."""
+    needed = _chosen(project, options)
+    host = read_host_config(os.environ, Path.home())
+    labels = published_labels(options.against, [v.name for v in needed], host.ca_bundle)
+    if options.bases or options.pull:
+        bases = _bases(ensure_engine(), needed, options)
+        ids = {variant.name: bases.ids for variant in needed}
+        no_base = bases.why_unavailable
+    else:
+        say("Bases: taken to be those of what is published; with --bases they are asked for.")
+        ids = {v.name: told_base_ids(v, labels.get(v.name, {})) for v in needed}
+        no_base = _any_base
+    contents = image_contents(project.root, needed, ids, project.locks)
+    return _planned(project, needed, contents, labels, host, options, no_base)[0]
+
+
+def _any_base(variant: Variant) -> str:
+    del variant
+    return ""
 
 
 def _prepare(
     project: Project, options: argparse.Namespace
 ) -> tuple[Engine, tuple[Step, ...], BuildEnvironment, dict[str, str]]:
-    chosen = select(project.variants, selection_of(options))
-    needed = with_parents(chosen, project.variants)
-    project.check_buildable()
+    needed = _chosen(project, options)
     engine = ensure_engine()
-    bases = ensure_bases(engine, needed, options.bases, refresh=options.pull)
+    bases = _bases(engine, needed, options)
     host = read_host_config(os.environ, Path.home())
-    inputs = image_inputs(project.root, needed, bases.ids)
+    ids = {variant.name: bases.ids for variant in needed}
+    contents = image_contents(project.root, needed, ids, project.locks)
     client = engine.client()
     try:
         labels = present_labels(client, {v.name: image_tag(v.name) for v in needed})
     finally:
         client.close()
-    # An index is asked only for the images that would have to be built.
-    draft = make_plan(needed, inputs, labels, {}, force=options.force)
-    stale = [step.variant for step in draft if step.action is Action.BUILD]
-    supplies = find_supplies(project.locks, stale, host)
-    missing = {
-        variant.name: reason
-        for variant in stale
-        if (reason := bases.why_unavailable(variant) or supplies[variant.name].unavailable)
-    }
-    steps = make_plan(needed, inputs, labels, missing, force=options.force)
-    building = {step.variant.name for step in steps if step.action is Action.BUILD}
+    steps, supplies = _planned(
+        project, needed, contents, labels, host, options, bases.why_unavailable
+    )
+    building = [step.variant for step in steps if step.action is Action.BUILD]
+    mirrors = debian_mirrors() if building else DebianMirrors()
     environment, variables = build_environment(
-        project.root,
-        engine,
-        bases,
-        host,
-        debian_mirrors() if building else DebianMirrors(),
-        [variant for variant in stale if variant.name in building],
-        supplies,
+        project.root, engine, bases, host, mirrors, building, supplies
     )
     if building:
         for sentence in host.ignored:
             say(f"Not passed to builds: {sentence}.")
     return engine, steps, environment, variables
+
+
+def _bases(engine: Engine, needed: Sequence[Variant], options: argparse.Namespace) -> Bases:
+    return ensure_bases(engine, needed, options.bases or BaseSource.AUTO, refresh=options.pull)
+
+
+def _planned(
+    project: Project,
+    needed: Sequence[Variant],
+    contents: Mapping[str, Content],
+    labels: Mapping[str, Mapping[str, str]],
+    host: HostConfig,
+    options: argparse.Namespace,
+    no_base: Callable[[Variant], str],
+) -> tuple[tuple[Step, ...], dict[str, Supply]]:
+    """The plan, and the supplies of the images that are not fresh.
+
+    `no_base` says why an image's base cannot be had, or nothing.
+    """
+    # An index is asked only for the images that would have to be built.
+    draft = make_plan(needed, contents, labels, {}, force=options.force)
+    stale = [step.variant for step in draft if step.action is Action.BUILD]
+    supplies = find_supplies(project.locks, stale, host)
+    missing = {
+        variant.name: reason
+        for variant in stale
+        if (reason := no_base(variant) or supplies[variant.name].unavailable)
+    }
+    return make_plan(needed, contents, labels, missing, force=options.force), supplies
 
 
 def _require_disk(project: Project, engine: Engine, steps: Sequence[Step]) -> None:
@@ -273,9 +327,64 @@ def _show_results(results: Sequence[Result], seconds: float) -> None:
         detail = f"{result.outcome}: {result.detail}" if result.detail else str(result.outcome)
         table.add_row(result.name, size, spent, detail)
     _print(table)
-    counts = {outcome: sum(r.outcome is outcome for r in results) for outcome in Outcome}
-    told = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
-    print(f"{told} in {seconds:.0f} s")
+    print(f"{_counted(result.outcome for result in results)} in {seconds:.0f} s")
+
+
+def _counted(kinds: Iterable[str]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(Counter(kinds).items()))
+
+
+# --- budgets --------------------------------------------------------------------------------------
+
+
+def _budget(project: Project, options: argparse.Namespace) -> int:
+    chosen = with_parents(select(project.variants, selection_of(options)), project.variants)
+    client = ensure_engine().client()
+    try:
+        tags = {variant.name: image_tag(variant.name) for variant in chosen}
+        by_tag = image_sizes(project.root, client, tags.values())
+        sizes = {name: by_tag[tag] for name, tag in tags.items() if tag in by_tag}
+        labels = present_labels(client, tags)
+        bases = {v.name: bases_of(client, v, labels[v.name]) for v in chosen if v.name in sizes}
+    finally:
+        client.close()
+    if options.update:
+        measured = {
+            name: Measured(size, told_versions(labels[name]), bases[name])
+            for name, size in sizes.items()
+        }
+        project.record(measured, [name for name in tags if name not in sizes])
+        # Read anew: the table in the README has the sizes.
+        for path, text in Project(project.root).rendered().items():
+            if write_atomically(project.root / path, text):
+                say(f"wrote {path}")
+        project = Project(project.root)
+    verdicts = {
+        v.name: compare(v.name, v.parent, sizes, bases[v.name], project.budgets)
+        if v.name in sizes
+        else Verdict(Kind.UNKNOWN, f"not built here; run `nox -s build -- {v.name}`")
+        for v in chosen
+    }
+    if options.json:
+        rows = [
+            {"image": name, **asdict(sizes.get(name, Size(0, 0))), **asdict(verdict)}
+            for name, verdict in verdicts.items()
+        ]
+        print(json.dumps(rows, indent=2))
+    else:
+        _show_budgets(verdicts, sizes)
+    failed = {Kind.GREW, Kind.UNKNOWN}
+    return 1 if any(verdicts[name].kind in failed for name in sizes) else 0
+
+
+def _show_budgets(verdicts: Mapping[str, Verdict], sizes: Mapping[str, Size]) -> None:
+    table = Table("image", "uncompressed", "compressed", "compared with the record")
+    for name, verdict in verdicts.items():
+        size = sizes.get(name)
+        told = () if size is None else (size.uncompressed, size.compressed)
+        shown = [f"{value / 1e6:,.1f} MB" for value in told] or ["", ""]
+        table.add_row(name, *shown, verdict.text or str(verdict.kind))
+    _print(table)
 
 
 def _print(table: Table) -> None:

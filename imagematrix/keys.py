@@ -8,38 +8,91 @@ left out, so a key does not tell whether security updates are waiting; `--force`
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+from imagematrix.files import file_hash, text_hash
+from imagematrix.lockfile import Lock
+from imagematrix.sources import dockerfile_sources
 from imagematrix.variant import Variant
 
 KEY_LABEL = "inference.matrix-key"
 INPUTS_LABEL = "inference.matrix-inputs"
+LOCK_LABEL = "inference.matrix-lock"
+SOURCES_LABEL = "inference.matrix-sources"
 
 # What an input is called in a reason, next to the paths of files.
 PARENT = "parent"
 
 Inputs = Mapping[str, str]
+# Version, and the start of a hash of the hashes, by name of the package.
+Packages = Mapping[str, Sequence[str]]
 
 
-def image_inputs(
-    root: Path, variants: Sequence[Variant], base_ids: Mapping[str, str]
-) -> dict[str, Inputs]:
-    """The inputs of each image: name of the input to a hash of it, under the image's name.
+@dataclass(frozen=True)
+class Content:
+    """What an image is made of.
 
-    `variants` has parents before their children. `base_ids` maps the base images
-    (`debian:trixie-slim`) to what identifies their content; those that cannot be had are left out.
+    `inputs` has a hash for the name of each input, and makes the key. The others are no part of it,
+    and let a reason say more than the name of a file: the lock, and what the rendered Dockerfile
+    stems from.
     """
-    result: dict[str, Inputs] = {}
+
+    inputs: Inputs
+    lock: Lock = field(default_factory=dict)
+    sources: Inputs = field(default_factory=dict)
+
+    @cached_property
+    def key(self) -> str:
+        """The key of an image that is made of this."""
+        return image_key(self.inputs)
+
+    @cached_property
+    def packages(self) -> Packages:
+        """What a label tells of the lock."""
+        return {
+            name: (str(package.version), text_hash(" ".join(sorted(package.sha256)))[:8])
+            for name, package in self.lock.items()
+        }
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The labels by which an image tells what it is made of."""
+        return {
+            KEY_LABEL: self.key,
+            INPUTS_LABEL: encode(self.inputs),
+            LOCK_LABEL: encode(self.packages),
+            SOURCES_LABEL: encode(self.sources),
+        }
+
+
+def image_contents(
+    root: Path,
+    variants: Sequence[Variant],
+    base_ids: Mapping[str, Mapping[str, str]],
+    locks: Mapping[str, Lock],
+) -> dict[str, Content]:
+    """The content of each image, under the image's name.
+
+    `variants` has parents before their children. `base_ids` has what identifies the content of an
+    image's base images (`debian:trixie-slim`); those that cannot be had are left out.
+    """
+    result: dict[str, Content] = {}
     copied: dict[str, str] | None = None
+    sources = dockerfile_sources(root, variants)
     for variant in variants:
-        inputs = {str(path): file_hash(root / path) for path in (variant.dockerfile, variant.lock)}
+        files = (str(variant.dockerfile), str(variant.lock))
+        inputs = {name: file_hash(f"{root}/{name}") for name in files}
         if variant.parent is None:
             copied = copied or _server_files(root)
             inputs |= copied
         else:
-            inputs[PARENT] = image_key(result[variant.parent])
-        inputs |= {name: base_ids.get(name, "") for name in base_references(variant)}
-        result[variant.name] = inputs
+            inputs[PARENT] = result[variant.parent].key
+        ids = base_ids.get(variant.name, {})
+        inputs |= {name: ids.get(name, "") for name in base_references(variant)}
+        result[variant.name] = Content(inputs, locks[variant.name], sources[variant.name])
     return result
 
 
@@ -51,25 +104,53 @@ def base_references(variant: Variant) -> tuple[str, ...]:
     return debian, f"python:{variant.python}-slim-{variant.suite}"
 
 
+def told_base_ids(variant: Variant, labels: Mapping[str, str]) -> dict[str, str]:
+    """What the labels of an image say of its base images; nothing for one that it does not name."""
+    told = decode_inputs(labels.get(INPUTS_LABEL, "")) or {}
+    return {name: told.get(name, "") for name in base_references(variant)}
+
+
+def told_versions(labels: Mapping[str, str]) -> dict[str, str]:
+    """What the labels of an image say of the versions of its packages."""
+    told = decode_packages(labels.get(LOCK_LABEL, "")) or {}
+    return {name: package[0] for name, package in told.items()}
+
+
 def image_key(inputs: Inputs) -> str:
     """The key of an image with these inputs: 64 hexadecimal digits."""
-    return hashlib.sha256(encode_inputs(inputs).encode()).hexdigest()
+    return hashlib.sha256(encode(inputs).encode()).hexdigest()
 
 
-def encode_inputs(inputs: Inputs) -> str:
-    """The inputs as the text of a label."""
-    return json.dumps(inputs, sort_keys=True, separators=(",", ":"))
+def encode(table: Inputs | Packages) -> str:
+    """A table as the text of a label."""
+    return json.dumps(table, sort_keys=True, separators=(",", ":"))
 
 
 def decode_inputs(text: str) -> Inputs | None:
-    """The inputs that a label tells, or None where it tells none."""
+    """The inputs or the sources that a label tells, or None where it tells none."""
+    table = _decode(text)
+    if table is None or not all(isinstance(value, str) for value in table.values()):
+        return None
+    return table
+
+
+def decode_packages(text: str) -> Packages | None:
+    """The packages that a label tells, or None where it tells none."""
+    table = _decode(text)
+    if table is None:
+        return None
+    for value in table.values():
+        if not isinstance(value, list) or list(map(type, value)) != [str, str]:
+            return None
+    return {name: tuple(value) for name, value in table.items()}
+
+
+def _decode(text: str) -> dict[str, Any] | None:
     try:
         data = json.loads(text)
     except ValueError:
         return None
-    if not isinstance(data, dict) or not all(isinstance(v, str) for v in data.values()):
-        return None
-    return data
+    return data if isinstance(data, dict) else None
 
 
 def _server_files(root: Path) -> dict[str, str]:
@@ -82,8 +163,3 @@ def _server_files(root: Path) -> dict[str, str]:
         for name, path in named
         if not any(part == "__pycache__" or part.startswith(".") for part in name.parts)
     }
-
-
-def file_hash(path: Path) -> str:
-    """What stands for a file among the inputs: the start of its sha256."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]

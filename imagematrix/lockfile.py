@@ -42,7 +42,41 @@ def parse_lock(text: str, file: PurePath) -> Lock:
     """
     packages: dict[str, LockedPackage] = {}
     errors: list[Diagnostic] = []
-    for number, line in _logical_lines(text):
+    first = 1
+    for block in _blocks(text):
+        for offset, name, version, digests, fault in _entries(block):
+            error = fault or (f"{name} stands here twice" if name in packages else "")
+            if version is None or error:
+                hint = "write the lock with `nox -s lock`"
+                errors.append(Diagnostic(file, first + offset, 1, "", error, hint))
+                continue
+            packages[name] = LockedPackage(name, version, digests, first + offset)
+        first += block.count("\n") + 1
+    if errors:
+        raise InputError(errors)
+    return packages
+
+
+_BLOCK_END = re.compile(r"\n(?=[A-Za-z0-9])")
+
+
+def _blocks(text: str) -> list[str]:
+    """A lock, cut where the next line surely starts another requirement."""
+    blocks: list[str] = []
+    for part in _BLOCK_END.split(text):
+        if blocks and blocks[-1].endswith(("\\", " ", "\t", "\r")):
+            blocks[-1] += f"\n{part}"
+        else:
+            blocks.append(part)
+    return blocks
+
+
+# Locks share most of what they hold, with its hashes.
+@lru_cache(maxsize=65536)
+def _entries(block: str) -> tuple[tuple[int, str, Version | None, frozenset[str], str], ...]:
+    """The requirements of a part of a lock: line, name, version, hashes, and what is wrong."""
+    found = []
+    for number, line in _logical_lines(block):
         requirement, *hashes = re.split(r"\s+--hash=", line)
         pin = _PIN.fullmatch(requirement)
         name = canonicalize_name(pin[1] if pin else requirement)
@@ -52,16 +86,9 @@ def parse_lock(text: str, file: PurePath) -> Lock:
             error = _why_no_pin(requirement)
         elif not digests or not all(map(_DIGEST.fullmatch, digests)):
             error = f"{name} has no sha256 hash"
-        elif name in packages:
-            error = f"{name} stands here twice"
-        if pin is None or error:
-            hint = "write the lock with `nox -s lock`"
-            errors.append(Diagnostic(file, number, 1, "", error, hint))
-            continue
-        packages[name] = LockedPackage(name, _version(pin[2]), digests, number)
-    if errors:
-        raise InputError(errors)
-    return packages
+        version = _version(pin[2]) if pin is not None else None
+        found.append((number - 1, name, version, digests, error))
+    return tuple(found)
 
 
 def _why_no_pin(text: str) -> str:

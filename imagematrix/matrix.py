@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path, PurePath
 from typing import Annotated, Any
 
@@ -73,9 +73,13 @@ def _matching(pattern: str, example: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+# Releases share most of their pins.
+_parsed = lru_cache(maxsize=4096)(Requirement)
+
+
 def _requirement(value: str) -> str:
     try:
-        requirement = Requirement(value)
+        requirement = _parsed(value)
     except InvalidRequirement as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{value!r} is no valid requirement ({reason})") from None
@@ -88,7 +92,7 @@ def _requirement(value: str) -> str:
 
 def _dependency(value: str) -> str:
     try:
-        Requirement(value)
+        _parsed(value)
     except InvalidRequirement as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{value!r} is no valid requirement ({reason})") from None
@@ -629,7 +633,7 @@ def _pin_errors(parts: _Parts, document: Document) -> Iterator[Diagnostic]:
         pins = document.data["frameworks"][name]["releases"][i].get("pins")
         for j, pin in enumerate(pins) if isinstance(pins, list) else ():
             try:
-                package = canonicalize_name(Requirement(pin).name)
+                package = canonicalize_name(_parsed(pin).name)
             except (InvalidRequirement, TypeError):
                 continue
             if package in seen:

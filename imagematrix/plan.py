@@ -4,14 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from imagematrix.keys import (
-    INPUTS_LABEL,
-    KEY_LABEL,
-    PARENT,
-    Inputs,
-    decode_inputs,
-    image_key,
-)
+from imagematrix.keys import KEY_LABEL, Content
+from imagematrix.reasons import differences
 from imagematrix.variant import Variant
 
 
@@ -30,17 +24,17 @@ class Step:
     variant: Variant
     action: Action
     reasons: tuple[str, ...]
-    inputs: Inputs
+    content: Content
 
     @property
     def key(self) -> str:
         """The key that the image has, or will have."""
-        return image_key(self.inputs)
+        return self.content.key
 
 
 def make_plan(
     variants: Sequence[Variant],
-    inputs: Mapping[str, Inputs],
+    contents: Mapping[str, Content],
     present_labels: Mapping[str, Mapping[str, str]],
     unavailable: Mapping[str, str],
     *,
@@ -53,11 +47,11 @@ def make_plan(
     """
     steps: dict[str, Step] = {}
     for variant in variants:
-        wanted = inputs[variant.name]
+        wanted = contents[variant.name]
         labels = present_labels.get(variant.name)
         parent = steps.get(variant.parent) if variant.parent else None
         reasons: tuple[str, ...]
-        if labels is not None and labels.get(KEY_LABEL) == image_key(wanted) and not force:
+        if labels is not None and labels.get(KEY_LABEL) == wanted.key and not force:
             action, reasons = Action.FRESH, ()
         elif parent is not None and parent.action is Action.UNAVAILABLE:
             reasons = (f"its parent {parent.variant.name} is unavailable",)
@@ -71,27 +65,8 @@ def make_plan(
 
 
 def _reasons(
-    variant: Variant, wanted: Inputs, labels: Mapping[str, str] | None, force: bool
+    variant: Variant, wanted: Content, labels: Mapping[str, str] | None, force: bool
 ) -> tuple[str, ...]:
     if labels is None:
         return ("no such image yet",)
-    if force:
-        return ("forced",)
-    present = decode_inputs(labels.get(INPUTS_LABEL, ""))
-    if present is None:
-        return ("the image does not say what it was built from",)
-    reasons = []
-    for name in sorted(wanted.keys() | present.keys()):
-        if wanted.get(name) == present.get(name):
-            continue
-        if name == PARENT:
-            reasons.append(f"its parent {variant.parent} changes")
-        elif name not in present:
-            reasons.append(f"{name} is new")
-        elif name not in wanted:
-            reasons.append(f"{name} is gone")
-        elif ":" in name:
-            reasons.append(f"base image {name} moved")
-        else:
-            reasons.append(f"{name} changed")
-    return tuple(reasons) or ("the key was made another way",)
+    return ("forced",) if force else differences(variant, wanted, labels)

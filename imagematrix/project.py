@@ -1,11 +1,19 @@
 """The repository as the commands see it: its matrix, its images, its locks."""
 
-import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
+from imagematrix.budget import (
+    SIZES,
+    UPDATE,
+    Budgets,
+    Measured,
+    budgets_text,
+    read_budgets,
+    updated,
+)
 from imagematrix.errors import Diagnostic, InputError
 from imagematrix.files import read_text, write_atomically
 from imagematrix.lockfile import Lock, parse_lock
@@ -13,8 +21,6 @@ from imagematrix.matrix import Matrix, load_matrix
 from imagematrix.render import README, image_table, render_dockerfiles, render_readme
 from imagematrix.tree import check_rendered, missing_examples, orphan_diagnostics, read_locks
 from imagematrix.variant import Variant, expand
-
-_SIZES = PurePosixPath("sizes.json")
 
 
 @dataclass(frozen=True)
@@ -46,18 +52,14 @@ class Project:
         return read_locks(self.root, self.matrix, self.variants)
 
     @cached_property
+    def budgets(self) -> Budgets:
+        """The recorded sizes of the images; raises InputError for a record that is wrong."""
+        return read_budgets(self.root)
+
+    @property
     def sizes(self) -> dict[str, float]:
         """The measured size of each image that has been measured, uncompressed, in MB."""
-        path = self.root / _SIZES
-        if not path.is_file():
-            return {}
-        try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-            return {str(name): float(size) for name, size in data.items()}
-        except (ValueError, AttributeError, TypeError) as error:
-            message = f"is no table of sizes ({error})"
-            hint = "remove it, and run `nox -s build -- --record`"
-            raise InputError([Diagnostic(_SIZES, 0, 0, "", message, hint)]) from None
+        return self.budgets.megabytes
 
     def rendered(self) -> dict[PurePosixPath, str]:
         """Every file that is derived from the matrix, with its text."""
@@ -90,20 +92,20 @@ class Project:
         )
 
     def _unknown_sizes(self) -> Iterator[Diagnostic]:
-        if unknown := sorted(self.sizes.keys() - {variant.name for variant in self.variants}):
+        recorded = self.budgets.measured.keys() | self.budgets.unmeasured.keys()
+        if unknown := sorted(recorded - {variant.name for variant in self.variants}):
             message = f"names images that are not in the matrix: {', '.join(unknown)}"
-            yield Diagnostic(_SIZES, 0, 0, "", message, "run `nox -s build -- --record`")
+            yield Diagnostic(SIZES, 0, 0, "", message, f"run `{UPDATE}`")
 
     def _lock_faults(self) -> tuple[Diagnostic, ...]:
         _ = self.locks
         return ()
 
-    def record_sizes(self, measured: dict[str, float]) -> bool:
+    def record(self, measured: Mapping[str, Measured], absent: Iterable[str]) -> bool:
         """Writes measured sizes beside those known already; returns whether any changed."""
-        names = {variant.name for variant in self.variants}
-        sizes = {**self.sizes, **{name: round(size, 1) for name, size in measured.items()}}
-        kept = {name: sizes[name] for name in sorted(sizes) if name in names}
-        return write_atomically(self.root / _SIZES, json.dumps(kept, indent=2) + "\n")
+        names = (variant.name for variant in self.variants)
+        text = budgets_text(updated(self.budgets, measured, absent, names))
+        return write_atomically(self.root / SIZES, text)
 
 
 def _raise_all(*parts: Callable[[], Iterable[Diagnostic]]) -> None:

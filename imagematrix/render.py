@@ -24,6 +24,9 @@ def render_dockerfiles(root: Path, variants: Iterable[Variant]) -> dict[PurePosi
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
         autoescape=False,
+        # No template changes while this runs, and none is compiled twice.
+        auto_reload=False,
+        cache_size=-1,
     )
     files: dict[PurePosixPath, str] = {}
     errors: dict[str, Diagnostic] = {}

@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from imagematrix.document import KeyPath
 from imagematrix.errors import Diagnostic, InputError
@@ -61,11 +62,16 @@ def release_path(matrix: Matrix, variant: Variant) -> KeyPath:
 _requirement = lru_cache(maxsize=4096)(Requirement)
 
 
+@lru_cache(maxsize=4096)
+def _admits(pin: str, version: Version) -> bool:
+    return _requirement(pin).specifier.contains(version, prereleases=True)
+
+
 def _pin_contradictions(matrix: Matrix, variant: Variant, lock: Lock) -> Iterator[Diagnostic]:
     for i, pin in enumerate(variant.pins):
         requirement = _requirement(pin)
         locked = lock.get(canonicalize_name(requirement.name))
-        if locked is not None and requirement.specifier.contains(locked.version, prereleases=True):
+        if locked is not None and _admits(pin, locked.version):
             continue
         held = f"{locked.version} (line {locked.line})" if locked else "nothing of that name"
         message = f"promises {pin}, but {variant.lock} holds {held}"

@@ -4,6 +4,7 @@ import difflib
 import fnmatch
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import PurePosixPath
 
 from imagematrix.cuda import Cuda, cuda_of_image, cuda_of_lock
@@ -110,22 +111,22 @@ class Variant:
             return f"{cuda}, TensorRT {self.cuda.tensorrt}"
         return cuda
 
-    @property
+    @cached_property
     def home(self) -> PurePosixPath:
         """The folder of its framework: template, examples, and a folder per image."""
         return self.folder.parent
 
-    @property
+    @cached_property
     def dockerfile(self) -> PurePosixPath:
         """Its rendered Dockerfile, relative to the repository."""
         return self.folder / "Dockerfile"
 
-    @property
+    @cached_property
     def lock(self) -> PurePosixPath:
         """Its hash-locked requirements, relative to the repository."""
         return self.folder / LOCK_NAME
 
-    @property
+    @cached_property
     def template(self) -> PurePosixPath:
         """The template of its Dockerfile, relative to the repository."""
         layered_minimal = self.framework == MINIMAL and self.parent is not None

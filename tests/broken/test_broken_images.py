@@ -171,6 +171,11 @@ BROKEN = (
         },
     ),
     Broken(
+        "too-large",
+        "USER 0\nRUN head -c 20000000 /dev/urandom > /opt/unexpected\nUSER 1000:1000",
+        {"size_is_within_budget": "what changed since: no package\nits largest directories:\n"},
+    ),
+    Broken(
         "world-writable-path",
         "USER 0\nRUN chmod o+w /opt\nUSER 1000:1000",
         {"no_world_writable_path": "writable by everybody: /opt"},

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from imagematrix.debian import apt_get, os_release_ids
-from imagematrix.engine import Engine, EngineFiles, find_engine, start_engine, stop_engine
+from imagematrix.engine import Engine, find_engine
+from tests.engine.engines import fresh_engine
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -98,20 +99,7 @@ def second_engine(engine: Engine, registry: str) -> Iterator[SecondEngine]:
     """An engine that knows no other source than the registry, with a bridge of its own."""
     if os.geteuid() != 0 or shutil.which("dockerd") is None:
         pytest.skip("a second engine needs root and an installed dockerd")
-    ip = _require("ip", "iproute2")
-    bridge, gateway = "imagematrix0", "172.31.250.1"
-    subprocess.run([ip, "link", "delete", bridge], check=False, capture_output=True)
-    subprocess.run([ip, "link", "add", bridge, "type", "bridge"], check=True)
-    subprocess.run([ip, "address", "add", f"{gateway}/24", "dev", bridge], check=True)
-    subprocess.run([ip, "link", "set", bridge, "up"], check=True)
-    folder = Path(tempfile.mkdtemp(prefix="engine-"))
-    files = EngineFiles(folder / "docker.sock", folder / "data", folder / "run", folder / "state")
-    try:
-        start_engine(files, registry_mirrors=[f"http://{registry}"], bridge=bridge)
-        found = find_engine(files.host)
-        assert found is not None, "the second engine does not answer"
+    _require("ip", "iproute2")
+    gateway = "172.31.250.1"
+    with fresh_engine("imagematrix0", gateway, [f"http://{registry}"]) as found:
         yield SecondEngine(found, gateway)
-    finally:
-        stop_engine(files)
-        subprocess.run([ip, "link", "delete", bridge], check=False)
-        shutil.rmtree(folder, ignore_errors=True)

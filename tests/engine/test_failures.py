@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 
 from imagematrix.bake import image_tag
+from imagematrix.budget import Budgets, Measured, budgets_text
 from imagematrix.engine import Engine
 from imagematrix.files import write_atomically
+from imagematrix.layers import Size
 from imagematrix.locking import lock_header
 from imagematrix.project import Project
 from tests.engine.conftest import ROOT
@@ -204,7 +206,8 @@ def test_broken_matrix_writes_and_builds_nothing(project: Path) -> None:
 
 def test_disk_that_is_too_small_is_said_before_building(project: Path) -> None:
     """The message has the figure that is needed and the one that there is."""
-    (project / "sizes.json").write_text(json.dumps({GOOD: 9e9}))
+    huge = Budgets(measured={GOOD: Measured(Size(9 * 10**15, 0), {}, "bootstrap")})
+    (project / "sizes.json").write_text(budgets_text(huge))
     try:
         assert _run(project, "render").returncode == 0
         result = _run(project, "build", GOOD, "--force")

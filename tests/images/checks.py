@@ -7,6 +7,7 @@ checks of its own layer and of those that it is layered on.
 import json
 import math
 import re
+import warnings
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
@@ -16,8 +17,20 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from imagematrix.bake import image_tag
+from imagematrix.bases import bases_of
+from imagematrix.budget import UPDATE, Kind, compare, growth_report, read_budgets
+from imagematrix.files import file_hash
 from imagematrix.hostconfig import PROXY_VARIABLES
-from imagematrix.keys import INPUTS_LABEL, KEY_LABEL, PARENT, decode_inputs, file_hash, image_key
+from imagematrix.keys import (
+    INPUTS_LABEL,
+    KEY_LABEL,
+    PARENT,
+    decode_inputs,
+    image_key,
+    told_versions,
+)
+from imagematrix.layers import image_sizes
 from imagematrix.matrix import MINIMAL, Accelerator
 from imagematrix.variant import Trim, Variant
 from tests.images.running import RunningImage
@@ -516,6 +529,30 @@ def gpu_computes_as_the_host_does(image: RunningImage) -> None:
     if image.variant.framework != MINIMAL:
         assert model["values"] > 0, "the model gave no values"
         assert model["difference"] < 1e-4, f"the model's values differ: {model}"
+
+
+@_layer(MINIMAL)
+def size_is_within_budget(image: RunningImage) -> None:
+    """It adds no more to its parent than it did when its size was recorded."""
+    variant, client = image.variant, image.container.client
+    assert client is not None
+    references = {variant.name: image.reference}
+    if variant.parent is not None:
+        references[variant.parent] = image_tag(variant.parent)
+    measured = image_sizes(image.root, client, references.values())
+    sizes = {name: measured[reference] for name, reference in references.items()}
+    budgets = read_budgets(image.root)
+    bases = bases_of(client, variant, image.labels)
+    verdict = compare(variant.name, variant.parent, sizes, bases, budgets)
+    assert verdict.kind is not Kind.UNKNOWN, verdict.text
+    if verdict.kind is Kind.GREW:
+        recorded = budgets.measured[variant.name].packages
+        report = (recorded, told_versions(image.labels), image.file_sizes)
+        raise AssertionError(growth_report(variant.name, verdict, *report))
+    if verdict.kind is Kind.SHRANK:
+        warnings.warn(f"{variant.name} {verdict.text}; `{UPDATE}` records that", stacklevel=2)
+    if verdict.kind is Kind.OTHER_BASES:
+        warnings.warn(f"the size of {variant.name} was not checked: {verdict.text}", stacklevel=2)
 
 
 # --- what it is for -------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from imagematrix.hostconfig import read_host_config
 from imagematrix.project import Project
 from imagematrix.variant import Variant, select, with_parents
 from tests.images.checks import checks_of
+from tests.images.passed import Outcomes, evidence, passed_before
 from tests.images.running import RunningImage, is_present, run_image, wait_until_healthy
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,21 +50,106 @@ def _selected(config: pytest.Config) -> tuple[Variant, ...]:
     return with_parents(select(variants, selection_of(options_of(config))), variants)
 
 
+_EVIDENCE = pytest.StashKey[dict[str, str]]()
+_OUTCOMES = pytest.StashKey[Outcomes]()
+
+
+def _is_worker(config: pytest.Config) -> bool:
+    return hasattr(config, "workerinput")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Looks once, before anything runs, at what a pass of each image holds for."""
+    if not _is_worker(config):
+        found = find_engine()
+        selected = _selected(config) if found else ()
+        config.stash[_EVIDENCE] = evidence(ROOT, found, selected) if found else {}
+        config.stash[_OUTCOMES] = Outcomes()
+        config.pluginmanager.register(_Recorder(config))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tells each worker of pytest-xdist what need not run, so that all collect the same."""
+    node.workerinput["passed_before"] = sorted(_passed_before(node.config))
+
+
+def _passed_before(config: pytest.Config) -> set[str]:
+    """The images that passed these very checks before."""
+    if _is_worker(config):
+        return set(config.workerinput["passed_before"])  # type: ignore[attr-defined]
+    if _options(config).force:
+        return set()
+    now = config.stash[_EVIDENCE]
+    return {image for image, value in passed_before(ROOT).items() if now.get(image) == value}
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One test for each check of each image; all of an image go to the same worker."""
+    """One test for each check of each image; all of an image go to the same worker.
+
+    An image that passed before, as it is, is one that is skipped.
+    """
     if "check" not in metafunc.fixturenames:
         return
-    cases = [
-        pytest.param(
-            variant,
-            check,
-            id=f"{variant.name}-{check.__name__}",
-            marks=pytest.mark.xdist_group(variant.name),
-        )
-        for variant in _selected(metafunc.config)
-        for check in checks_of(variant)
-    ]
+    before = _passed_before(metafunc.config)
+    cases = []
+    for variant in _selected(metafunc.config):
+        checks = checks_of(variant)
+        if variant.name in before:
+            reason = (
+                f"{variant.name} passed its {len(checks)} checks before, and neither it nor they"
+                " changed; --force checks it again"
+            )
+            skip = pytest.mark.skip(reason=reason)
+            cases.append(pytest.param(variant, checks[0], id=variant.name, marks=skip))
+            continue
+        cases += [
+            pytest.param(
+                variant,
+                check,
+                id=f"{variant.name}-{check.__name__}",
+                marks=pytest.mark.xdist_group(variant.name),
+            )
+            for check in checks
+        ]
     metafunc.parametrize(("image", "check"), cases, indirect=["image"])
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Has each report say of which image and which check it is."""
+    before = _passed_before(config)
+    for item in items:
+        parameters = getattr(item, "callspec", None) and item.callspec.params  # type: ignore[attr-defined]
+        if parameters and "check" in parameters and parameters["image"].name not in before:
+            told = (parameters["image"].name, parameters["check"].__name__)
+            item.user_properties.append(("check", told))
+
+
+class _Recorder:
+    """Notes, where all reports come together, which images passed."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Takes in one report."""
+        told = dict(report.user_properties).get("check")
+        outcomes = self._config.stash[_OUTCOMES]
+        if isinstance(told, list | tuple):
+            image, check = told
+            outcomes.add(image, check, report.when or "", report.outcome)
+        elif report.failed:
+            outcomes.add("", "", "", report.outcome)
+
+    def pytest_sessionfinish(self) -> None:
+        """Writes the record."""
+        now = self._config.stash[_EVIDENCE]
+        expected = {
+            variant.name: {check.__name__ for check in checks_of(variant)}
+            for variant in _project().variants
+            if variant.name in now
+        }
+        self._config.stash[_OUTCOMES].record(ROOT, expected, now)
 
 
 @pytest.fixture(scope="session")

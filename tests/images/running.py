@@ -78,6 +78,16 @@ class RunningImage:
         assert len(found) > 1000, f"only {len(found)} paths were seen: the scan saw nothing"
         return found
 
+    @cached_property
+    def file_sizes(self) -> tuple[tuple[str, int], ...]:
+        """Folder and bytes of each file."""
+        command = ["find", "/", "-xdev", "-type", "f", "-printf", r"%s %h\0"]
+        status, output = self.container.exec_run(command, user="0")
+        assert isinstance(output, bytes)
+        assert status == 0, f"find ended with {status}: {output[-300:]!r}"
+        fields = (row.split(" ", 1) for row in output.decode().split("\0") if row)
+        return tuple((folder, int(size)) for size, folder in fields)
+
     def python(self, code: str) -> Any:
         """What `code` prints as JSON in the image's Python, run as the image's user."""
         result = self.host.run("python3 -c %s", code)

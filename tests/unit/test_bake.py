@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from imagematrix.bake import BuildEnvironment, bake_file, target_name
-from imagematrix.keys import INPUTS_LABEL, KEY_LABEL, decode_inputs
+from imagematrix.keys import INPUTS_LABEL, Content, decode_inputs
 from imagematrix.plan import Action, Step
 from tests.unit.helpers import MINIMAL, PYTORCH, REPOSITORY, XGBOOST, Repository
 
@@ -18,7 +18,7 @@ XGBOOST_TARGET = "xgboost3_4-py312-inference"
 def steps(repository: Repository) -> tuple[Step, ...]:
     """Every image, to be built."""
     return tuple(
-        Step(variant, Action.BUILD, ("no such image yet",), {"a": variant.name})
+        Step(variant, Action.BUILD, ("no such image yet",), Content({"a": variant.name}))
         for variant in repository.project.variants
     )
 
@@ -54,7 +54,7 @@ def test_a_target_says_all_that_its_build_needs(steps: tuple[Step, ...]) -> None
         "dockerfile": "Dockerfile",
         "contexts": {MINIMAL: f"target:{MINIMAL}"},
         "tags": [f"{XGBOOST}:latest"],
-        "labels": {KEY_LABEL: steps[1].key, INPUTS_LABEL: f'{{"a":"{XGBOOST}"}}'},
+        "labels": steps[1].content.labels,
         "args": {},
         "secret": [],
         "attest": ["type=provenance,disabled=true"],

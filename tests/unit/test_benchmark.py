@@ -12,6 +12,6 @@ def test_a_generated_matrix_is_right_and_goes_through_every_stage(tmp_path: Path
 
     assert measurement.images == 150
     assert list(measurement.seconds) == [
-        "load", "expand", "render", "check", "locks", "inputs", "plan"
+        "load", "expand", "render", "check", "locks", "contents", "plan"
     ]  # fmt: skip
     assert measurement.microseconds == pytest.approx(measurement.total / 150 * 1e6)

@@ -9,31 +9,41 @@ from imagematrix.bake import image_tag
 from imagematrix.keys import (
     INPUTS_LABEL,
     KEY_LABEL,
-    Inputs,
+    LOCK_LABEL,
+    SOURCES_LABEL,
+    Content,
     base_references,
     decode_inputs,
-    encode_inputs,
-    image_inputs,
+    decode_packages,
+    encode,
+    image_contents,
     image_key,
 )
 from imagematrix.plan import Action, Step, make_plan
-from tests.unit.helpers import MINIMAL, PYTORCH, XGBOOST, Repository
+from imagematrix.project import Project
+from tests.unit.helpers import (
+    MATRIX,
+    MINIMAL,
+    PYTORCH,
+    REPOSITORY,
+    XGBOOST,
+    Repository,
+    lock_text,
+)
 
 DEBIAN, PYTHON = "debian:trixie-slim", "python:3.12-slim-trixie"
 BASES = {DEBIAN: "sha256:debian", PYTHON: "sha256:python"}
 Labels = dict[str, dict[str, str]]
 
 
-def inputs_of(repository: Repository, bases: Mapping[str, str] = BASES) -> dict[str, Inputs]:
-    return image_inputs(repository.root, repository.project.variants, bases)
+def contents_of(repository: Repository, bases: Mapping[str, str] = BASES) -> dict[str, Content]:
+    project = repository.project
+    return image_contents(repository.root, project.variants, {MINIMAL: bases}, project.locks)
 
 
 def labels_of(repository: Repository) -> Labels:
     """The labels of images that were just built."""
-    return {
-        name: {KEY_LABEL: image_key(inputs), INPUTS_LABEL: encode_inputs(inputs)}
-        for name, inputs in inputs_of(repository).items()
-    }
+    return {name: content.labels for name, content in contents_of(repository).items()}
 
 
 def plan(
@@ -45,8 +55,8 @@ def plan(
     force: bool = False,
 ) -> dict[str, Step]:
     variants = repository.project.variants
-    inputs = inputs_of(repository, bases)
-    steps = make_plan(variants, inputs, labels, unavailable or {}, force=force)
+    contents = contents_of(repository, bases)
+    steps = make_plan(variants, contents, labels, unavailable or {}, force=force)
     assert [step.variant.name for step in steps] == [MINIMAL, XGBOOST, PYTORCH]
     return {step.variant.name: step for step in steps}
 
@@ -57,7 +67,7 @@ def reasons(steps: dict[str, Step]) -> dict[str, tuple[str, ...]]:
 
 
 def test_the_inputs_of_an_image_are_all_that_goes_into_it(repository: Repository) -> None:
-    inputs = inputs_of(repository)
+    inputs = {name: content.inputs for name, content in contents_of(repository).items()}
 
     assert inputs[MINIMAL].keys() == {
         f"base/{MINIMAL}/Dockerfile",
@@ -76,13 +86,13 @@ def test_the_inputs_of_an_image_are_all_that_goes_into_it(repository: Repository
 
 
 def test_the_same_inputs_have_the_same_key_in_any_order(repository: Repository) -> None:
-    inputs = inputs_of(repository)[MINIMAL]
+    inputs = contents_of(repository)[MINIMAL].inputs
     reverse = dict(reversed(list(inputs.items())))
 
-    assert inputs_of(repository)[MINIMAL] == inputs
+    assert contents_of(repository)[MINIMAL].inputs == inputs
     assert image_key(reverse) == image_key(inputs)
     assert re.fullmatch(r"[0-9a-f]{64}", image_key(inputs))
-    assert decode_inputs(encode_inputs(inputs)) == inputs
+    assert decode_inputs(encode(inputs)) == inputs
 
 
 def test_images_that_are_not_there_are_built(repository: Repository) -> None:
@@ -108,6 +118,21 @@ def append(path: str) -> Callable[[Repository], None]:
     return lambda repository: repository.put(path, (repository.root / path).read_text() + "#\n")
 
 
+def lock(*requirements: str, digest: str = "0" * 64) -> Callable[[Repository], None]:
+    path = f"frameworks/xgboost/{XGBOOST}/requirements.txt"
+    return lambda repository: repository.put(path, lock_text(requirements, digest))
+
+
+def edit(path: str, old: str, new: str, more: str = "") -> Callable[[Repository], None]:
+    def change(repository: Repository) -> None:
+        if more:
+            repository.put("frameworks/more.j2", more)
+        repository.change(path, (old, new))
+        repository.render()
+
+    return change
+
+
 def server_file_goes(repository: Repository) -> None:
     repository.put("base/server/new.py", "")
     (repository.root / "base/server/app.py").unlink()
@@ -123,6 +148,39 @@ def server_file_goes(repository: Repository) -> None:
         (
             append(f"frameworks/xgboost/{XGBOOST}/requirements.txt"),
             {XGBOOST: (f"frameworks/xgboost/{XGBOOST}/requirements.txt changed",)},
+        ),
+        (
+            lock("granian==2.0", "numpy==2.2", "scipy==1.0", "xgboost-cpu==3.4.1"),
+            {XGBOOST: ("lock: numpy 2.1 → 2.2", "lock: scipy 1.0 is new")},
+        ),
+        (
+            lock("granian==2.0", "numpy==2.1", "xgboost-cpu==3.4.1", digest="1" * 64),
+            {
+                XGBOOST: tuple(
+                    f"lock: hashes of {name} changed"
+                    for name in ("granian", "numpy", "xgboost-cpu")
+                )
+            },
+        ),
+        (
+            edit("frameworks/xgboost/Dockerfile.j2", "RUN true", "RUN false"),
+            {XGBOOST: ("frameworks/xgboost/Dockerfile.j2 changed",)},
+        ),
+        (
+            edit("frameworks/Dockerfile.j2", "USER 1000:1000", "USER 1000"),
+            {
+                XGBOOST: ("frameworks/Dockerfile.j2 changed",),
+                PYTORCH: ("frameworks/Dockerfile.j2 changed",),
+            },
+        ),
+        (
+            edit(
+                "frameworks/xgboost/Dockerfile.j2",
+                "RUN true",
+                "{% include 'frameworks/more.j2' %}",
+                more="RUN {{ variant.title }}",
+            ),
+            {XGBOOST: ("frameworks/more.j2 is new", "frameworks/xgboost/Dockerfile.j2 changed")},
         ),
         (
             append(f"base/{MINIMAL}/Dockerfile"),
@@ -142,8 +200,10 @@ def server_file_goes(repository: Repository) -> None:
         (lambda repository: repository.put("base/server/__pycache__/app.pyc", "x"), {}),
         (lambda repository: repository.put("frameworks/xgboost/example/score.py", "x"), {}),
     ],
-    ids=["dockerfile", "lock", "parent", "server", "server files", "bytecode", "example"],
-)
+    ids=["dockerfile", "comment in lock", "pins", "hashes", "template",
+         "template of all", "included template", "parent", "server", "server files",
+         "bytecode", "example"],
+)  # fmt: skip
 def test_what_changed_is_the_reason(
     change: Callable[[Repository], None],
     expected: dict[str, tuple[str, ...]],
@@ -153,6 +213,74 @@ def test_what_changed_is_the_reason(
     change(repository)
 
     assert reasons(plan(repository, labels)) == expected
+
+
+def test_a_package_that_is_gone_is_named(repository: Repository) -> None:
+    pins = ("granian==2.0", "numpy==2.1", "xgboost-cpu==3.4.1")
+    lock(*pins, "scipy==1.0")(repository)
+    labels = labels_of(repository)
+    lock(*pins)(repository)
+
+    assert reasons(plan(repository, labels)) == {XGBOOST: ("lock: scipy is gone",)}
+
+
+def test_what_the_matrix_gives_to_a_dockerfile_is_named(repository: Repository) -> None:
+    repository.put(
+        "frameworks/xgboost/Dockerfile.j2",
+        "{% for trim in variant.trim %}# {{ trim.path }}\n{% endfor %}"
+        "# {{ variant.title }} {{ variant.installer.version }}\n",
+    )
+    repository.render()
+    labels = labels_of(repository)
+    repository.change(
+        "matrix.yaml",
+        ("title: XGBoost", "title: XGBoost 3"),
+        ("version: 1.0.0", "version: 1.0.1"),
+        ('{what: test suites, path: "*/tests"}', '{what: C++ headers, path: "*/include"}'),
+    )
+    repository.render()
+
+    assert reasons(plan(repository, labels)) == {
+        XGBOOST: (
+            "matrix.yaml: installer.version 1.0.0 → 1.0.1",
+            "matrix.yaml: title XGBoost → XGBoost 3",
+            "matrix.yaml: trim C++ headers */include is new",
+            "matrix.yaml: trim test suites */tests is gone",
+        )
+    }
+
+
+def test_what_the_dockerfile_stems_from_is_no_part_of_the_key(repository: Repository) -> None:
+    labels = labels_of(repository)
+    repository.put("matrix.yaml", MATRIX.replace("title: XGBoost", "title: XGBoost 3"))
+    repository.change("frameworks/xgboost/Dockerfile.j2", ("RUN true", "RUN {{ 'true' }}"))
+
+    assert reasons(plan(repository, labels)) == {}
+
+
+@pytest.mark.parametrize("text", [None, "", "[]", '{"numpy": "2.1"}', '{"numpy": ["2.1", 7]}'])
+def test_an_image_that_does_not_tell_its_packages_is_told_by_the_file(
+    text: str | None, repository: Repository
+) -> None:
+    assert text is None or decode_packages(text) is None
+    labels = labels_of(repository)
+    for name in (LOCK_LABEL, SOURCES_LABEL):
+        labels[XGBOOST].pop(name)
+        if text is not None:
+            labels[XGBOOST][name] = text
+    lock("granian==2.0", "numpy==2.2", "xgboost-cpu==3.4.1")(repository)
+
+    assert reasons(plan(repository, labels)) == {
+        XGBOOST: (f"frameworks/xgboost/{XGBOOST}/requirements.txt changed",)
+    }
+
+
+def test_the_labels_of_an_image_stay_small() -> None:
+    project = Project(REPOSITORY)
+    known = "sha256:" + "0" * 64
+    bases = {v.name: dict.fromkeys(base_references(v), known) for v in project.variants}
+    for content in image_contents(REPOSITORY, project.variants, bases, project.locks).values():
+        assert sum(map(len, content.labels.values())) < 8000
 
 
 def test_a_base_image_that_moved_is_a_reason_for_all_above_it(repository: Repository) -> None:

@@ -8,7 +8,6 @@ import pytest
 
 from imagematrix.cuda import Cuda
 from imagematrix.errors import InputError
-from imagematrix.files import write_atomically
 from imagematrix.matrix import Accelerator, Track
 from imagematrix.project import Project
 from imagematrix.render import image_table, render_dockerfiles, render_readme
@@ -300,12 +299,3 @@ def test_the_table_replaces_what_stands_between_the_marks() -> None:
 def test_a_readme_without_both_marks_is_an_error(text: str) -> None:
     with pytest.raises(InputError, match=r"^README.md: the marks <!-- images --> … <!-- /images"):
         render_readme(text, "table\n")
-
-
-def test_measured_sizes_are_kept_for_the_images_of_the_matrix(repository: Repository) -> None:
-    write_atomically(repository.root / "sizes.json", f'{{"gone": 1.0, "{XGBOOST}": 2.0}}')
-
-    assert repository.project.record_sizes({MINIMAL: 100.04})
-
-    assert repository.project.sizes == {MINIMAL: 100.0, XGBOOST: 2.0}
-    assert not repository.project.record_sizes({MINIMAL: 100.04})

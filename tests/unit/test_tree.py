@@ -108,10 +108,13 @@ def append(path: str, text: str) -> Callable[[Repository], None]:
             ],
         ),
         (
-            write("sizes.json", '{"old-image": 7}'),
+            write(
+                "sizes.json",
+                '{"tolerance_percent": 2, "images": {"old-image": {"unmeasured": "so"}}}',
+            ),
             [
                 "sizes.json: names images that are not in the matrix: old-image;"
-                " run `nox -s build -- --record`"
+                " run `nox -s budget -- --update`"
             ],
         ),
     ],
@@ -134,14 +137,25 @@ def test_a_folder_that_is_missing_altogether_is_told_by_its_files(repository: Re
     ]
 
 
-@pytest.mark.parametrize("text", ["[]", "{", '{"a": "x"}', "7"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        "{",
+        '{"a": "x"}',
+        "7",
+        '{"tolerance_percent": 2}',
+        '{"tolerance_percent": 2, "images": {"a": {"uncompressed": 1}}}',
+        '{"tolerance_percent": 2, "images": {"a": 1.0}}',
+    ],
+)
 def test_sizes_that_are_no_table_are_an_error(text: str, repository: Repository) -> None:
     repository.put("sizes.json", text)
 
     # The table of the README shows them.
     (problem,) = repository.problems()
-    assert problem.startswith("sizes.json: is no table of sizes (")
-    assert problem.endswith("; remove it, and run `nox -s build -- --record`")
+    assert problem.startswith("sizes.json: is no record of sizes (")
+    assert problem.endswith("; remove it, and run `nox -s budget -- --update`")
 
 
 @pytest.mark.parametrize(
@@ -193,7 +207,8 @@ def test_all_faults_are_told_at_once_and_in_order(repository: Repository) -> Non
     remove(f"frameworks/pytorch/{PYTORCH}/requirements.txt")(repository)
     write("README.md", "")(repository)
     write("base/notes.txt", "")(repository)
-    write("sizes.json", '{"old": 1}')(repository)
+    record = '{"tolerance_percent": 2, "images": {"old": {"unmeasured": "so"}}}'
+    write("sizes.json", record)(repository)
 
     problems = [problem.split(": ")[0] for problem in repository.problems()]
 

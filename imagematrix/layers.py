@@ -1,0 +1,146 @@
+"""How large the layers of an image are: as archives, and packed as they are when they are pushed.
+
+The sizes of a layer are those of its content, which its digest names: once measured, they are kept.
+"""
+
+import gzip
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import docker
+import docker.errors
+import zstandard
+
+from imagematrix.environment import WORK_FOLDER
+from imagematrix.errors import WorkError
+from imagematrix.files import write_atomically
+
+_KNOWN = WORK_FOLDER / "layers.json"
+# What BuildKit and containerd take for zstd where nothing is said.
+_LEVEL = 3
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Size:
+    """Bytes of archives, and of the same packed by zstd at its usual level."""
+
+    uncompressed: int
+    compressed: int
+
+    def __add__(self, other: "Size") -> "Size":
+        return Size(self.uncompressed + other.uncompressed, self.compressed + other.compressed)
+
+    def __sub__(self, other: "Size") -> "Size":
+        return Size(self.uncompressed - other.uncompressed, self.compressed - other.compressed)
+
+
+def image_sizes(
+    root: Path, client: docker.DockerClient, references: Iterable[str]
+) -> dict[str, Size]:
+    """The size of each of those images that the engine has: the sum of its layers.
+
+    Layers that were never measured here are read from the engine and packed, which takes a while.
+    """
+    layers: dict[str, list[str]] = {}
+    for image in references:
+        try:
+            layers[image] = client.api.inspect_image(image)["RootFS"]["Layers"]
+        except docker.errors.ImageNotFound:
+            continue
+    known = _known(root)
+    # The image with most layers first: most of the others share them.
+    for image in sorted(layers, key=lambda name: -len(layers[name])):
+        if set(layers[image]) - known.keys():
+            measured = _measure(client, image, known)
+            known |= {layer: measured[layer] for layer in layers[image] if layer in measured}
+            if lacking := set(layers[image]) - known.keys():
+                raise WorkError(f"the engine does not give {len(lacking)} layers of {image}")
+            _keep(root, known)
+    empty = Size(0, 0)
+    return {image: sum((known[layer] for layer in own), empty) for image, own in layers.items()}
+
+
+def _measure(
+    client: docker.DockerClient, reference: str, known: Mapping[str, Size]
+) -> dict[str, Size]:
+    """The sizes of the layers of an image that are not known, by the digest of their archive.
+
+    Where the archive of an image has its layers, what they are called and whether they are packed,
+    differs between engines; their content does not. So all files are taken for one.
+    """
+    found: dict[str, Size] = {}
+    stream: Any = io.BufferedReader(_Stream(client.api.get_image(reference)), _CHUNK)
+    with tarfile.open(fileobj=stream, mode="r|") as archive:
+        for member in archive:
+            digest = f"sha256:{member.name.removeprefix('blobs/sha256/')}"
+            content = archive.extractfile(member) if digest not in known else None
+            if content is not None:
+                digest, size = _packed(_unpacked(content))
+                found[digest] = size
+    return found
+
+
+def _unpacked(content: Any) -> Any:
+    start = content.peek(4)
+    if start.startswith(b"\x1f\x8b"):
+        return gzip.GzipFile(fileobj=content)
+    if start.startswith(b"\x28\xb5\x2f\xfd"):
+        return zstandard.ZstdDecompressor().stream_reader(content)
+    return content
+
+
+def _packed(content: Any) -> tuple[str, Size]:
+    digest, packer = hashlib.sha256(), zstandard.ZstdCompressor(level=_LEVEL).compressobj()
+    uncompressed = compressed = 0
+    while chunk := content.read(_CHUNK):
+        digest.update(chunk)
+        uncompressed += len(chunk)
+        compressed += len(packer.compress(chunk))
+    compressed += len(packer.flush())
+    return f"sha256:{digest.hexdigest()}", Size(uncompressed, compressed)
+
+
+class _Stream(io.RawIOBase):
+    """Chunks as a file that can be read."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._rest = b""
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fills the buffer as far as the present chunk goes."""
+        while not self._rest:
+            try:
+                self._rest = next(self._chunks)
+            except StopIteration:
+                return 0
+        count = min(len(buffer), len(self._rest))
+        buffer[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count
+
+
+def _known(root: Path) -> dict[str, Size]:
+    try:
+        data = json.loads((root / _KNOWN).read_text(encoding="utf-8"))
+        return {digest: Size(*map(int, pair)) for digest, pair in data.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _keep(root: Path, known: Mapping[str, Size]) -> None:
+    # Another process may have measured others meanwhile.
+    merged = {**_known(root), **known}
+    data = {digest: [size.uncompressed, size.compressed] for digest, size in merged.items()}
+    write_atomically(root / _KNOWN, json.dumps(data, indent=1, sort_keys=True) + "\n")

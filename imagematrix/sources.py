@@ -1,0 +1,82 @@
+"""What a rendered Dockerfile stems from: its templates, and what the matrix gives to them.
+
+This is no part of an image's key, which the Dockerfile itself is. It lets a reason name what was
+edited instead of a file that nobody edits.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from functools import cache
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import jinja2
+import jinja2.meta
+
+from imagematrix.files import file_hash, text_hash
+from imagematrix.variant import Variant
+
+MATRIX = "matrix.yaml"
+# These name the image, or reach it by its lock.
+_NO_SOURCE = frozenset(
+    {"name", "folder", "framework", "python", "parent", "track", "pins", "wheels", "example"}
+)
+# A longer value is told by its hash: all sources of an image are one of its labels.
+_LONGEST = 60
+
+
+def dockerfile_sources(root: Path, variants: Sequence[Variant]) -> dict[str, Mapping[str, str]]:
+    """The sources of each image's Dockerfile, under the image's name.
+
+    A template is told by its path and hash, a value of the matrix as `matrix.yaml: title`.
+    """
+
+    environment = jinja2.Environment(autoescape=False)
+
+    @cache
+    def used(name: str) -> tuple[str, ...]:
+        tree = environment.parse((root / name).read_text(encoding="utf-8"))
+        return tuple(used for used in jinja2.meta.find_referenced_templates(tree) if used)
+
+    @cache
+    def templates(path: PurePosixPath) -> Mapping[str, str]:
+        names = _closure(str(path), used)
+        return {name: file_hash(root / name) for name in sorted(names)}
+
+    # Many images share their values, which are frozen.
+    values = cache(lambda name, value: dict(_values(f"{MATRIX}: {name}", value)))
+    names = [field.name for field in fields(Variant) if field.name not in _NO_SOURCE]
+    result: dict[str, Mapping[str, str]] = {}
+    for variant in variants:
+        sources = dict(templates(variant.template))
+        for name in names:
+            sources |= values(name, getattr(variant, name))
+        result[variant.name] = sources
+    return result
+
+
+def _closure(name: str, used: Callable[[str], Iterable[str]]) -> set[str]:
+    """A template and all that it extends, includes or imports, directly or not."""
+    found: set[str] = set()
+    waiting = {name}
+    while waiting:
+        current = waiting.pop()
+        found.add(current)
+        waiting |= set(used(current)) - found
+    return found
+
+
+def _values(name: str, value: Any) -> Iterator[tuple[str, str]]:
+    """The parts of a value that are text; each item of a list is one that is there or not."""
+    if value is None:
+        return
+    if is_dataclass(value):
+        for field in fields(value):
+            yield from _values(f"{name}.{field.name}", getattr(value, field.name))
+    elif isinstance(value, tuple):
+        for item in value:
+            parts = [text for _, text in _values("", item)] if is_dataclass(item) else [str(item)]
+            yield f"{name} {' '.join(parts)}", ""
+    else:
+        text = str(value)
+        yield name, text if len(text) <= _LONGEST else text_hash(text)

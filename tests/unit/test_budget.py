@@ -1,0 +1,152 @@
+"""Sizes against their record: what grew is told with what to look at."""
+
+import pytest
+
+from imagematrix.budget import (
+    Budgets,
+    Kind,
+    Measured,
+    budgets_text,
+    compare,
+    growth_report,
+    largest,
+    read_budgets,
+    updated,
+)
+from imagematrix.layers import Size
+from tests.unit.helpers import MINIMAL, PYTORCH, XGBOOST, Repository
+
+MB = 10**6
+MEASURED = {
+    MINIMAL: Measured(Size(100 * MB, 30 * MB), {"granian": "2.0"}, "bootstrap"),
+    XGBOOST: Measured(Size(300 * MB, 90 * MB), {"granian": "2.0", "numpy": "2.1"}, "bootstrap"),
+}
+BUDGETS = Budgets(2.0, MEASURED, {PYTORCH: "no wheel"})
+NOW = {name: measured.size for name, measured in MEASURED.items()}
+
+
+def of_child(uncompressed: float, compressed: float, minimal: float = 100) -> tuple[Kind, str]:
+    sizes = {
+        MINIMAL: Size(int(minimal * MB), 30 * MB),
+        XGBOOST: Size(int(uncompressed * MB), int(compressed * MB)),
+    }
+    verdict = compare(XGBOOST, MINIMAL, sizes, "bootstrap", BUDGETS)
+    return verdict.kind, verdict.text
+
+
+@pytest.mark.parametrize(("uncompressed", "compressed"), [(300, 90), (303.9, 91.1), (296.1, 88.9)])
+def test_a_size_within_the_tolerance_is_no_news(uncompressed: float, compressed: float) -> None:
+    assert of_child(uncompressed, compressed) == (Kind.WITHIN, "")
+
+
+def test_growth_is_told_with_its_figures_and_without_the_parent() -> None:
+    assert of_child(310, 90) == (
+        Kind.GREW,
+        f"grew by more than 2 %, without its parent {MINIMAL}:"
+        " uncompressed 200.0 → 210.0 MB (+5.0 %)",
+    )
+    kind, text = of_child(280, 96)
+    assert kind is Kind.GREW
+    assert text.endswith(": compressed 60.0 → 66.0 MB (+10.0 %)")
+
+
+def test_a_parent_that_grew_is_not_told_with_its_children() -> None:
+    assert of_child(320, 90, minimal=120) == (Kind.WITHIN, "")
+    grown = compare(MINIMAL, None, {MINIMAL: Size(120 * MB, 30 * MB)}, "bootstrap", BUDGETS)
+    assert (grown.kind, grown.text) == (
+        Kind.GREW,
+        "grew by more than 2 %: uncompressed 100.0 → 120.0 MB (+20.0 %)",
+    )
+
+
+def test_what_shrank_is_no_failure() -> None:
+    kind, text = of_child(280, 80)
+    assert kind is Kind.SHRANK
+    assert "uncompressed 200.0 → 180.0 MB (-10.0 %); compressed 60.0 → 50.0 MB (-16.7 %)" in text
+
+
+def test_a_size_that_is_not_recorded_is_told_with_what_to_do() -> None:
+    verdict = compare("new", None, {"new": Size(1, 1)}, "bootstrap", BUDGETS)
+    assert verdict.kind is Kind.UNKNOWN
+    assert verdict.text == "no size is recorded; run `nox -s budget -- --update new`"
+
+
+def test_a_size_that_could_not_be_recorded_is_told_with_why() -> None:
+    verdict = compare(PYTORCH, MINIMAL, {**NOW, PYTORCH: Size(1, 1)}, "bootstrap", BUDGETS)
+    assert (verdict.kind, verdict.text) == (
+        Kind.OTHER_BASES, "no size is recorded: no wheel"
+    )  # fmt: skip
+
+
+def test_other_bases_make_no_difference_for_what_is_layered_on_them() -> None:
+    sizes = {MINIMAL: Size(200 * MB, 60 * MB), XGBOOST: Size(400 * MB, 120 * MB)}
+    child = compare(XGBOOST, MINIMAL, sizes, "registry", BUDGETS)
+    root = compare(MINIMAL, None, sizes, "registry", BUDGETS)
+    assert (child.kind, root.kind) == (Kind.WITHIN, Kind.OTHER_BASES)
+    assert root.text == "its size was recorded on bootstrap bases, and this is on registry ones"
+
+
+def test_the_record_can_be_read_again(repository: Repository) -> None:
+    assert read_budgets(repository.root) == Budgets()
+    repository.put("sizes.json", budgets_text(BUDGETS))
+
+    assert read_budgets(repository.root) == BUDGETS
+    assert repository.project.sizes == {MINIMAL: 100.0, XGBOOST: 300.0}
+    assert '"packages": "granian 2.0, numpy 2.1"' in budgets_text(BUDGETS)
+
+
+def test_an_update_keeps_what_was_not_measured_and_forgets_what_is_no_image() -> None:
+    new = Measured(Size(7, 7), {}, "registry")
+    budgets = Budgets(5.0, {**MEASURED, "gone": new}, {PYTORCH: "no wheel", "gone too": "so"})
+
+    result = updated(budgets, {XGBOOST: new}, ["other"], [MINIMAL, XGBOOST, PYTORCH, "other"])
+
+    assert result.tolerance == 5.0
+    assert result.measured == {MINIMAL: MEASURED[MINIMAL], XGBOOST: new}
+    assert result.unmeasured == {
+        PYTORCH: "no wheel",
+        "other": "it was not built where the others were measured",
+    }
+    measured = updated(result, {PYTORCH: new}, [MINIMAL], [MINIMAL, PYTORCH])
+    assert measured.measured.keys() == {MINIMAL, PYTORCH}
+    assert measured.unmeasured == {}
+
+
+def test_the_record_is_written_for_the_images_of_the_matrix(repository: Repository) -> None:
+    repository.put("sizes.json", budgets_text(Budgets(2.0, {"gone": MEASURED[MINIMAL]})))
+
+    assert repository.project.record({MINIMAL: MEASURED[MINIMAL]}, [XGBOOST])
+
+    assert repository.project.budgets.measured == {MINIMAL: MEASURED[MINIMAL]}
+    assert repository.project.budgets.unmeasured.keys() == {XGBOOST}
+    assert not repository.project.record({MINIMAL: MEASURED[MINIMAL]}, [XGBOOST])
+
+
+def test_directories_are_told_where_their_bytes_are() -> None:
+    files = [
+        ("/usr/lib/site-packages/torch/lib", 500),
+        ("/usr/lib/site-packages/torch/lib", 100),
+        ("/usr/lib/site-packages/torch", 50),
+        ("/usr/lib/site-packages/numpy", 90),
+        ("/opt", 10),
+    ]
+    assert largest(files, 4) == [
+        ("/usr/lib/site-packages", 740),
+        ("/usr/lib/site-packages/torch/lib", 600),
+        ("/usr/lib/site-packages/numpy", 90),
+        ("/opt", 10),
+    ]
+
+
+def test_the_report_of_growth_says_what_changed_and_what_to_do() -> None:
+    verdict = compare(MINIMAL, None, {MINIMAL: Size(120 * MB, 30 * MB)}, "bootstrap", BUDGETS)
+    report = growth_report(
+        MINIMAL, verdict, {"granian": "2.0"}, {"granian": "2.1", "click": "8"}, [("/opt", 20 * MB)]
+    )
+    assert report == (
+        "grew by more than 2 %: uncompressed 100.0 → 120.0 MB (+20.0 %)\n"
+        "what changed since: click 8 is new, granian 2.0 → 2.1\n"
+        "its largest directories:\n"
+        "      20.0 MB  /opt\n"
+        f"if that is meant, record it with `nox -s budget -- --update {MINIMAL}`"
+    )

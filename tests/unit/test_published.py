@@ -1,0 +1,117 @@
+"""A plan against what is published: noted in a file, or in a registry; and no engine is asked."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from imagematrix import cli, published
+from imagematrix.availability import Supply
+from imagematrix.errors import UserError
+from imagematrix.published import published_labels
+from tests.unit.helpers import MINIMAL, PYTORCH, XGBOOST, Repository
+
+MISSING = "no such image yet"
+
+
+@pytest.fixture(autouse=True)
+def _no_engine(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(repository.root)
+    monkeypatch.setattr(cli, "ensure_engine", lambda: pytest.fail("the engine was asked"))
+    supplies = {name: Supply() for name in (MINIMAL, XGBOOST, PYTORCH)}
+    monkeypatch.setattr(cli, "find_supplies", lambda *_: supplies)
+
+
+def plan(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str, Any]]:
+    assert cli.main(["plan", "--json", *arguments]) == 0
+    rows: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
+    return rows
+
+
+def reasons(rows: list[dict[str, Any]]) -> dict[str, list[str]]:
+    return {row["image"]: row["reasons"] for row in rows if row["action"] == "build"}
+
+
+@pytest.fixture
+def noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """What the plan of the repository says now, as a file."""
+    path = tmp_path / "published.json"
+    path.write_text("[]")
+    path.write_text(json.dumps(plan(capsys, "--against", str(path))))
+    return str(path)
+
+
+def test_what_is_noted_is_fresh(noted: str, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = plan(capsys, "--against", noted)
+
+    assert {row["image"]: row["action"] for row in rows} == {
+        MINIMAL: "fresh",
+        XGBOOST: "fresh",
+        PYTORCH: "fresh",
+    }
+
+
+def test_what_changed_since_it_was_noted_is_told(
+    noted: str, repository: Repository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lock = str(repository.variant(XGBOOST).lock)
+    repository.change(lock, ("numpy==2.1", "numpy==2.2"))
+    rows = json.loads(Path(noted).read_text())
+    Path(noted).write_text(json.dumps([row for row in rows if row["image"] != PYTORCH]))
+
+    told = reasons(plan(capsys, "--against", noted))
+
+    assert told == {XGBOOST: ["lock: numpy 2.1 → 2.2"], PYTORCH: [MISSING]}
+
+
+def test_what_was_unavailable_was_not_published(noted: str) -> None:
+    rows = json.loads(Path(noted).read_text())
+    rows[1]["action"] = "unavailable"
+    Path(noted).write_text(json.dumps(rows))
+
+    assert published_labels(noted, [MINIMAL, XGBOOST], None).keys() == {MINIMAL}
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", "{}x", '[{"image": "a"}]', '{"a": {}}',
+    '[{"image": "a", "action": "fresh", "labels": []}]',
+    '[{"image": "a", "action": "fresh", "labels": {"b": 1}}]'])  # fmt: skip
+def test_a_file_of_another_form_is_an_error(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "published.json"
+    path.write_text(text)
+
+    with pytest.raises(UserError, match=r"does not tell the labels of images; write it with `nox"):
+        published_labels(str(path), ["a"], None)
+
+
+@pytest.mark.parametrize(
+    ("against", "host", "namespace"),
+    [
+        ("ghcr.io/me", "ghcr.io", "me"),
+        ("127.0.0.1:5000/team/images", "127.0.0.1:5000", "team/images"),
+        ("localhost/me", "localhost", "me"),
+    ],
+)
+def test_a_namespace_of_a_registry_is_asked_for_each_image(
+    against: str, host: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    class Registry:
+        def __init__(self, *arguments: object) -> None:
+            assert arguments == (host, None)
+
+        def labels(self, repository: str, tag: str) -> dict[str, str] | None:
+            asked.append((repository, tag))
+            return {"of": repository} if repository.endswith("a") else None
+
+    monkeypatch.setattr(published, "Registry", Registry)
+
+    assert published_labels(against, ["a", "b"], None) == {"a": {"of": f"{namespace}/a"}}
+    assert sorted(asked) == [(f"{namespace}/a", "latest"), (f"{namespace}/b", "latest")]
+
+
+@pytest.mark.parametrize("against", ["published.json", "folder/published.json", "ghcr.io", "/x/y"])
+def test_anything_else_is_a_wrong_request(against: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["plan", "--against", against]) == 2
+    assert capsys.readouterr().err.startswith(f"{against} is neither a file nor host/namespace of")
