@@ -78,7 +78,7 @@ def _passed_before(config: pytest.Config) -> set[str]:
     """The images that passed these very checks before."""
     if _is_worker(config):
         return set(config.workerinput["passed_before"])  # type: ignore[attr-defined]
-    if _options(config).force:
+    if options_of(config).force:
         return set()
     now = config.stash[_EVIDENCE]
     return {image for image, value in passed_before(ROOT).items() if now.get(image) == value}
