@@ -6,6 +6,7 @@ of its own. The same build passes, uses all of them, and keeps nothing.
 """
 
 import base64
+import io
 import json
 import os
 import select
@@ -14,7 +15,9 @@ import socket
 import ssl
 import subprocess
 import sys
+import tarfile
 import threading
+import zipfile
 from dataclasses import dataclass, field
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -254,3 +257,103 @@ def test_a_registry_that_lacks_the_image_is_an_error_that_names_it(
     assert result.returncode == 1
     assert f"python:{other.python}-slim-{other.suite}" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+# --- CUDA of an image of NVIDIA's -----------------------------------------------------------------
+
+CUDA_IMAGE = "nvidia/cuda:11.7.1-runtime-ubuntu20.04"
+CUDA_RUNTIME = "nvidia-cuda-runtime-cu11==11.7.99"
+LIBRARIES = "usr/local/cuda-11.7/targets/x86_64-linux/lib"
+
+
+@pytest.fixture(scope="session")
+def with_cuda_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the repository whose minimal image with CUDA takes that from CUDA_IMAGE."""
+    root = tmp_path_factory.mktemp("repository") / "copy"
+    shutil.copytree(ROOT, root, ignore=shutil.ignore_patterns(".git", ".nox", "build", ".*_cache"))
+    matrix = (root / "matrix.yaml").read_text()
+    pinned = "        pins: [nvidia-cuda-runtime==13.0.96]\n"
+    assert matrix.count(pinned) == 1
+    own = f"        cuda_image: {CUDA_IMAGE}\n        pins: [pip==26.3]\n"
+    (root / "matrix.yaml").write_text(matrix.replace(pinned, own))
+    folder = root / "base/minimal-py312-cuda-inference"
+    shutil.copy(root / f"base/{IMAGE}/requirements.txt", folder)
+    _imagematrix(root, dict(os.environ), "render")
+    return root
+
+
+def _imagematrix(root: Path, environ: dict[str, str], *arguments: str) -> str:
+    command = [sys.executable, "-m", "imagematrix", *arguments]
+    result = subprocess.run(
+        command, cwd=root, env=environ, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr[-4000:]
+    return result.stdout
+
+
+CUDA_VARIANT = "minimal-py312-cuda11.7-inference"
+
+
+def test_cuda_of_an_image_is_copied_from_the_registry(
+    registry_build: RegistryBuild, registry: str, with_cuda_image: Path, tmp_path: Path
+) -> None:
+    """Without the image its row is unavailable, with the reason; with it the row is built, and its
+    checks find that CUDA."""
+    engine = registry_build.engine
+    build = (engine.environ(), "build", CUDA_VARIANT, "--bases", "registry", "--json")
+    parent, row = json.loads(_imagematrix(with_cuda_image, *build))
+    if row["outcome"] == "built":
+        pytest.skip("this host reaches a registry that has NVIDIA's images")
+    assert (parent["outcome"], row["outcome"]) == ("fresh", "unavailable")
+    assert f"only in the image {CUDA_IMAGE}, which cannot be pulled (" in row["detail"]
+
+    _publish_cuda_image(engine, registry, tmp_path)
+    _, row = json.loads(_imagematrix(with_cuda_image, *build))
+    assert row["outcome"] == "built", row["detail"]
+
+    project = Project(with_cuda_image)
+    variant = next(v for v in project.variants if v.name == CUDA_VARIANT)
+    lock = project.locks[CUDA_VARIANT]
+    with run_image(engine, f"{CUDA_VARIANT}:latest", variant, lock, with_cuda_image) as image:
+        wait_until_healthy(image)
+        assert image.labels["inference.cuda"] == "11.7"
+        listed = image.host.run("ls -l /usr/local/cuda/lib64").stdout
+        assert "libcudart.so.11.0 -> libcudart.so.11.7.99" in listed, listed
+        wanted = {"cuda_versions_agree", "cuda_libraries_resolve", "driver_is_asked_for"}
+        checks = [check for check in checks_of(variant) if check.__name__ in wanted]
+        assert len(checks) == len(wanted)
+        for check in checks:
+            check(image)
+
+
+def _publish_cuda_image(engine: Engine, registry: str, folder: Path) -> None:
+    """Pushes an image that has the runtime where NVIDIA's have it, and a cuDNN by name alone."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+    command += ["--only-binary", ":all:", "--platform", "manylinux1_x86_64"]
+    subprocess.run([*command, "--dest", str(folder), CUDA_RUNTIME], check=True)
+    (wheel,) = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        runtime = archive.read("nvidia/cuda_runtime/lib/libcudart.so.11.0")
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+
+        def add(name: str, content: bytes = b"", link: str = "") -> None:
+            info = tarfile.TarInfo(name)
+            info.size, info.linkname, info.mode = len(content), link, 0o644
+            info.type = tarfile.SYMTYPE if link else tarfile.REGTYPE
+            tar.addfile(info, io.BytesIO(content))
+
+        add(f"{LIBRARIES}/libcudart.so.11.7.99", runtime)
+        add(f"{LIBRARIES}/libcudart.so.11.0", link="libcudart.so.11.7.99")
+        add("usr/local/cuda", link="cuda-11.7")
+        add("usr/lib/x86_64-linux-gnu/libcudnn.txt")
+        add("usr/lib/x86_64-linux-gnu/libnccl.txt")
+    repository, tag = CUDA_IMAGE.split(":")
+    client = engine.client()
+    try:
+        client.api.import_image_from_data(buffer.getvalue(), f"{registry}/{repository}", tag)
+        for event in client.api.push(f"{registry}/{repository}", tag, stream=True, decode=True):
+            assert "error" not in event, event["error"]
+        client.api.remove_image(f"{registry}/{repository}:{tag}")
+    finally:
+        client.close()
