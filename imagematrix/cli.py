@@ -178,11 +178,15 @@ def _build(project: Project, options: argparse.Namespace) -> int:
         print(json.dumps(bake_file(steps, shown), indent=2))
         return 0
     _require_disk(project, engine, steps)
+    free = _free_megabytes(engine)
     results = run_build(project.root, engine, steps, environment, variables)
     if options.json:
         print(json.dumps([asdict(result) for result in results], indent=2))
     else:
         _show_results(results, time.monotonic() - started)
+        left = _free_megabytes(engine)
+        if free is not None and left is not None:
+            print(f"{max(free - left, 0) / 1e3:.1f} GB of disk taken, {left / 1e3:.1f} GB free")
     failed = any(result.outcome is Outcome.FAILED for result in results)
     unavailable = any(result.outcome is Outcome.UNAVAILABLE for result in results)
     return 1 if failed or (unavailable and options.strict) else 0
@@ -299,12 +303,19 @@ def _planned(
     return make_plan(needed, contents, labels, missing, force=options.force), supplies
 
 
+def _free_megabytes(engine: Engine) -> float | None:
+    """The free space where the engine keeps its data, in MB; None where that is another machine."""
+    if engine.data is None or not engine.data.exists():
+        return None
+    return shutil.disk_usage(engine.data).free / 1e6
+
+
 def _require_disk(project: Project, engine: Engine, steps: Sequence[Step]) -> None:
     building = [step.variant for step in steps if step.action is Action.BUILD]
-    if engine.data is None or not engine.data.exists():
+    free = _free_megabytes(engine)
+    if free is None:
         return
     needed = _DISK_FACTOR * sum(added_megabytes(v, project.sizes) for v in building)
-    free = shutil.disk_usage(engine.data).free / 1e6
     if needed > free:
         raise WorkError(
             f"building {len(building)} images takes about {needed / 1e3:.1f} GB, and"

@@ -1,8 +1,12 @@
 """Images that are broken on purpose: the checks must reject each, and for the right reason."""
 
+import re
 import subprocess
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -10,24 +14,34 @@ from imagematrix.bake import image_tag
 from imagematrix.engine import Engine, find_engine
 from imagematrix.project import Project
 from imagematrix.variant import Trim
-from tests.images.checks import Check, checks_of
+from tests.images.checks import (
+    _BY_LAYER,
+    Check,
+    NoGpuError,
+    checks_of,
+    cuda_backend_is_compiled_in,
+    framework_was_built_without_cuda,
+    gpu_computes_as_the_host_does,
+)
 from tests.images.running import RunningImage, is_present, run_image, wait_until_healthy
 
 ROOT = Path(__file__).resolve().parents[2]
 PARENT = "minimal-py312-inference"
 OTHER_PYTHON = "minimal-py313-inference"
+WITH_CUDA = next(v for v in Project(ROOT).variants if v.template.name == "Dockerfile.cuda.j2").name
 SITE = "/usr/local/lib/python3.12/site-packages"
 
 
 @dataclass(frozen=True)
 class Broken:
-    """`steps` follow `FROM parent`; `rejections` has a part of the message of each check that must
-    fail, and all others must pass."""
+    """`steps` follow `FROM parent`, and make an image that is checked as `variant`. `rejections` has
+    a part of the message of each check that must fail; all others must pass."""
 
     name: str
     steps: str
     rejections: dict[str, str]
     parent: str = PARENT
+    variant: str = PARENT
 
 
 def _distribution(name: str, version: str) -> str:
@@ -213,6 +227,47 @@ BROKEN = (
             "serving_writes_nothing": "not as computed another way: response is {}",
         },
     ),
+    Broken(
+        "cpu-distribution-in-cuda-image",
+        _distribution("tensorflow-cpu", "2.21.0"),
+        {
+            "distributions_equal_the_lock": "extra: tensorflow-cpu 2.21.0",
+            "no_cpu_build": "CPU builds in an image with CUDA: tensorflow-cpu 2.21.0",
+        },
+        parent=WITH_CUDA,
+        variant=WITH_CUDA,
+    ),
+    Broken(
+        "another-cuda-than-it-says",
+        'LABEL inference.cuda="12.9"',
+        {
+            "labels_tell_the_variant": "labels: {'inference.cuda': '12.9'}",
+            "cuda_versions_agree": "by the lock; {'the label': '12.9'}",
+        },
+        parent=WITH_CUDA,
+        variant=WITH_CUDA,
+    ),
+    Broken(
+        "cuda-runtime-that-the-loader-does-not-find",
+        "USER 0\nRUN rm /etc/ld.so.conf.d/cuda.conf && ldconfig\nUSER 1000:1000",
+        {"cuda_versions_agree": "{'cudaRuntimeGetVersion': None}"},
+        parent=WITH_CUDA,
+        variant=WITH_CUDA,
+    ),
+    Broken(
+        "library-that-cuda-lacks",
+        "USER 0\nRUN rm /usr/lib/x86_64-linux-gnu/librt.so.1\nUSER 1000:1000",
+        {"cuda_libraries_resolve": "not found: librt.so.1 (for "},
+        parent=WITH_CUDA,
+        variant=WITH_CUDA,
+    ),
+    Broken(
+        "no-gpu-asked-for",
+        "ENV NVIDIA_VISIBLE_DEVICES=void",
+        {"driver_is_asked_for": "{'NVIDIA_VISIBLE_DEVICES': 'void'}"},
+        parent=WITH_CUDA,
+        variant=WITH_CUDA,
+    ),
 )
 
 
@@ -222,9 +277,11 @@ def engine() -> Engine:
     found = find_engine()
     if found is None:
         pytest.fail("no Docker engine answers; run `nox -s build` first")
-    for parent in (PARENT, OTHER_PYTHON):
-        if not is_present(found, image_tag(parent)):
-            pytest.fail(f"{parent} is not built; run `nox -s build -- {parent}`")
+    parents = (PARENT, OTHER_PYTHON, WITH_CUDA)
+    missing = [parent for parent in parents if not is_present(found, image_tag(parent))]
+    if missing:
+        command = [sys.executable, "-m", "imagematrix", "build", *missing]
+        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     return found
 
 
@@ -233,6 +290,8 @@ def _rejections(image: RunningImage, checks: tuple[Check, ...]) -> dict[str, str
     for check in checks:
         try:
             check(image)
+        except NoGpuError:
+            continue
         except AssertionError as error:
             rejections[check.__name__] = str(error)
     return rejections
@@ -242,7 +301,7 @@ def _rejections(image: RunningImage, checks: tuple[Check, ...]) -> dict[str, str
 def test_broken_image_is_rejected(broken: Broken, engine: Engine) -> None:
     """Exactly the checks that are named reject the image, each with its reason."""
     project = Project(ROOT)
-    variant = next(v for v in project.variants if v.name == PARENT)
+    variant = next(v for v in project.variants if v.name == broken.variant)
     tag = f"broken-{broken.name}:latest"
     dockerfile = f"FROM {image_tag(broken.parent)}\n{broken.steps}\n"
     command = ["docker", "build", "--quiet", "--tag", tag, "-"]
@@ -250,7 +309,7 @@ def test_broken_image_is_rejected(broken: Broken, engine: Engine) -> None:
         command, input=dockerfile.encode(), env=engine.environ(), check=True, stdout=subprocess.PIPE
     )
     try:
-        with run_image(engine, tag, variant, project.locks[PARENT], ROOT) as running:
+        with run_image(engine, tag, variant, project.locks[variant.name], ROOT) as running:
             wait_until_healthy(running)
             rejections = _rejections(running, checks_of(variant))
     finally:
@@ -264,11 +323,61 @@ def test_broken_image_is_rejected(broken: Broken, engine: Engine) -> None:
 
 
 def test_every_check_rejects_something() -> None:
-    """No check is without an image that it must reject."""
-    variant = next(v for v in Project(ROOT).variants if v.name == PARENT)
-    names = {check.__name__ for check in checks_of(variant)}
+    """No check is without an image that it must reject, but for those that need a framework or a
+    GPU."""
+    variants = [v for v in Project(ROOT).variants if v.name in (PARENT, WITH_CUDA)]
+    names = {c.__name__ for v in variants for c in checks_of(v) if c not in _BY_LAYER["framework"]}
     rejecting = {name for broken in BROKEN for name in broken.rejections}
-    assert names - rejecting == set()
+    assert names - rejecting == {
+        "framework_was_built_without_cuda",
+        "cuda_backend_is_compiled_in",
+        "gpu_computes_as_the_host_does",
+    }
+
+
+NOTHING_TOLD = {"built_with_cuda": None, "cuda": None, "cudnn": None, "backends": ()}
+
+
+WITHOUT, WITH = framework_was_built_without_cuda, cuda_backend_is_compiled_in
+
+
+@pytest.mark.parametrize(
+    ("check", "framework", "told", "bundled", "message"),
+    [
+        (WITHOUT, "pytorch", {"built_with_cuda": True}, None, "tells {"),
+        (WITHOUT, "pytorch", {"cuda": "10.2"}, "10.1", "carries CUDA 10.1"),
+        (WITHOUT, "pytorch", {"built_with_cuda": False}, "10.2", "but tells"),
+        (WITH, "pytorch", {"built_with_cuda": False}, None, "pytorch tells {"),
+        (WITH, "minimal", {"built_with_cuda": True}, None, "minimal tells {"),
+    ],
+)
+def test_framework_of_another_build_is_rejected(
+    check: Check, framework: str, told: dict[str, Any], bundled: str | None, message: str
+) -> None:
+    """What only a framework can tell, with one that tells something else."""
+    variant = next(v for v in Project(ROOT).variants if v.name == WITH_CUDA)
+    variant = replace(variant, framework=framework, bundled_cuda=bundled)
+    facts = {"framework": {**NOTHING_TOLD, **told}}
+    image = cast(RunningImage, SimpleNamespace(variant=variant, accelerator=facts))
+    with pytest.raises(AssertionError, match=re.escape(message)):
+        check(image)
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        ({"kernel": 0.5, "model": None}, "the sum of two vectors is 0.5 off"),
+        ({"kernel": 0.0, "model": {"values": 0, "difference": 0.0}}, "the model gave no values"),
+        ({"kernel": 0.0, "model": {"values": 3, "difference": 0.1}}, "the model's values differ"),
+    ],
+)
+def test_gpu_that_computes_otherwise_is_rejected(facts: dict[str, Any], message: str) -> None:
+    """As `accelerator.py` would tell it."""
+    variant = next(v for v in Project(ROOT).variants if v.name == WITH_CUDA)
+    variant = replace(variant, framework="pytorch")
+    image = SimpleNamespace(variant=variant, accelerator=facts, has_gpu=True)
+    with pytest.raises(AssertionError, match=message):
+        gpu_computes_as_the_host_does(cast(RunningImage, image))
 
 
 def test_parent_of_another_build_is_rejected(engine: Engine) -> None:
