@@ -53,6 +53,24 @@ def build(session: nox.Session) -> None:
     imagematrix(session, "build")
 
 
+@nox.session(tags=["cuda"])
+def build_cuda(session: nox.Session) -> None:
+    """Build the current images with CUDA; `nox -t cuda` does that too."""
+    imagematrix(session, "build", "--accelerator", "cuda", "--accelerator", "tensorrt")
+
+
+@nox.session(tags=["historical"])
+def build_historical(session: nox.Session) -> None:
+    """Build the images of old deployments; `nox -t historical` does that too."""
+    imagematrix(session, "build", "--track", "historical")
+
+
+@nox.session
+def publish(session: nox.Session) -> None:
+    """Push images that are built and fresh: -- --registry HOST/NAMESPACE, and which images."""
+    imagematrix(session, "publish")
+
+
 @nox.session
 def plan(session: nox.Session) -> None:
     """Say which images would be built, and why: takes what `build` takes, and --json."""

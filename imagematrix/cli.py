@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 import docker.errors
@@ -41,7 +42,8 @@ from imagematrix.locking import TOOLS_LOCK, write_lock, write_tools_lock
 from imagematrix.matrix import Accelerator, Track
 from imagematrix.plan import Action, Step, make_plan
 from imagematrix.project import Project
-from imagematrix.published import published_labels
+from imagematrix.publish import next_tag, publication, refusals, run_publication
+from imagematrix.published import labels_in_registry, published_labels, registry_of
 from imagematrix.tree import orphans, remove_orphan
 from imagematrix.variant import Selection, Variant, select, with_parents
 
@@ -80,13 +82,20 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all", action="store_true", help="every image of the matrix")
     parser.add_argument("--track", type=Track, choices=list(Track), help="only this track")
     parser.add_argument(
-        "--accelerator", type=Accelerator, choices=list(Accelerator), help="only this accelerator"
+        "--accelerator",
+        type=Accelerator,
+        choices=list(Accelerator),
+        action="append",
+        default=[],
+        help="only this accelerator; may be given several times",
     )
 
 
 def selection_of(options: argparse.Namespace) -> Selection:
     """The selection that the options of `add_selection` make."""
-    return Selection(tuple(options.patterns), options.all, options.track, options.accelerator)
+    return Selection(
+        tuple(options.patterns), options.all, options.track, tuple(options.accelerator)
+    )
 
 
 def build_options(arguments: Sequence[str]) -> argparse.Namespace:
@@ -120,6 +129,16 @@ def _parser() -> argparse.ArgumentParser:
         help="compare with what is published: what `plan --json` wrote, or a registry",
     )
     plan.set_defaults(run=_plan)
+
+    publish = commands.add_parser("publish", help="push images that are built and fresh")
+    add_selection(publish)
+    publish.add_argument("--registry", required=True, metavar="HOST/NAMESPACE", help="where to")
+    publish.add_argument("--historical", action="store_true", help="historical images as well")
+    publish.add_argument(
+        "--stand-ins", action="store_true", help="images on base images of this host as well"
+    )
+    publish.add_argument("--json", action="store_true", help="print what was pushed as JSON")
+    publish.set_defaults(run=_publish, bases=None, pull=False, force=False)
 
     render = commands.add_parser("render", help="write the files that the matrix gives")
     add_selection(render)
@@ -213,6 +232,25 @@ def _plan(project: Project, options: argparse.Namespace) -> int:
         why = "; ".join(step.reasons)
         print(f"{step.variant.name:{name}}  {step.action:{action}}  {why}".rstrip())
     say(_counted(step.action for step in steps))
+    return 0
+
+
+def _publish(project: Project, options: argparse.Namespace) -> int:
+    host = read_host_config(os.environ, Path.home())
+    registry, namespace = registry_of(options.registry, host.ca_bundle)
+    engine, steps, environment, _ = _prepare(project, options)
+    names = [variant.name for variant in select(project.variants, selection_of(options))]
+    chosen = [step for step in steps if step.variant.name in names]
+    # Fresh images are on these bases: they are part of their keys.
+    official = all(name == image for name, image in environment.base_sources.items())
+    refused = refusals(chosen, bases=official or options.stand_ins, historical=options.historical)
+    if refused:
+        raise UserError("\n".join(["nothing was pushed:", *refused]))
+    today = datetime.now(UTC).date()
+    tag = next_tag(today, lambda tag: bool(labels_in_registry(registry, namespace, names, tag)))
+    run_publication(engine, publication(names, options.registry, [tag, "latest"]))
+    pushed = [f"{options.registry}/{name}:{tag}" for name in names]
+    print(json.dumps(pushed, indent=2) if options.json else "\n".join(pushed))
     return 0
 
 

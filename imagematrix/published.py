@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -31,10 +31,16 @@ def published_labels(
     if Path(against).is_file():
         noted = _noted(Path(against))
         return {name: noted[name] for name in names if name in noted}
-    match = _REGISTRY.fullmatch(against)
+    registry, namespace = registry_of(against, ca_bundle)
+    return labels_in_registry(registry, namespace, list(names), _TAG)
+
+
+def registry_of(text: str, ca_bundle: Path | None) -> tuple[Registry, str]:
+    """The registry and the namespace that `host/namespace` names. Raises UserError."""
+    match = _REGISTRY.fullmatch(text)
     if match is None:
-        raise UserError(f"{against} is neither a file nor host/namespace of a registry")
-    return _in_registry(Registry(match[1], ca_bundle), match[2], list(names))
+        raise UserError(f"{text} is neither a file nor host/namespace of a registry")
+    return Registry(match[1], ca_bundle), match[2]
 
 
 def _noted(path: Path) -> dict[str, Labels]:
@@ -56,8 +62,11 @@ def _labels(value: Any) -> Labels:
     return labels
 
 
-def _in_registry(registry: Registry, namespace: str, names: list[str]) -> dict[str, Labels]:
+def labels_in_registry(
+    registry: Registry, namespace: str, names: Sequence[str], tag: str
+) -> dict[str, Labels]:
+    """The labels of those of the named images that the registry has under the tag."""
     with ThreadPoolExecutor(_REQUESTS) as pool:
-        found = pool.map(lambda name: registry.labels(f"{namespace}/{name}", _TAG), names)
+        found = pool.map(lambda name: registry.labels(f"{namespace}/{name}", tag), names)
         told = dict(zip(names, found, strict=True))
     return {name: labels for name, labels in told.items() if labels is not None}

@@ -219,15 +219,16 @@ def _trims(specs: Iterable[TrimSpec], accelerator: Accelerator) -> tuple[Trim, .
 
 @dataclass(frozen=True)
 class Selection:
-    """Which images a command is about: names or shell patterns, a track, an accelerator.
+    """Which images a command is about: names or shell patterns, a track, accelerators.
 
-    With nothing given it is the current CPU images; `everything` lifts that.
+    With nothing given it is the current CPU images; `everything` lifts that. Accelerators alone are
+    those of the current track, a track alone is all of it.
     """
 
     patterns: tuple[str, ...] = ()
     everything: bool = False
     track: Track | None = None
-    accelerator: Accelerator | None = None
+    accelerators: tuple[Accelerator, ...] = ()
 
 
 def select(variants: Sequence[Variant], selection: Selection) -> tuple[Variant, ...]:
@@ -242,13 +243,15 @@ def select(variants: Sequence[Variant], selection: Selection) -> tuple[Variant, 
         raise UserError("\n".join(_no_match(pattern, names) for pattern in unmatched))
     anything = bool(selection.patterns) or selection.everything
     track = selection.track or (None if anything else Track.CURRENT)
-    accelerator = selection.accelerator or (None if anything else Accelerator.CPU)
+    accelerators = selection.accelerators
+    if not (accelerators or anything or selection.track):
+        accelerators = (Accelerator.CPU,)
     chosen = tuple(
         variant
         for variant in variants
         if (not selection.patterns or _matches_any(variant.name, selection.patterns))
         and track in (None, variant.track)
-        and accelerator in (None, variant.accelerator)
+        and (not accelerators or variant.accelerator in accelerators)
     )
     if not chosen:
         raise UserError("the selection holds no image; see `nox -s build -- --help`")

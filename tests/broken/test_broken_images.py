@@ -34,8 +34,8 @@ SITE = "/usr/local/lib/python3.12/site-packages"
 
 @dataclass(frozen=True)
 class Broken:
-    """`steps` follow `FROM parent`, and make an image that is checked as `variant`. `rejections` has
-    a part of the message of each check that must fail; all others must pass."""
+    """`steps` follow `FROM parent`, and make an image that is checked as `variant`. Of each check
+    that must fail, `rejections` has a part of the message; all others must pass."""
 
     name: str
     steps: str

@@ -169,7 +169,7 @@ def test_parents_come_before_their_children_and_excluded_images_not_at_all(tmp_p
         (Selection(track=Track.HISTORICAL), [OLD_MINIMAL, OLD_ONNX]),
         (Selection(track=Track.CURRENT), [MINIMAL, XGBOOST, PYTORCH]),
         (Selection(everything=True, track=Track.HISTORICAL), [OLD_MINIMAL, OLD_ONNX]),
-        (Selection(accelerator=Accelerator.CPU), [MINIMAL, XGBOOST, PYTORCH]),
+        (Selection(accelerators=(Accelerator.CPU,)), [MINIMAL, XGBOOST, PYTORCH]),
         (Selection((OLD_ONNX,)), [OLD_ONNX]),
         (Selection(("minimal*",)), [OLD_MINIMAL, MINIMAL]),
         (Selection(("minimal*",), track=Track.CURRENT), [MINIMAL]),

@@ -143,28 +143,38 @@ def test_fan_out_is_computed(path: Path, tmp_path: Path, monkeypatch: pytest.Mon
     jobs = jobs_of(path)
     project = Project(REPOSITORY)
     fans = {name: job["strategy"]["matrix"] for name, job in jobs.items() if "strategy" in job}
-    assert fans.keys() == {"image"}
-    assert fans["image"].keys() == {"image"}
-    source = FAN_OUT.fullmatch(fans["image"]["image"])
-    assert source, f"{fans['image']['image']!r} is written, not computed"
-    job, output = source.groups()
-    assert job in jobs["image"]["needs"]
-    (step,) = [step for step in jobs[job]["steps"] if "id" in step]
-    call = SESSION.fullmatch(step["run"])
-    assert call is not None
-    assert call["session"] == "names"
-    options = shlex.split(call["options"])
-    name = options[options.index("--github-output") + 1]
-    assert jobs[job]["outputs"] == {output: f"${{{{ steps.{step['id']}.outputs.{name} }}}}"}
-
-    # What the step gives is what the matrix gives.
-    file = tmp_path / "output"
-    monkeypatch.setenv("GITHUB_OUTPUT", str(file))
+    assert fans
     monkeypatch.chdir(REPOSITORY)
-    assert main(["names", *options]) == 0
-    key, _, value = file.read_text().partition("=")
-    chosen = select(project.variants, selection_of(build_options(without(options, name))))
-    assert (key, json.loads(value)) == (name, [variant.name for variant in chosen])
+    fanned: list[str] = []
+    for fan, matrix in fans.items():
+        assert matrix.keys() == {"image"}
+        source = FAN_OUT.fullmatch(matrix["image"])
+        assert source, f"{matrix['image']!r} is written, not computed"
+        job, output = source.groups()
+        assert job in jobs[fan]["needs"]
+        told = re.fullmatch(
+            r"\$\{\{ steps\.(\w+)\.outputs\.(\w+) \}\}", jobs[job]["outputs"][output]
+        )
+        assert told is not None
+        (step,) = [step for step in jobs[job]["steps"] if step.get("id") == told[1]]
+        call = SESSION.fullmatch(step["run"])
+        assert call is not None
+        assert call["session"] == "names"
+        options = shlex.split(call["options"])
+        name = options[options.index("--github-output") + 1]
+        assert name == told[2]
+
+        # What the step gives is what the matrix gives.
+        file = tmp_path / fan
+        monkeypatch.setenv("GITHUB_OUTPUT", str(file))
+        assert main(["names", *options]) == 0
+        key, _, value = file.read_text().partition("=")
+        chosen = select(project.variants, selection_of(build_options(without(options, name))))
+        assert (key, json.loads(value)) == (name, [variant.name for variant in chosen])
+        fanned += json.loads(value)
+    assert len(fanned) == len(set(fanned)), "an image is built by two jobs"
+    if path.name == "nightly.yml":
+        assert set(fanned) == {variant.name for variant in project.variants}
 
 
 def without(options: list[str], output: str) -> list[str]:

@@ -1,0 +1,76 @@
+"""Pushing images to a registry, under a tag that never moves and under `latest`."""
+
+import datetime
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from imagematrix.bake import image_tag, target_name
+from imagematrix.engine import Engine
+from imagematrix.errors import WorkError
+from imagematrix.matrix import Track
+from imagematrix.plan import Action, Step
+
+
+def refusals(steps: Iterable[Step], *, bases: bool, historical: bool) -> list[str]:
+    """Why images of a plan may not be published, a sentence for each; nothing where they may.
+
+    `bases` says that they are on official base images, or that whoever publishes them knows that
+    they are not; `historical` that images of that track are meant.
+    """
+    found = []
+    for step in steps:
+        name = step.variant.name
+        if step.action is not Action.FRESH:
+            why = "; ".join(step.reasons)
+            found.append(f"{name} is not built as the matrix has it ({why}): run `nox -s build`")
+        elif step.variant.track is Track.HISTORICAL and not historical:
+            found.append(f"{name} is {step.variant.track.support}: publish it with --historical")
+        elif not bases:
+            found.append(
+                f"{name} is on stand-ins that were made on this host: build it with"
+                " `--bases registry`, or publish it with --stand-ins"
+            )
+    return found
+
+
+def next_tag(today: datetime.date, is_taken: Callable[[str], bool]) -> str:
+    """The first tag `YYYYMMDD.vN` of a day that is not taken, from N = 1 on."""
+    number = 1
+    while is_taken(tag := f"{today:%Y%m%d}.v{number}"):
+        number += 1
+    return tag
+
+
+def publication(names: Sequence[str], registry: str, tags: Sequence[str]) -> dict[str, Any]:
+    """The bake file that pushes local images to `registry` (host/namespace) under `tags`.
+
+    Each is built from itself: what was checked is what is pushed, with its layers packed.
+    """
+    targets = {
+        target_name(name): {
+            "dockerfile-inline": f"FROM {image_tag(name)}\n",
+            "contexts": {image_tag(name): f"docker-image://{image_tag(name)}"},
+            "tags": [f"{registry}/{name}:{tag}" for tag in tags],
+            "attest": ["type=provenance,disabled=true"],
+            "output": ["type=image,push=true,compression=zstd,force-compression=true"],
+        }
+        for name in names
+    }
+    return {"group": {"default": {"targets": sorted(targets)}}, "target": targets}
+
+
+def run_publication(engine: Engine, definition: dict[str, Any]) -> None:
+    """Pushes, with the credentials of `docker login`. Raises WorkError when that fails."""
+    result = subprocess.run(
+        ["docker", "buildx", "bake", "--file", "-", "--progress=plain"],
+        input=json.dumps(definition),
+        env={**engine.environ(), "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"},
+        stdout=sys.stderr,
+        text=True,
+        check=False,
+    )
+    if result.returncode != 0:
+        raise WorkError("not everything was pushed; see above, and run it again")

@@ -1,0 +1,67 @@
+"""What may be published, and under which tags."""
+
+import datetime
+from dataclasses import replace
+
+import pytest
+
+from imagematrix.matrix import Track
+from imagematrix.plan import Action, Step
+from imagematrix.publish import next_tag, publication, refusals
+from tests.unit.helpers import XGBOOST, Repository
+
+
+@pytest.fixture
+def fresh(repository: Repository) -> Step:
+    """An image that is built as the matrix has it."""
+    return Step(repository.variant(XGBOOST), Action.FRESH, (), None)  # type: ignore[arg-type]
+
+
+def test_a_fresh_image_of_the_current_track_may_be_published(fresh: Step) -> None:
+    assert refusals([fresh], bases=True, historical=False) == []
+
+
+def test_an_image_that_is_not_fresh_is_refused(fresh: Step) -> None:
+    stale = replace(fresh, action=Action.BUILD, reasons=("lock: numpy 1 → 2",))
+
+    (refused,) = refusals([stale], bases=True, historical=True)
+
+    assert refused.startswith(f"{XGBOOST} is not built as the matrix has it (lock: numpy 1 → 2)")
+
+
+def test_an_image_of_an_old_deployment_is_published_only_when_that_is_said(fresh: Step) -> None:
+    old = replace(fresh, variant=replace(fresh.variant, track=Track.HISTORICAL))
+
+    (refused,) = refusals([old], bases=True, historical=False)
+
+    assert "unsupported, known vulnerabilities" in refused
+    assert "--historical" in refused
+    assert refusals([old], bases=True, historical=True) == []
+
+
+def test_an_image_on_stand_ins_is_published_only_when_that_is_said(fresh: Step) -> None:
+    (refused,) = refusals([fresh], bases=False, historical=False)
+
+    assert "--stand-ins" in refused
+
+
+def test_a_tag_is_used_once() -> None:
+    today = datetime.date(2026, 11, 21)
+
+    assert next_tag(today, lambda _: False) == "20261121.v1"
+    assert next_tag(today, {"20261121.v1", "20261121.v2"}.__contains__) == "20261121.v3"
+
+
+def test_an_image_is_pushed_as_it_was_checked_with_its_layers_packed() -> None:
+    definition = publication(
+        ["xgboost3.4-py312-inference"], "ghcr.io/me", ["20261121.v1", "latest"]
+    )
+
+    (target,) = definition["target"].values()
+    assert target["dockerfile-inline"] == "FROM xgboost3.4-py312-inference:latest\n"
+    assert target["tags"] == [
+        "ghcr.io/me/xgboost3.4-py312-inference:20261121.v1",
+        "ghcr.io/me/xgboost3.4-py312-inference:latest",
+    ]
+    (output,) = target["output"]
+    assert {"push=true", "compression=zstd", "force-compression=true"} <= set(output.split(","))
