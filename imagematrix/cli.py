@@ -42,7 +42,7 @@ from imagematrix.locking import TOOLS_LOCK, write_lock, write_tools_lock
 from imagematrix.matrix import Accelerator, Track
 from imagematrix.plan import Action, Step, make_plan
 from imagematrix.project import Project
-from imagematrix.publish import next_tag, publication, refusals, run_publication
+from imagematrix.publish import next_tag, publication, refusals, run_publication, track_refusals
 from imagematrix.published import labels_in_registry, published_labels, registry_of
 from imagematrix.tree import orphans, remove_orphan
 from imagematrix.variant import Selection, Variant, select, with_parents
@@ -238,20 +238,30 @@ def _plan(project: Project, options: argparse.Namespace) -> int:
 def _publish(project: Project, options: argparse.Namespace) -> int:
     host = read_host_config(os.environ, Path.home())
     registry, namespace = registry_of(options.registry, host.ca_bundle)
+    chosen = select(project.variants, selection_of(options))
+    if not options.historical:
+        _refuse(track_refusals(chosen))
     engine, steps, environment, _ = _prepare(project, options)
-    names = [variant.name for variant in select(project.variants, selection_of(options))]
-    chosen = [step for step in steps if step.variant.name in names]
     # Fresh images are on these bases: they are part of their keys.
     official = all(name == image for name, image in environment.base_sources.items())
-    refused = refusals(chosen, bases=official or options.stand_ins, historical=options.historical)
-    if refused:
-        raise UserError("\n".join(["nothing was pushed:", *refused]))
+    _refuse(
+        refusals(
+            [step for step in steps if step.variant in chosen],
+            official_bases=official or options.stand_ins,
+        )
+    )
+    names = [variant.name for variant in chosen]
     today = datetime.now(UTC).date()
     tag = next_tag(today, lambda tag: bool(labels_in_registry(registry, namespace, names, tag)))
     run_publication(engine, publication(names, options.registry, [tag, "latest"]))
     pushed = [f"{options.registry}/{name}:{tag}" for name in names]
     print(json.dumps(pushed, indent=2) if options.json else "\n".join(pushed))
     return 0
+
+
+def _refuse(reasons: Sequence[str]) -> None:
+    if reasons:
+        raise UserError("\n".join(["nothing was pushed:", *reasons]))
 
 
 def _chosen(project: Project, options: argparse.Namespace) -> tuple[Variant, ...]:

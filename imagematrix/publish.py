@@ -12,13 +12,22 @@ from imagematrix.engine import Engine
 from imagematrix.errors import WorkError
 from imagematrix.matrix import Track
 from imagematrix.plan import Action, Step
+from imagematrix.variant import Variant
 
 
-def refusals(steps: Iterable[Step], *, bases: bool, historical: bool) -> list[str]:
-    """Why images of a plan may not be published, a sentence for each; nothing where they may.
+def track_refusals(variants: Iterable[Variant]) -> list[str]:
+    """Why images may not be published unless that is said, a sentence for each."""
+    return [
+        f"{variant.name} is {variant.track.support}: publish it with --historical"
+        for variant in variants
+        if variant.track is Track.HISTORICAL
+    ]
 
-    `bases` says that they are on official base images, or that whoever publishes them knows that
-    they are not; `historical` that images of that track are meant.
+
+def refusals(steps: Iterable[Step], *, official_bases: bool) -> list[str]:
+    """Why images of a plan cannot be published, a sentence for each; nothing where they can.
+
+    `official_bases` says that they are on official base images, or need not be.
     """
     found = []
     for step in steps:
@@ -26,9 +35,7 @@ def refusals(steps: Iterable[Step], *, bases: bool, historical: bool) -> list[st
         if step.action is not Action.FRESH:
             why = "; ".join(step.reasons)
             found.append(f"{name} is not built as the matrix has it ({why}): run `nox -s build`")
-        elif step.variant.track is Track.HISTORICAL and not historical:
-            found.append(f"{name} is {step.variant.track.support}: publish it with --historical")
-        elif not bases:
+        elif not official_bases:
             found.append(
                 f"{name} is on stand-ins that were made on this host: build it with"
                 " `--bases registry`, or publish it with --stand-ins"

@@ -316,6 +316,7 @@ def test_an_old_image_is_published_only_when_that_is_said(
     )
     assert result.returncode == 2, result.stderr[-2000:]
     assert "nothing was pushed" in result.stderr
+    assert "minimal-py3.7-inference-cpu is unsupported" in result.stderr
     assert "Traceback" not in result.stderr
 
 

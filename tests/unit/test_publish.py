@@ -7,7 +7,7 @@ import pytest
 
 from imagematrix.matrix import Track
 from imagematrix.plan import Action, Step
-from imagematrix.publish import next_tag, publication, refusals
+from imagematrix.publish import next_tag, publication, refusals, track_refusals
 from tests.unit.helpers import XGBOOST, Repository
 
 
@@ -18,29 +18,27 @@ def fresh(repository: Repository) -> Step:
 
 
 def test_a_fresh_image_of_the_current_track_may_be_published(fresh: Step) -> None:
-    assert refusals([fresh], bases=True, historical=False) == []
+    assert refusals([fresh], official_bases=True) == []
+    assert track_refusals([fresh.variant]) == []
 
 
 def test_an_image_that_is_not_fresh_is_refused(fresh: Step) -> None:
     stale = replace(fresh, action=Action.BUILD, reasons=("lock: numpy 1 → 2",))
 
-    (refused,) = refusals([stale], bases=True, historical=True)
+    (refused,) = refusals([stale], official_bases=True)
 
     assert refused.startswith(f"{XGBOOST} is not built as the matrix has it (lock: numpy 1 → 2)")
 
 
 def test_an_image_of_an_old_deployment_is_published_only_when_that_is_said(fresh: Step) -> None:
-    old = replace(fresh, variant=replace(fresh.variant, track=Track.HISTORICAL))
-
-    (refused,) = refusals([old], bases=True, historical=False)
+    (refused,) = track_refusals([replace(fresh.variant, track=Track.HISTORICAL)])
 
     assert "unsupported, known vulnerabilities" in refused
     assert "--historical" in refused
-    assert refusals([old], bases=True, historical=True) == []
 
 
 def test_an_image_on_stand_ins_is_published_only_when_that_is_said(fresh: Step) -> None:
-    (refused,) = refusals([fresh], bases=False, historical=False)
+    (refused,) = refusals([fresh], official_bases=False)
 
     assert "--stand-ins" in refused
 
