@@ -74,7 +74,7 @@ def test_host_settings_reach_a_step_by_mounts_only(variant: Variant) -> None:
     own_cuda = variant.cuda is not None and variant.cuda_image is None
     cache = [] if own_cuda else ["type=cache,id=uv,target=/var/cache/uv"]
     strip = ["type=bind,from=binutils,source=/usr,target=/mnt/binutils"] if variant.strip else []
-    assert re.findall(r"--mount=(\S+)", install)[: 5 + len(cache) + len(strip)] == [
+    assert re.findall(r"--mount=(\S+)", install) == [
         "type=bind,from=installer,source=/tmp/uv,target=/mnt/uv",
         "type=bind,from=wheels,target=/mnt/wheels",
         f"type=bind,source={lock},target=/mnt/requirements.txt",

@@ -1,0 +1,29 @@
+"""Images on top of ours: what a user's Dockerfile may rely on."""
+
+import subprocess
+
+from imagematrix.bake import image_tag
+from imagematrix.engine import Engine
+
+PARENT = "minimal-py312-inference"
+
+
+def test_pip_removes_all_of_a_trimmed_distribution(engine: Engine) -> None:
+    """As it does first when it upgrades one: files of RECORD that are gone are no obstacle."""
+    site = "/usr/local/lib/python3.12/site-packages"
+    dockerfile = (
+        f"FROM {image_tag(PARENT)}\nUSER root\n"
+        f"RUN grep -q '[.]pyi,' {site}/granian-*.dist-info/RECORD\n"
+        f"RUN test ! -e {site}/granian/_granian.pyi\n"
+        "RUN pip uninstall --yes granian && pip check\n"
+        f"RUN test ! -e {site}/granian && test ! -e /usr/local/bin/granian\n"
+    )
+    built = subprocess.run(
+        ["docker", "build", "--progress=plain", "-"],
+        input=dockerfile,
+        env=engine.environ(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert built.returncode == 0, built.stderr[-2000:]
