@@ -26,8 +26,8 @@ _NEWEST_MANYLINUX = (2, 40)
 def lock_header(variant: Variant) -> str:
     """The first lines of a lock: what it is and how it is made."""
     return (
-        f"# Requirements of {variant.folder.name}, resolved for CPython {variant.python} on x86_64 with\n"
-        f"# glibc {variant.suite.glibc}. Written by `nox -s lock`. Do not edit.\n"
+        f"# Requirements of {variant.folder.name}, resolved for CPython {variant.python} on x86_64"
+        f" with\n# glibc {variant.suite.glibc}. Written by `nox -s lock`. Do not edit.\n"
     )
 
 

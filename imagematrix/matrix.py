@@ -115,6 +115,8 @@ IndexUrl = Annotated[str, _matching(r"https://[^\s/@]+(/\S*)?", "https://host/pa
 IndexName = Annotated[str, _matching(r"[a-z][a-z0-9-]*", "pytorch-cpu")]
 # As indexes and locks write it: lower case, with hyphens.
 PackageName = Annotated[str, _matching(r"[a-z0-9]+(-[a-z0-9]+)*", "scikit-learn, in lower case")]
+# https://www.debian.org/doc/debian-policy/ch-controlfields.html#source
+DebianPackage = Annotated[str, _matching(r"[a-z0-9][a-z0-9+.-]+", "libgomp1")]
 # A shell pattern for `find -path`, below site-packages; it must never reach out of there.
 TrimPath = Annotated[
     str,
@@ -185,6 +187,7 @@ class ReleaseSpec(_Section):
     accelerators: list[Annotated[Accelerator, Field(strict=False)]] = Field(min_length=1)
     index: IndexName | None = None
     pins: list[Pin] = Field(min_length=1)
+    system: list[DebianPackage] = []
     sdists: list[PackageName] = []
     cuda_image: CudaImage | None = None
     bundled_cuda: CudaVersion | None = None
@@ -640,10 +643,10 @@ def _parent_errors(
 ) -> Iterator[Diagnostic]:
     if not parts.complete(MINIMAL):
         return
-    roots = {name_of(cell) for cell in cells if cell.is_root}
+    roots = {(cell.python, cell.release.track) for cell in cells if cell.is_root}
     for cell in cells:
         parent = parent_of(cell)
-        if parent is not None and parent not in roots:
+        if parent is not None and (cell.python, cell.release.track) not in roots:
             hint = f"add Python {cell.python} to frameworks.{MINIMAL}"
             yield document.diagnostic(cell.path, f"its parent {parent} is not declared", hint)
 

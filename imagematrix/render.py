@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 import jinja2
 
 from imagematrix.errors import Diagnostic, InputError
+from imagematrix.matrix import Track
 from imagematrix.variant import Variant
 
 README = PurePosixPath("README.md")
@@ -64,16 +65,27 @@ def _place(error: Exception, root: Path, template: PurePosixPath) -> tuple[PureP
 
 
 def image_table(variants: Sequence[Variant], megabytes: Mapping[str, float]) -> str:
-    """The images as a Markdown table; `megabytes` holds the uncompressed size of those measured."""
-    rows = ["| image | Python | accelerator | pins | size |", "|---|---|---|---|---:|"]
-    for variant in variants:
-        size = megabytes.get(variant.name)
-        pins = ", ".join(f"`{pin}`" for pin in variant.pins)
-        shown = f"{size:,.0f} MB" if size is not None else "not measured"
-        rows.append(
-            f"| `{variant.name}` | {variant.python} | {variant.accelerator} | {pins} | {shown} |"
-        )
-    return "\n".join(rows) + "\n"
+    """The images as a Markdown table for each track; `megabytes` holds the uncompressed size of
+    those measured. Pins of CUDA's own libraries are left out: their version is told beside."""
+    tables = []
+    for track in Track:
+        of_track = [variant for variant in variants if variant.track is track]
+        if not of_track:
+            continue
+        rows = ["| image | Python | on | pins | size |", "|---|---|---|---|---:|"]
+        if track is not Track.CURRENT:
+            rows = [f"{track.capitalize()}: {track.support}.", "", *rows]
+        for variant in of_track:
+            size = megabytes.get(variant.name)
+            pins = [f"`{pin}`" for pin in variant.pins if not pin.startswith("nvidia-")]
+            on = variant.platform
+            if variant.bundled_cuda:
+                on += f" (a package carries CUDA {variant.bundled_cuda})"
+            shown = f"{size:,.0f} MB" if size is not None else "not measured"
+            cells = [f"`{variant.name}`", variant.python, on, ", ".join(pins), shown]
+            rows.append(f"| {' | '.join(cells)} |")
+        tables.append("\n".join(rows) + "\n")
+    return "\n".join(tables)
 
 
 def render_readme(text: str, table: str) -> str:

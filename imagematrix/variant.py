@@ -21,7 +21,6 @@ from imagematrix.matrix import (
     parent_of,
 )
 
-
 LOCK_NAME = "requirements.txt"
 
 
@@ -64,11 +63,11 @@ class Trim:
 class Variant:
     """One image. `parent` is the name of the image that it is layered on, None for a root.
 
-    `folder` is that of its rendered Dockerfile and its lock, relative to the repository. `sdists`
-    are packages without a wheel. `cuda` is what the image holds of it: with an accelerator that
-    needs it, None means that no lock says it yet. `cuda_image` is where its libraries are taken
-    from, None for its own packages. `bundled_cuda` is the version of a CUDA that a package carries
-    inside although the image is for the CPU.
+    `folder` is that of its rendered Dockerfile and its lock, relative to the repository. `system`
+    are Debian packages, `sdists` packages without a wheel. `cuda` is what the image holds of it;
+    with an accelerator that needs it, None means that no lock says it yet. `cuda_image` is where
+    its libraries are taken from, None for its own packages. `bundled_cuda` is the version of a CUDA
+    that a package carries inside although the image is for the CPU.
     """
 
     name: str
@@ -85,6 +84,7 @@ class Variant:
     trim: tuple[Trim, ...]
     index: Index | None
     wheels: tuple[DeclaredWheel, ...]
+    system: tuple[str, ...]
     sdists: tuple[str, ...]
     cuda: Cuda | None
     cuda_image: str | None
@@ -137,7 +137,7 @@ class Variant:
 
 
 def expand(
-    matrix: Matrix, read_lock: Callable[[PurePosixPath], Lock | None]
+    matrix: Matrix, read_lock: Callable[[PurePosixPath], Lock | None] = lambda _: None
 ) -> tuple[Variant, ...]:
     """Every image of the matrix, parents before their children.
 
@@ -185,6 +185,7 @@ def _variant(
         trim=tuple(Trim(trim.what, trim.path) for trim in framework.trim),
         index=index,
         wheels=wheels,
+        system=tuple(release.system),
         sdists=tuple(release.sdists),
         cuda=cuda,
         cuda_image=release.cuda_image,

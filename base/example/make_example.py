@@ -1,7 +1,7 @@
 """Write ``model.json``, ``request.json`` and ``response.json``: ``python make_example.py``.
 
-Needs no package. The model is an exact least-squares fit, and the expected response is computed
-in rational numbers, so that it shares no arithmetic with ``score.py``.
+Needs Python 3.7 or later, and no package. The model is an exact least-squares fit, and the expected
+response is computed in rational numbers, so that it shares no arithmetic with ``score.py``.
 """
 
 from __future__ import annotations
@@ -36,21 +36,16 @@ def main() -> None:
     weights = [Fraction(c) for c in model["coefficients"]]
     offset = Fraction(model["intercept"])
     expected = [
-        float(offset + sum(w * Fraction(x) for w, x in zip(weights, row, strict=True)))
-        for row in REQUEST
+        float(offset + sum(w * Fraction(x) for w, x in zip(weights, row))) for row in REQUEST
     ]
     write("response.json", json.dumps({"predictions": expected}, indent=2))
 
     score.init()
     actual = score.run((HERE / "request.json").read_text(encoding="utf-8"))["predictions"]
-    assert all(
-        math.isclose(a, e, rel_tol=1e-5, abs_tol=1e-6)
-        for a, e in zip(actual, expected, strict=True)
-    ), (
-        actual,
-        expected,
-    )
-    print("max abs diff:", max(abs(a - e) for a, e in zip(actual, expected, strict=True)))
+    assert len(actual) == len(expected), (actual, expected)
+    for a, e in zip(actual, expected):
+        assert math.isclose(a, e, rel_tol=1e-5, abs_tol=1e-6), (a, e)
+    print("max abs diff:", max(abs(a - e) for a, e in zip(actual, expected)))
 
 
 def fit() -> dict[str, Any]:
@@ -59,13 +54,13 @@ def fit() -> dict[str, Any]:
     rows, targets = [], []
     for _ in range(50):
         x = [rng.uniform(20, 200), rng.randint(1, 7), rng.uniform(0, 30)]
-        y = TRUTH_INTERCEPT + sum(t * v for t, v in zip(TRUTH, x, strict=True)) + rng.gauss(0, 2)
+        y = TRUTH_INTERCEPT + sum(t * v for t, v in zip(TRUTH, x)) + rng.gauss(0, 2)
         rows.append([Fraction(v) for v in (*x, 1)])
         targets.append(Fraction(y))
     size = len(FEATURES) + 1
     system = [
         [sum((r[i] * r[j] for r in rows), Fraction(0)) for j in range(size)]
-        + [sum((r[i] * t for r, t in zip(rows, targets, strict=True)), Fraction(0))]
+        + [sum((r[i] * t for r, t in zip(rows, targets)), Fraction(0))]
         for i in range(size)
     ]
     for i in range(size):  # Gauss-Jordan; exact, so any non-zero pivot will do
@@ -74,9 +69,7 @@ def fit() -> dict[str, Any]:
         system[i] = [v / system[i][i] for v in system[i]]
         for k in range(size):
             if k != i:
-                system[k] = [
-                    a - system[k][i] * b for a, b in zip(system[k], system[i], strict=True)
-                ]
+                system[k] = [a - system[k][i] * b for a, b in zip(system[k], system[i])]
     solution = [round(float(line[-1]), 6) for line in system]
     return {"features": FEATURES, "coefficients": solution[:-1], "intercept": solution[-1]}
 

@@ -30,18 +30,25 @@ from imagematrix.keys import (
     told_versions,
 )
 from imagematrix.layers import image_sizes
-from imagematrix.matrix import MINIMAL
+from imagematrix.matrix import MINIMAL, Accelerator
 from imagematrix.variant import Variant
 from tests.images.running import RunningImage
 
 Check = Callable[[RunningImage], None]
 
-_BY_LAYER: dict[str, list[Check]] = {MINIMAL: [], "framework": []}
+
+class NoGpuError(Exception):
+    """The check needs a GPU, and there is none: it is skipped, and counted."""
+
+
+_BY_LAYER: dict[str, list[Check]] = {MINIMAL: [], "framework": [], "cpu": [], "cuda": []}
 
 
 def checks_of(variant: Variant) -> tuple[Check, ...]:
-    """The checks of an image: those of its layer, after those of the layers below it."""
+    """The checks of an image: those of its layer and its accelerator, after those of the layers
+    below it."""
     layers = [MINIMAL] if variant.parent is None else [MINIMAL, "framework"]
+    layers.append("cpu" if variant.accelerator is Accelerator.CPU else "cuda")
     return tuple(check for layer in layers for check in _BY_LAYER[layer])
 
 
@@ -212,9 +219,14 @@ def labels_tell_the_variant(image: RunningImage) -> None:
         "inference.framework": variant.framework,
         "inference.python": variant.python,
         "inference.accelerator": str(variant.accelerator),
-        "inference.cuda": "",
+        "inference.cuda": variant.cuda.version if variant.cuda else "",
         "inference.track": str(variant.track),
+        "inference.support": variant.track.support,
     }
+    if variant.cuda and variant.cuda.cudnn:
+        expected["inference.cudnn"] = variant.cuda.cudnn
+    if variant.bundled_cuda:
+        expected["inference.bundled-cuda"] = variant.bundled_cuda
     if variant.version is not None:
         expected["org.opencontainers.image.version"] = variant.version
     wrong = {n: image.labels.get(n) for n, v in expected.items() if image.labels.get(n) != v}
@@ -312,13 +324,20 @@ _CUDA_LIBRARY = re.compile(
 _CUDA_DISTRIBUTION = re.compile(r"nvidia-.*|cuda-.*|cupy.*|.*-cu1\d|.*-cuda1\d.*|triton|tensorrt.*")
 
 
-@_layer(MINIMAL)
+_CPU_DISTRIBUTION = re.compile(r".*-cpu|onnxruntime|faiss-cpu")
+
+
+@_layer("cpu")
 def cuda_only_where_declared(image: RunningImage) -> None:
-    """A CPU image holds no CUDA library and no distribution that brings one."""
+    """A CPU image holds no CUDA library and no distribution that brings one; where a package
+    carries its own, the image says so, and it is there."""
     libraries = [e.path for e in image.entries if ".so" in e.path and e.kind in "fl"]
     assert len(libraries) > 100, f"only {len(libraries)} libraries: the scan saw nothing"
     found = [path for path in libraries if _CUDA_LIBRARY.fullmatch(PurePosixPath(path).name)]
-    assert not found, f"CUDA libraries in a CPU image: {_listing(found)}"
+    if image.variant.bundled_cuda is None:
+        assert not found, f"CUDA libraries in a CPU image: {_listing(found)}"
+    else:
+        assert found, f"says that it carries CUDA {image.variant.bundled_cuda}, but holds none"
     brought = [name for name in image.installed if _CUDA_DISTRIBUTION.fullmatch(name)]
     assert not brought, f"CUDA distributions in a CPU image: {_listing(brought)}"
 
@@ -345,6 +364,109 @@ def size_is_within_budget(image: RunningImage) -> None:
         warnings.warn(f"{variant.name} {verdict.text}; `{UPDATE}` records that", stacklevel=2)
     if verdict.kind is Kind.OTHER_BASES:
         warnings.warn(f"the size of {variant.name} was not checked: {verdict.text}", stacklevel=2)
+
+
+@_layer("cpu")
+def framework_was_built_without_cuda(image: RunningImage) -> None:
+    """The framework says so, or which CUDA it carries, as far as it tells either."""
+    told = image.accelerator["framework"]
+    declared = image.variant.bundled_cuda
+    if told["built_with_cuda"] is not None:
+        with_cuda = declared is not None
+        assert told["built_with_cuda"] == with_cuda, f"{image.variant.framework} tells {told}"
+    if told["cuda"] is not None:
+        assert told["cuda"] == declared, f"{image.variant.framework} tells {told}"
+
+
+@_layer("cuda")
+def no_cpu_build(image: RunningImage) -> None:
+    """An image with CUDA holds no distribution that was built for the CPU alone."""
+    found = [
+        f"{name} {version}"
+        for name, version in image.installed.items()
+        if _CPU_DISTRIBUTION.fullmatch(canonicalize_name(name)) or version.endswith("+cpu")
+    ]
+    assert not found, f"CPU builds in an image with CUDA: {_listing(found)}"
+
+
+@_layer("cuda")
+def cuda_versions_agree(image: RunningImage) -> None:
+    """The lock, the label, the runtime itself and the framework name one version of CUDA; and of
+    cuDNN, as far as each is told."""
+    declared = image.variant.cuda
+    assert declared is not None, "the lock holds no CUDA runtime"
+    facts = image.accelerator
+    told = {
+        "the label": image.labels.get("inference.cuda"),
+        "cudaRuntimeGetVersion": facts["cudart"],
+        image.variant.framework: facts["framework"]["cuda"] or declared.version,
+    }
+    differing = {who: version for who, version in told.items() if version != declared.version}
+    assert not differing, f"CUDA is {declared.version} by the lock; {differing}"
+    if declared.cudnn is None:
+        assert facts["cudnn"] is None, f"cuDNN {facts['cudnn']} is not in the lock"
+        return
+    told = {
+        "the label": image.labels.get("inference.cudnn"),
+        "cudnnGetVersion": facts["cudnn"],
+        image.variant.framework: facts["framework"]["cudnn"] or declared.cudnn,
+    }
+    differing = {who: v for who, v in told.items() if not _same_release(v, declared.cudnn)}
+    assert not differing, f"cuDNN is {declared.cudnn} by the lock; {differing}"
+
+
+def _same_release(one: str | None, other: str) -> bool:
+    """Whether two versions agree in the parts that both tell."""
+    parts = zip((one or "none").split("."), other.split("."), strict=False)
+    return all(left == right for left, right in parts)
+
+
+@_layer("cuda")
+def cuda_libraries_resolve(image: RunningImage) -> None:
+    """Every library that a shared library of the image asks for is there, but for the driver's."""
+    facts = image.accelerator
+    assert facts["libraries"] > 0, "no shared library was found: the scan saw nothing"
+    missing = [f"{library} (for {asking})" for library, asking in facts["unresolved"].items()]
+    assert not missing, f"not found: {_listing(missing)}"
+
+
+@_layer("cuda")
+def cuda_backend_is_compiled_in(image: RunningImage) -> None:
+    """The framework was built with CUDA, and says so; `minimal` is one without a framework."""
+    told = image.accelerator["framework"]
+    expected = None if image.variant.framework == MINIMAL else True
+    assert told["built_with_cuda"] is expected, f"{image.variant.framework} tells {told}"
+    if image.variant.accelerator is Accelerator.TENSORRT:
+        assert "TensorrtExecutionProvider" in told["backends"], f"backends: {told['backends']}"
+
+
+@_layer("cuda")
+def driver_is_asked_for(image: RunningImage) -> None:
+    """NVIDIA's container runtime is told what to bring: every GPU, computing, a driver that will
+    do."""
+    declared = image.variant.cuda
+    assert declared is not None, "the lock holds no CUDA runtime"
+    environment = dict(item.split("=", 1) for item in image.config["Env"])
+    expected = {
+        "NVIDIA_VISIBLE_DEVICES": "all",
+        "NVIDIA_DRIVER_CAPABILITIES": "compute,utility",
+        "NVIDIA_REQUIRE_CUDA": f"cuda>={declared.oldest_driver}",
+    }
+    wrong = {n: environment.get(n) for n, v in expected.items() if environment.get(n) != v}
+    assert not wrong, f"the environment has {wrong}, expected {expected}"
+
+
+@_layer("cuda")
+def gpu_computes_as_the_host_does(image: RunningImage) -> None:
+    """A kernel, and the example's model, give on the GPU what they give on the host."""
+    if not image.has_gpu:
+        raise NoGpuError("no GPU that containers can use")
+    facts = image.accelerator
+    assert facts["kernel"] == 0, f"the sum of two vectors is {facts['kernel']} off"
+    model = facts["model"]
+    if image.variant.framework != MINIMAL:
+        assert model["values"] > 0, "the model gave no values"
+        assert model["difference"] < 1e-4, f"the model's values differ: {model}"
 
 
 # --- what it is for -------------------------------------------------------------------------------

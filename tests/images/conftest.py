@@ -40,13 +40,14 @@ def _project() -> Project:
     return Project(ROOT)
 
 
-def _options(config: pytest.Config) -> argparse.Namespace:
+def options_of(config: pytest.Config) -> argparse.Namespace:
+    """The options of `nox -s build` that the tests were given."""
     return build_options(shlex.split(config.getoption("--selection")))
 
 
 def _selected(config: pytest.Config) -> tuple[Variant, ...]:
     variants = _project().variants
-    return with_parents(select(variants, selection_of(_options(config))), variants)
+    return with_parents(select(variants, selection_of(options_of(config))), variants)
 
 
 _EVIDENCE = pytest.StashKey[dict[str, str]]()
@@ -77,7 +78,7 @@ def _passed_before(config: pytest.Config) -> set[str]:
     """The images that passed these very checks before."""
     if _is_worker(config):
         return set(config.workerinput["passed_before"])  # type: ignore[attr-defined]
-    if _options(config).force:
+    if options_of(config).force:
         return set()
     now = config.stash[_EVIDENCE]
     return {image for image, value in passed_before(ROOT).items() if now.get(image) == value}
@@ -200,7 +201,7 @@ def image(request: pytest.FixtureRequest, engine: Engine, stage: Stage) -> Runni
     variant: Variant = request.param
     if not is_present(engine, image_tag(variant.name)):
         reason = _why_unavailable(variant, engine)
-        if reason and not _options(request.config).strict:
+        if reason and not options_of(request.config).strict:
             pytest.skip(f"{variant.name} is unavailable: {reason}")
         pytest.fail(reason or f"{variant.name} is not built; run `nox -s build -- {variant.name}`")
     return stage.show(variant)

@@ -7,10 +7,10 @@ import tarfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -19,10 +19,12 @@ import docker
 import docker.errors
 import testinfra
 from docker.models.containers import Container
+from docker.types import DeviceRequest
 from testinfra.host import Host
 
 from imagematrix.engine import Engine
 from imagematrix.lockfile import Lock
+from imagematrix.matrix import Accelerator
 from imagematrix.variant import Variant
 
 START_SECONDS = 120
@@ -51,6 +53,7 @@ class RunningImage:
     container: Container
     host: Host
     address: str
+    has_gpu: bool
 
     @cached_property
     def config(self) -> Mapping[str, Any]:
@@ -92,6 +95,19 @@ class RunningImage:
         return json.loads(result.stdout)
 
     @cached_property
+    def accelerator(self) -> Mapping[str, Any]:
+        """What `accelerator.py` tells, of the GPU as well where there is one."""
+        script = Path(__file__).with_name("accelerator.py")
+        _put(self.container, "/tmp", _archive(script.parent, [script]))
+        arguments = [self.variant.framework]
+        if self.has_gpu:
+            arguments += ["--device", "/var/azureml-app"]
+        result = self.host.run(f"python3 /tmp/{script.name} {' '.join(arguments)}")
+        assert result.rc == 0, f"{script.name} ended with {result.rc}: {result.stderr[-1500:]}"
+        facts: Mapping[str, Any] = json.loads(result.stdout)
+        return facts
+
+    @cached_property
     def installed(self) -> Mapping[str, str]:
         """The installed distributions: version by canonical name."""
         # `pip list` takes the version from the name of a folder; here it is that of the metadata.
@@ -124,15 +140,20 @@ def run_image(
     # testinfra runs `docker exec`, which looks for the engine in the environment.
     named = patch.dict(os.environ, engine.environ())
     named.start()
+    on_gpu = variant.accelerator is not Accelerator.CPU and gives_gpus(engine, reference)
+    gpus = [DeviceRequest(count=-1, capabilities=[["gpu"]])] if on_gpu else []
     try:
         container = client.containers.create(
             reference,
             environment={"AZUREML_ENTRY_SCRIPT": "score.py"},
             ports={"5001/tcp": ("127.0.0.1", 0)},
             labels={"inference.test": "true"},
+            device_requests=gpus,
         )
         try:
-            container.put_archive("/var/azureml-app", _archive(root / variant.example))
+            example = root / variant.example
+            files = [p for p in sorted(example.rglob("*")) if "__pycache__" not in p.parts]
+            _put(container, "/var/azureml-app", _archive(example, files))
             container.start()
             container.reload()
             (binding,) = container.attrs["NetworkSettings"]["Ports"]["5001/tcp"]
@@ -146,12 +167,27 @@ def run_image(
                 container=container,
                 host=testinfra.get_host(f"docker://{container.id}"),
                 address=f"http://127.0.0.1:{binding['HostPort']}",
+                has_gpu=bool(gpus),
             )
         finally:
             container.remove(force=True, v=True)
     finally:
         named.stop()
         client.close()
+
+
+@cache
+def gives_gpus(engine: Engine, reference: str) -> bool:
+    """Whether the engine can give a container of the image its GPUs."""
+    client = engine.client()
+    try:
+        gpus = [DeviceRequest(count=-1, capabilities=[["gpu"]])]
+        client.containers.run(reference, ["true"], device_requests=gpus, remove=True)
+    except docker.errors.DockerException:
+        return False
+    finally:
+        client.close()
+    return True
 
 
 def is_present(engine: Engine, reference: str) -> bool:
@@ -189,11 +225,17 @@ def _layers(client: docker.DockerClient, image: str | None) -> tuple[str, ...]:
     return tuple(client.api.inspect_image(f"{image}:latest")["RootFS"]["Layers"])
 
 
-def _archive(folder: Path) -> bytes:
+def _put(container: Container, folder: str, archive: bytes) -> None:
+    """Unpacks an archive in a folder of the container."""
+    assert container.put_archive(folder, archive), f"nothing could be put into {folder}"
+
+
+def _archive(folder: Path, paths: Iterable[Path]) -> bytes:
+    """The files among the paths as a tar archive, named from the folder on."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for path in sorted(folder.rglob("*")):
-            if path.is_file() and "__pycache__" not in path.parts:
+        for path in paths:
+            if path.is_file():
                 tar.add(path, path.relative_to(folder).as_posix(), filter=_as_root)
     return buffer.getvalue()
 

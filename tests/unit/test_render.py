@@ -1,11 +1,14 @@
 """Dockerfiles and the README's table: what the real ones say, and faults of templates."""
 
 import re
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import pytest
 
+from imagematrix.cuda import Cuda
 from imagematrix.errors import InputError
+from imagematrix.matrix import Accelerator, Track
 from imagematrix.project import Project
 from imagematrix.render import image_table, render_dockerfiles, render_readme
 from imagematrix.variant import Variant
@@ -67,11 +70,14 @@ def test_host_settings_reach_a_step_by_mounts_only(variant: Variant) -> None:
         "type=secret,id=ca-bundle,target=/run/secrets/ca-bundle,mode=0444",
         "type=secret,id=pip-config,target=/etc/pip.conf,mode=0444",
     ]
-    assert re.findall(r"--mount=(\S+)", install)[:6] == [
+    # The packages of an image with CUDA are too large to be kept in a cache as well.
+    own_cuda = variant.cuda is not None and variant.cuda_image is None
+    cache = [] if own_cuda else ["type=cache,id=uv,target=/var/cache/uv"]
+    assert re.findall(r"--mount=(\S+)", install)[: 5 + len(cache)] == [
         "type=bind,from=installer,source=/tmp/uv,target=/mnt/uv",
         "type=bind,from=wheels,target=/mnt/wheels",
         f"type=bind,source={lock},target=/mnt/requirements.txt",
-        "type=cache,id=uv,target=/var/cache/uv",
+        *cache,
         "type=secret,id=ca-bundle,target=/run/secrets/ca-bundle",
         "type=secret,id=uv-config,target=/etc/uv/uv.toml",
     ]
@@ -112,6 +118,7 @@ def test_a_child_starts_from_its_parent_which_another_may_replace(variant: Varia
         f"ARG BASE_IMAGE={variant.parent}",
         "FROM scratch AS wheels",
         "FROM ${BASE_IMAGE} AS installer",
+        *([f"FROM {variant.cuda_image} AS cuda"] if variant.cuda_image else []),
         "FROM ${BASE_IMAGE}",
     ]
     assert instructions(variant, "USER") == ["USER 0", "USER 1000:1000"]
@@ -127,9 +134,10 @@ def test_an_image_says_what_it_is(variant: Variant) -> None:
         f'org.opencontainers.image.base.name="{base}"',
         f'inference.framework="{variant.framework}"',
         f'inference.python="{variant.python}"',
-        'inference.accelerator="cpu"',
-        'inference.cuda=""',
-        'inference.track="current"',
+        f'inference.accelerator="{variant.accelerator}"',
+        f'inference.cuda="{variant.cuda.version if variant.cuda else ""}"',
+        f'inference.track="{variant.track}"',
+        f'inference.support="{variant.track.support}"',
     ):
         assert expected in label
     assert ("image.version" in label) == (variant.version is not None)
@@ -141,8 +149,28 @@ def test_what_is_trimmed_and_where_from_is_the_matrix_s(variant: Variant) -> Non
     site = f"/usr/local/lib/python{variant.python}/site-packages"
 
     assert re.findall(r"-path '([^']*)'", text) == [f"{site}/{trim.path}" for trim in variant.trim]
-    index = "UV_INDEX=https://download.pytorch.org/whl/cpu "
-    assert (index in text) == (variant.framework == "pytorch")
+    index = f"UV_INDEX={variant.index.url} " if variant.index else ""
+    assert re.findall(r"UV_INDEX=\S+ ", text) == ([index] if index else [])
+
+
+@every([variant for variant in REAL.variants if variant.accelerator is not Accelerator.CPU])
+def test_cuda_is_found_by_the_loader_and_asked_for_from_the_driver(variant: Variant) -> None:
+    assert variant.cuda is not None
+    major = variant.cuda.version.split(".")[0]
+    environment = " ".join(instructions(variant, "ENV"))
+
+    assert f'NVIDIA_REQUIRE_CUDA="cuda>={major}.0"' in environment
+    assert "NVIDIA_VISIBLE_DEVICES=all" in environment
+    assert "NVIDIA_DRIVER_CAPABILITIES=compute,utility" in environment
+    assert "LD_LIBRARY_PATH" not in DOCKERFILES[variant.name]
+    (found,) = (line for line in instructions(variant, "RUN") if line.endswith("ldconfig"))
+    copied = instructions(variant, "COPY")
+    if variant.cuda_image:
+        assert [line.split()[1] for line in copied] == ["--from=cuda", "--from=cuda"]
+        assert "echo /usr/local/cuda/lib64 > /etc/ld.so.conf.d/cuda.conf" in found
+    else:
+        assert not copied
+        assert "/site-packages/nvidia " in found
 
 
 def test_rendering_twice_gives_the_same_text() -> None:
@@ -234,13 +262,22 @@ def test_rendering_does_not_depend_on_the_working_folder(
 
 
 def test_the_table_shows_each_image_with_its_size_if_that_is_known(repository: Repository) -> None:
-    variants = [repository.variant(MINIMAL), repository.variant(XGBOOST)]
+    minimal, xgboost = repository.variant(MINIMAL), repository.variant(XGBOOST)
+    old = replace(xgboost, name="old", track=Track.HISTORICAL, bundled_cuda="10.2")
+    cuda = Cuda("13.0", "9.1.0")
+    gpu = replace(xgboost, name="gpu", accelerator=Accelerator.CUDA, cuda=cuda)
+    gpu = replace(gpu, pins=("nvidia-nccl==2", "numpy>=2"))
+    head = "| image | Python | on | pins | size |\n|---|---|---|---|---:|\n"
 
-    assert image_table(variants, {MINIMAL: 1234.5, "other": 1.0}) == (
-        "| image | Python | accelerator | pins | size |\n"
-        "|---|---|---|---|---:|\n"
-        f"| `{MINIMAL}` | 3.12 | cpu | `granian==2.0` | 1,234 MB |\n"
-        f"| `{XGBOOST}` | 3.12 | cpu | `xgboost-cpu==3.4.1`, `numpy>=2` | not measured |\n"
+    assert image_table([minimal, old, xgboost, gpu], {MINIMAL: 1234.5, "other": 1.0}) == (
+        f"{head}"
+        f"| `{MINIMAL}` | 3.12 | CPU | `granian==2.0` | 1,234 MB |\n"
+        f"| `{XGBOOST}` | 3.12 | CPU | `xgboost-cpu==3.4.1`, `numpy>=2` | not measured |\n"
+        "| `gpu` | 3.12 | CUDA 13.0 | `numpy>=2` | not measured |\n"
+        "\nHistorical: unsupported, known vulnerabilities, for reproducing old deployments.\n\n"
+        f"{head}"
+        "| `old` | 3.12 | CPU (a package carries CUDA 10.2) | `xgboost-cpu==3.4.1`, `numpy>=2`"
+        " | not measured |\n"
     )
 
 
