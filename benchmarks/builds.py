@@ -131,7 +131,7 @@ def main() -> int:
             variant.name: _link(folder / "wheels" / variant.name, supplies[variant.name].wheels)
             for variant in variants
         }
-        figures = _figures_before(options.output, [v.name for v in variants])
+        figures = figures_before(options.output, [v.name for v in variants], _machine())
         try:
             if parts == ["plan"]:
                 _plan(folder, options.rounds, figures)
@@ -413,11 +413,14 @@ def _copy_bases(source: Engine, target: Engine, bases: Bases) -> None:
         )
 
 
-def _figures_before(output: Path, names: list[str]) -> Figures:
+def _machine() -> str:
+    return f"{os.cpu_count()} processors ({platform.machine()}), {platform.system()}"
+
+
+def figures_before(output: Path, names: list[str], machine: str) -> Figures:
     """The figures of an earlier run of the same images: a part that is not measured is kept."""
     path = output / "builds.json"
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    machine = f"{os.cpu_count()} processors ({platform.machine()}), {platform.system()}"
     if path.is_file():
         data = json.loads(path.read_text(encoding="utf-8"))
         if data["images"] == names and data["machine"] == machine:
