@@ -28,11 +28,13 @@ from typing import Any
 
 from benchmarks import matrix as generated
 from imagematrix.availability import find_supplies
-from imagematrix.bake import image_tag, target_name
+from imagematrix.bake import BuildEnvironment, image_tag, target_name
 from imagematrix.bases import Bases, BaseSource, ensure_bases
+from imagematrix.debian import debian_mirrors
 from imagematrix.engine import Engine, ensure_engine, say
-from imagematrix.environment import pip_config
+from imagematrix.environment import WORK_FOLDER, build_environment
 from imagematrix.hostconfig import HostConfig, read_host_config
+from imagematrix.keys import base_references
 from imagematrix.layers import image_sizes
 from imagematrix.matrix import MINIMAL
 from imagematrix.project import Project
@@ -62,7 +64,8 @@ class Figures:
 
 @dataclass(frozen=True)
 class Bench:
-    """What all parts share. `wheels` are folders of wheels by image."""
+    """What all parts share. `wheels` are folders of wheels by image; `given` is what builds are
+    given on this machine, `secrets` the environment variables that hold its secrets."""
 
     engine: Engine
     bases: Bases
@@ -70,6 +73,8 @@ class Bench:
     project: Project
     variants: Sequence[Variant]
     wheels: Mapping[str, Path]
+    given: BuildEnvironment
+    secrets: Mapping[str, str]
     folder: Path
     rounds: int
     figures: Figures
@@ -85,7 +90,12 @@ class Bench:
         result = subprocess.run(
             command,
             cwd=cwd,
-            env={**self.engine.environ(), "BUILDX_NO_DEFAULT_ATTESTATIONS": "1", **environ},
+            env={
+                **self.engine.environ(),
+                **self.secrets,
+                "BUILDX_NO_DEFAULT_ATTESTATIONS": "1",
+                **environ,
+            },
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -131,7 +141,7 @@ def main() -> int:
             variant.name: _link(folder / "wheels" / variant.name, supplies[variant.name].wheels)
             for variant in variants
         }
-        figures = _figures_before(options.output, [v.name for v in variants])
+        figures = figures_before(options.output, [v.name for v in variants], _machine())
         try:
             if parts == ["plan"]:
                 _plan(folder, options.rounds, figures)
@@ -140,20 +150,38 @@ def main() -> int:
                 bases = ensure_bases(source, variants, BaseSource.AUTO)
                 with fresh_engine("bench0", "172.31.249.1", parent=options.folder) as engine:
                     _copy_bases(source, engine, bases)
-                    bench = Bench(engine, bases, host, project, variants, wheels, folder,
-                                  options.rounds, figures)  # fmt: skip
+                    given, secrets = build_environment(
+                        REPOSITORY, engine, bases, host, debian_mirrors(), variants, supplies
+                    )
+                    bench = Bench(
+                        engine,
+                        bases,
+                        host,
+                        project,
+                        variants,
+                        wheels,
+                        given,
+                        secrets,
+                        folder,
+                        options.rounds,
+                        figures,
+                    )
                     measure(bench, parts)
         finally:
+            # What was measured before something failed took long enough.
+            _write(options.output, figures)
             if (folder / "log").is_file():
-                (REPOSITORY / "build").mkdir(exist_ok=True)
-                shutil.copy(folder / "log", REPOSITORY / "build" / "bench.log")
-    options.output.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(asdict(figures), indent=2, sort_keys=True)
-    (options.output / "builds.json").write_text(f"{text}\n", encoding="utf-8")
-    page = markdown(figures)
-    (options.output / "builds.md").write_text(page, encoding="utf-8")
-    print(page)
+                (REPOSITORY / WORK_FOLDER).mkdir(exist_ok=True)
+                shutil.copy(folder / "log", REPOSITORY / WORK_FOLDER / "bench.log")
+    print(markdown(figures))
     return 0
+
+
+def _write(output: Path, figures: Figures) -> None:
+    output.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(asdict(figures), indent=2, sort_keys=True)
+    (output / "builds.json").write_text(f"{text}\n", encoding="utf-8")
+    (output / "builds.md").write_text(markdown(figures), encoding="utf-8")
 
 
 def measure(bench: Bench, parts: Sequence[str]) -> None:
@@ -178,6 +206,8 @@ def measure(bench: Bench, parts: Sequence[str]) -> None:
             figures.ours["pin"] = _pin(bench)
         _remove(bench, bench.names)
         bench.prune()
+    if set(parts) & {"cold", "sizes", "imports", "pin", "bake"}:
+        _make_pythons(bench)
     if set(parts) & {"cold", "sizes", "imports", "pin"}:
         figures.plain["cold"] = {}
         for variant in bench.variants:
@@ -305,7 +335,6 @@ def _plain_name(variant: Variant) -> str:
 
 def plain_dockerfile(bench: Bench, variant: Variant) -> str:
     """What a person would write, with the mounts that this host's settings come by."""
-    python = bench.bases.images[f"python:{variant.python}-slim-{variant.suite}"]
     mounts = ["--mount=type=secret,id=pip-config,target=/etc/pip.conf"]
     options = ""
     if bench.host.ca_bundle is not None:
@@ -317,7 +346,7 @@ def plain_dockerfile(bench: Bench, variant: Variant) -> str:
     elif variant.index is not None:
         options += f" --extra-index-url {variant.index.url}"
     return (
-        f"FROM {python}\nCOPY requirements.txt /tmp/requirements.txt\n"
+        f"FROM {_python(bench, variant)}\nCOPY requirements.txt /tmp/requirements.txt\n"
         f"RUN {' '.join(mounts)} pip install --no-cache-dir{options} -r /tmp/requirements.txt\n"
     )
 
@@ -327,21 +356,17 @@ def _plain_context(bench: Bench, variant: Variant) -> Path:
     context.mkdir(parents=True, exist_ok=True)
     shutil.copy(REPOSITORY / variant.lock, context / "requirements.txt")
     (context / "Dockerfile").write_text(plain_dockerfile(bench, variant), encoding="utf-8")
-    (bench.folder / "pip.conf").write_text(pip_config(bench.host), encoding="utf-8")
     return context
 
 
-def _secrets(bench: Bench) -> list[str]:
-    secrets = [f"id=pip-config,src={bench.folder / 'pip.conf'}"]
-    if bench.host.ca_bundle is not None:
-        secrets.append(f"id=ca-bundle,src={bench.host.ca_bundle}")
-    return secrets
+def _secrets(bench: Bench, variant: Variant) -> list[str]:
+    return [*bench.given.secrets, *bench.given.image_secrets[variant.name]]
 
 
 def _plain_build(bench: Bench, variant: Variant) -> list[str]:
     context = _plain_context(bench, variant)
     command = ["docker", "build", "--tag", image_tag(_plain_name(variant))]
-    command += [part for secret in _secrets(bench) for part in ("--secret", secret)]
+    command += [part for secret in _secrets(bench, variant) for part in ("--secret", secret)]
     command += ["--build-context", f"wheels={bench.wheels[variant.name]}"]
     return [*command, str(context)]
 
@@ -351,13 +376,38 @@ def _plain_bake(bench: Bench) -> dict[str, Any]:
         target_name(variant.name): {
             "context": str(_plain_context(bench, variant)),
             "contexts": {"wheels": str(bench.wheels[variant.name])},
-            "secret": _secrets(bench),
+            "secret": _secrets(bench, variant),
             "tags": [image_tag(_plain_name(variant))],
             "output": ["type=docker"],
         }
         for variant in bench.variants
     }
     return {"group": {"default": {"targets": sorted(targets)}}, "target": targets}
+
+
+def _python(bench: Bench, variant: Variant) -> str:
+    """The Python that a plain image of this variant is FROM."""
+    if bench.bases.source is BaseSource.REGISTRY:
+        return f"python:{variant.python}-slim-{variant.suite}"
+    return f"{PLAIN}-python:{variant.python}-slim-{variant.suite}"
+
+
+def _make_pythons(bench: Bench) -> None:
+    """Where CPython is a stand-in that holds no system, puts one under it, as the official image
+    has it. This is not counted for either side."""
+    if bench.bases.source is BaseSource.REGISTRY:
+        return
+    for variant in bench.variants:
+        if variant.parent is not None:
+            continue
+        say(f"{_python(bench, variant)}: building …")
+        command = ["docker", "build", "--target", "interpreter", "--tag", _python(bench, variant)]
+        command += ["--file", str(REPOSITORY / variant.dockerfile)]
+        command += [part for secret in _secrets(bench, variant) for part in ("--secret", secret)]
+        for reference in base_references(variant):
+            source = bench.bases.images[reference]
+            command += ["--build-context", f"{reference}=docker-image://{source}"]
+        bench.run([*command, str(REPOSITORY / variant.context)])
 
 
 # --- the plan of a large matrix -------------------------------------------------------------------
@@ -413,11 +463,14 @@ def _copy_bases(source: Engine, target: Engine, bases: Bases) -> None:
         )
 
 
-def _figures_before(output: Path, names: list[str]) -> Figures:
+def _machine() -> str:
+    return f"{os.cpu_count()} processors ({platform.machine()}), {platform.system()}"
+
+
+def figures_before(output: Path, names: list[str], machine: str) -> Figures:
     """The figures of an earlier run of the same images: a part that is not measured is kept."""
     path = output / "builds.json"
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    machine = f"{os.cpu_count()} processors ({platform.machine()}), {platform.system()}"
     if path.is_file():
         data = json.loads(path.read_text(encoding="utf-8"))
         if data["images"] == names and data["machine"] == machine:

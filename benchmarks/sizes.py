@@ -30,7 +30,7 @@ from imagematrix.engine import Engine, find_engine
 from imagematrix.environment import WORK_FOLDER, build_environment
 from imagematrix.files import write_atomically
 from imagematrix.hostconfig import read_host_config
-from imagematrix.keys import base_references
+from imagematrix.keys import Content, base_references
 from imagematrix.plan import Action, Step
 from imagematrix.project import Project
 from imagematrix.variant import Selection, Variant, select
@@ -173,7 +173,7 @@ def _build_plain(project: Project, engine: Engine, variant: Variant) -> None:
     environment, variables = build_environment(
         REPOSITORY, engine, bases, host, debian_mirrors(), [variant], supplies
     )
-    step = Step(variant, Action.BUILD, (), {})
+    step = Step(variant, Action.BUILD, (), Content({}))
     definition = bake_file([step], environment)
     target = definition["target"][target_name(variant.name)]
     contexts = {

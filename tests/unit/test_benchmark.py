@@ -1,10 +1,12 @@
 """The benchmark measures what it says; how fast that is, is not for a unit test."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from benchmarks import matrix
+from benchmarks import builds, matrix
 
 
 def test_a_generated_matrix_is_right_and_goes_through_every_stage(tmp_path: Path) -> None:
@@ -15,3 +17,67 @@ def test_a_generated_matrix_is_right_and_goes_through_every_stage(tmp_path: Path
         "load", "expand", "render", "check", "locks", "contents", "plan"
     ]  # fmt: skip
     assert measurement.microseconds == pytest.approx(measurement.total / 150 * 1e6)
+
+
+FIGURES = builds.Figures(
+    ["minimal", "xgboost"],
+    "2 processors",
+    "2026-01-01",
+    ours={
+        "cold": 100.0,
+        "noop": [2.0, 9.0, 1.0],
+        "pin": {"image": "xgboost", "pin": "a==2 → a<2", "seconds": 50.0, "built": {"xgboost": ""}},
+        "plan": [4.0],
+        "sizes": {
+            "minimal": {"uncompressed": 100e6, "compressed": 30e6},
+            "xgboost": {"uncompressed": 300e6, "compressed": 90e6},
+        },
+        "imports": {"xgboost": [1.0]},
+        "checks": {"xgboost": 3.5},
+    },
+    plain={
+        "cold": {"minimal": 150.0, "xgboost": 250.0},
+        "bake": 200.0,
+        "noop": [8.0],
+        "sizes": {
+            "minimal": {"uncompressed": 200e6, "compressed": 60e6},
+            "xgboost": {"uncompressed": 400e6, "compressed": 120e6},
+        },
+        "imports": {"xgboost": [2.0, 3.0, 4.0]},
+    },
+)
+
+
+def test_the_report_has_the_ratio_of_each_measure() -> None:
+    rows = [line for line in builds.markdown(FIGURES).splitlines() if line.startswith("| ")][1:]
+
+    assert rows == [
+        "| cold build of all, plain one after the other | 100 s | 400 s | 4.00 |",
+        "| cold build of all, plain by bake | 100 s | 200 s | 2.00 |",
+        "| nothing changed | 2.00 s | 8.00 s | 0.25 |",
+        "| one pin changed (a==2 → a<2: builds xgboost) | 50 s | 250 s | 0.20 |",
+        "| `nox -s plan` of 10,000 images | 4.00 s |  |  |",
+        "| uncompressed: minimal | 100 MB | 200 MB | 0.50 |",
+        "| uncompressed: xgboost | 300 MB | 400 MB | 0.75 |",
+        "| uncompressed: sum | 400 MB | 600 MB | 0.67 |",
+        "| compressed: minimal | 30 MB | 60 MB | 0.50 |",
+        "| compressed: xgboost | 90 MB | 120 MB | 0.75 |",
+        "| compressed: sum | 120 MB | 180 MB | 0.67 |",
+        "| import: xgboost | 1.00 s | 3.00 s | 0.33 |",
+        "| all checks: xgboost | 3.50 s |  |  |",
+    ]
+
+
+def test_the_report_leaves_out_what_was_not_measured() -> None:
+    empty = builds.Figures(["minimal"], "2 processors", "2026-01-01")
+
+    assert builds.markdown(empty).rstrip().endswith("|---|---:|---:|---:|")
+
+
+def test_parts_that_are_not_measured_again_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "builds.json").write_text(json.dumps(asdict(FIGURES)))
+    kept = builds.figures_before(tmp_path, FIGURES.images, FIGURES.machine)
+    others = builds.figures_before(tmp_path, ["minimal"], FIGURES.machine)
+
+    assert (kept.ours, kept.plain) == (FIGURES.ours, FIGURES.plain)
+    assert (others.ours, others.plain) == ({}, {})

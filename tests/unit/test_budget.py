@@ -1,7 +1,14 @@
 """Sizes against their record: what grew is told with what to look at."""
 
+import json
+from collections.abc import Iterable
+from unittest.mock import Mock
+
 import pytest
 
+from imagematrix import cli
+from imagematrix.bake import image_tag
+from imagematrix.bases import BaseSource
 from imagematrix.budget import (
     Budgets,
     Kind,
@@ -13,6 +20,7 @@ from imagematrix.budget import (
     read_budgets,
     updated,
 )
+from imagematrix.keys import LOCK_LABEL
 from imagematrix.layers import Size
 from tests.unit.helpers import MINIMAL, PYTORCH, XGBOOST, Repository
 
@@ -150,3 +158,57 @@ def test_the_report_of_growth_says_what_changed_and_what_to_do() -> None:
         "      20.0 MB  /opt\n"
         f"if that is meant, record it with `nox -s budget -- --update {MINIMAL}`"
     )
+
+
+@pytest.fixture
+def sizes(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> dict[str, Size]:
+    """An engine with all images but PYTORCH, of these sizes."""
+    sizes = dict(NOW)
+    by_tag = {image_tag(name): name for name in sizes}
+    labels = {name: {LOCK_LABEL: '{"granian":["2.0","0000"]}'} for name in sizes}
+
+    def measured(root: object, client: object, tags: Iterable[str]) -> dict[str, Size]:
+        return {tag: sizes[by_tag[tag]] for tag in tags if tag in by_tag}
+
+    monkeypatch.chdir(repository.root)
+    monkeypatch.setattr(cli, "ensure_engine", Mock())
+    monkeypatch.setattr(cli, "image_sizes", measured)
+    monkeypatch.setattr(cli, "present_labels", lambda *_: labels)
+    monkeypatch.setattr(cli, "bases_of", lambda *_: BaseSource.BOOTSTRAP)
+    return sizes
+
+
+def test_the_command_fails_for_what_is_not_recorded_and_records_it(
+    sizes: dict[str, Size], repository: Repository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["budget"]) == 1
+    assert f"no size is recorded; run `nox -s budget -- --update {XGBOOST}`" in (
+        capsys.readouterr().out
+    )
+
+    assert cli.main(["budget", "--update"]) == 0
+
+    assert capsys.readouterr().err == "wrote README.md\n"
+    assert "| 300 MB |" in (repository.root / "README.md").read_text()
+    budgets = repository.project.budgets
+    assert budgets.measured[XGBOOST] == Measured(NOW[XGBOOST], {"granian": "2.0"}, "bootstrap")
+    assert budgets.unmeasured.keys() == {PYTORCH}
+    assert cli.main(["budget"]) == 0
+
+
+def test_the_command_fails_for_what_grew_and_tells_all_as_json(
+    sizes: dict[str, Size], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["budget", "--update", XGBOOST]) == 0
+    capsys.readouterr()
+    sizes[XGBOOST] = Size(400 * MB, 90 * MB)
+
+    assert cli.main(["budget", "--json"]) == 1
+
+    rows = {row["image"]: row for row in json.loads(capsys.readouterr().out)}
+    assert {name: row["kind"] for name, row in rows.items()} == {
+        MINIMAL: "within",
+        XGBOOST: "grew",
+        PYTORCH: "unknown",
+    }
+    assert (rows[XGBOOST]["uncompressed"], rows[PYTORCH]["uncompressed"]) == (400 * MB, 0)
