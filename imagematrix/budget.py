@@ -26,9 +26,11 @@ _NOT_BUILT = "it was not built where the others were measured"
 
 @dataclass(frozen=True)
 class Measured:
-    """The size of an image when it was recorded, its packages, and whose bases it is on."""
+    """The size of an image when it was recorded, its number of layers, its packages, and whose
+    bases it is on."""
 
     size: Size
+    layers: int
     packages: Mapping[str, str]
     bases: str
 
@@ -87,7 +89,7 @@ def read_budgets(root: Path) -> Budgets:
 def _measured(row: Mapping[str, Any]) -> Measured:
     packages = dict(item.split(" ") for item in row["packages"].split(", ") if item)
     size = Size(int(row["uncompressed"]), int(row["compressed"]))
-    return Measured(size, packages, str(row["bases"]))
+    return Measured(size, int(row["layers"]), packages, str(row["bases"]))
 
 
 def budgets_text(budgets: Budgets) -> str:
@@ -96,6 +98,7 @@ def budgets_text(budgets: Budgets) -> str:
         name: {
             "uncompressed": measured.size.uncompressed,
             "compressed": measured.size.compressed,
+            "layers": measured.layers,
             "bases": measured.bases,
             "packages": ", ".join(f"{n} {v}" for n, v in sorted(measured.packages.items())),
         }

@@ -37,7 +37,7 @@ from imagematrix.errors import InputError, UserError, WorkError
 from imagematrix.files import write_atomically
 from imagematrix.hostconfig import HostConfig, read_host_config
 from imagematrix.keys import Content, image_contents, told_base_ids, told_versions
-from imagematrix.layers import Size, image_sizes
+from imagematrix.layers import Size, image_layers, image_sizes
 from imagematrix.locking import TOOLS_LOCK, write_lock, write_tools_lock
 from imagematrix.matrix import Accelerator, Track
 from imagematrix.plan import Action, Step, make_plan
@@ -404,12 +404,13 @@ def _budget(project: Project, options: argparse.Namespace) -> int:
         by_tag = image_sizes(project.root, client, tags.values())
         sizes = {name: by_tag[tag] for name, tag in tags.items() if tag in by_tag}
         labels = present_labels(client, tags)
+        layers = {name: len(image_layers(client, tags[name])) for name in sizes}
         bases = {v.name: bases_of(client, v, labels[v.name]) for v in chosen if v.name in sizes}
     finally:
         client.close()
     if options.update:
         measured = {
-            name: Measured(size, told_versions(labels[name]), bases[name])
+            name: Measured(size, layers[name], told_versions(labels[name]), bases[name])
             for name, size in sizes.items()
         }
         project.record(measured, [name for name in tags if name not in sizes])

@@ -51,7 +51,7 @@ def image_sizes(
     layers: dict[str, list[str]] = {}
     for image in references:
         try:
-            layers[image] = client.api.inspect_image(image)["RootFS"]["Layers"]
+            layers[image] = image_layers(client, image)
         except docker.errors.ImageNotFound:
             continue
     known = _known(root)
@@ -65,6 +65,15 @@ def image_sizes(
             _keep(root, known)
     empty = Size(0, 0)
     return {image: sum((known[layer] for layer in own), empty) for image, own in layers.items()}
+
+
+def image_layers(client: docker.DockerClient, image: str) -> list[str]:
+    """The digests of an image's layers, unpacked, from the lowest on.
+
+    Raises docker.errors.ImageNotFound.
+    """
+    layers: list[str] = client.api.inspect_image(image)["RootFS"]["Layers"]
+    return layers
 
 
 def _measure(

@@ -18,7 +18,14 @@ from imagematrix.errors import Diagnostic, InputError
 from imagematrix.files import read_text, write_atomically
 from imagematrix.lockfile import Lock, parse_lock
 from imagematrix.matrix import Matrix, load_matrix
-from imagematrix.render import README, image_table, render_dockerfiles, render_readme
+from imagematrix.render import (
+    CATALOGUE,
+    README,
+    catalogue,
+    image_table,
+    render_dockerfiles,
+    render_readme,
+)
 from imagematrix.tree import check_rendered, missing_examples, orphan_diagnostics, read_locks
 from imagematrix.variant import Variant, expand
 
@@ -63,21 +70,24 @@ class Project:
 
     def rendered(self) -> dict[PurePosixPath, str]:
         """Every file that is derived from the matrix, with its text."""
-        return {**self._dockerfiles(), **self._readme()}
+        return {**self._dockerfiles(), **self._pages()}
 
     def _dockerfiles(self) -> dict[PurePosixPath, str]:
         return render_dockerfiles(self.root, self.variants)
 
-    def _readme(self) -> dict[PurePosixPath, str]:
+    def _pages(self) -> dict[PurePosixPath, str]:
         readme = self.root / README
         text = read_text(readme, README) if readme.is_file() else ""
-        return {README: render_readme(text, image_table(self.variants, self.sizes))}
+        return {
+            README: render_readme(text, image_table(self.variants, self.sizes)),
+            CATALOGUE: catalogue(self.variants, self.budgets.measured),
+        }
 
     def check(self) -> None:
         """Raises InputError with all that differs between the files and the matrix."""
         _raise_all(
             lambda: check_rendered(self.root, self._dockerfiles()),
-            lambda: check_rendered(self.root, self._readme()),
+            lambda: check_rendered(self.root, self._pages()),
             lambda: orphan_diagnostics(self.root, self.variants),
             lambda: missing_examples(self.root, self.variants),
             self._unknown_sizes,

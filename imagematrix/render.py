@@ -2,15 +2,18 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple
 from pathlib import Path, PurePosixPath
 
 import jinja2
 
+from imagematrix.budget import Measured
 from imagematrix.errors import Diagnostic, InputError
 from imagematrix.matrix import Track
 from imagematrix.variant import Variant
 
 README = PurePosixPath("README.md")
+CATALOGUE = PurePosixPath("docs/images.md")
 _TABLE = re.compile(r"(<!-- images -->\n).*?(<!-- /images -->)", re.DOTALL)
 
 
@@ -78,14 +81,50 @@ def image_table(variants: Sequence[Variant], megabytes: Mapping[str, float]) -> 
         for variant in of_track:
             size = megabytes.get(variant.name)
             pins = [f"`{pin}`" for pin in variant.pins if not pin.startswith("nvidia-")]
-            on = variant.platform
-            if variant.bundled_cuda:
-                on += f" (a package carries CUDA {variant.bundled_cuda})"
             shown = f"{size:,.0f} MB" if size is not None else "not measured"
-            cells = [f"`{variant.name}`", variant.python, on, ", ".join(pins), shown]
+            cells = [f"`{variant.name}`", variant.python, _on(variant), ", ".join(pins), shown]
             rows.append(f"| {' | '.join(cells)} |")
         tables.append("\n".join(rows) + "\n")
     return "\n".join(tables)
+
+
+def _on(variant: Variant) -> str:
+    carried = variant.bundled_cuda
+    return f"{variant.platform} (a package carries CUDA {carried})" if carried else variant.platform
+
+
+def catalogue(variants: Sequence[Variant], measured: Mapping[str, Measured]) -> str:
+    """Every image with all that is known of it, as a Markdown page."""
+    rows = [
+        "| image | framework | Python | on | cuDNN | pins | uncompressed | compressed | layers |",
+        "|---|---|---|---|---|---|---:|---:|---|",
+    ]
+    for variant in variants:
+        framework = f"{variant.title} {variant.version}" if variant.version else ""
+        pins = ", ".join(f"`{pin}`" for pin in variant.pins)
+        cudnn = variant.cuda.cudnn or "" if variant.cuda else ""
+        record, parent = measured.get(variant.name), measured.get(variant.parent or "")
+        sizes, layers = ["not measured", "not measured"], ""
+        if record is not None:
+            sizes = [f"{size / 1e6:,.0f} MB" for size in astuple(record.size)]
+            shared = f", {parent.layers} of `{variant.parent}`" if parent else ""
+            layers = f"{record.layers}{shared}"
+        cells = [f"`{variant.name}`", framework, variant.python, _on(variant), cudnn, pins]
+        rows.append(f"| {' | '.join([*cells, *sizes, layers])} |")
+    return _CATALOGUE.format(track=Track.HISTORICAL, support=Track.HISTORICAL.support) + "\n".join(
+        [*rows, ""]
+    )
+
+
+_CATALOGUE = """\
+<!-- Written by `nox -s render` and `nox -s budget -- --update`. Do not edit. -->
+# Every image
+
+MB are 10^6 bytes: the layers as archives, and the same packed with zstd, as a registry gets them.
+"On" is what an image computes on, with the version of the CUDA runtime in it. The layers that an
+image has of its parent, a host holds once. Images of Python 3.7 are {track}: {support}.
+
+"""
 
 
 def render_readme(text: str, table: str) -> str:

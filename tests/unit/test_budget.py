@@ -26,8 +26,8 @@ from tests.unit.helpers import MINIMAL, PYTORCH, XGBOOST, Repository
 
 MB = 10**6
 MEASURED = {
-    MINIMAL: Measured(Size(100 * MB, 30 * MB), {"granian": "2.0"}, "bootstrap"),
-    XGBOOST: Measured(Size(300 * MB, 90 * MB), {"granian": "2.0", "numpy": "2.1"}, "bootstrap"),
+    MINIMAL: Measured(Size(100 * MB, 30 * MB), 3, {"granian": "2.0"}, "bootstrap"),
+    XGBOOST: Measured(Size(300 * MB, 90 * MB), 4, {"granian": "2.0", "numpy": "2.1"}, "bootstrap"),
 }
 BUDGETS = Budgets(2.0, MEASURED, {PYTORCH: "no wheel"})
 NOW = {name: measured.size for name, measured in MEASURED.items()}
@@ -104,7 +104,7 @@ def test_the_record_can_be_read_again(repository: Repository) -> None:
 
 
 def test_an_update_keeps_what_was_not_measured_and_forgets_what_is_no_image() -> None:
-    new = Measured(Size(7, 7), {}, "registry")
+    new = Measured(Size(7, 7), 1, {}, "registry")
     budgets = Budgets(5.0, {**MEASURED, "gone": new}, {PYTORCH: "no wheel", "gone too": "so"})
 
     result = updated(budgets, {XGBOOST: new}, ["other"], [MINIMAL, XGBOOST, PYTORCH, "other"])
