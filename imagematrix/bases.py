@@ -199,6 +199,13 @@ _SLIM = (
 )
 
 
+# As the official image: packages that apt has installed are not kept in the layer that installs them.
+_NO_APT_CACHE = (
+    'DPkg::Post-Invoke { "rm -f /var/cache/apt/archives/*.deb /var/cache/apt/*.bin || true"; };\n'
+    'Dir::Cache::pkgcache ""; Dir::Cache::srcpkgcache "";\n'
+)
+
+
 def _debian_root(suite: str, archive: Path) -> str:
     if "debian" not in os_release_ids() or os.geteuid() != 0:
         raise UserError(
@@ -212,10 +219,19 @@ def _debian_root(suite: str, archive: Path) -> str:
     # Nothing of this host stays: its mirror, its resolver and its name are replaced last.
     sources = debian_sources(suite, DebianMirrors())
     hook = (
+        f"printf '%s' '{_NO_APT_CACHE}' > \"$1/etc/apt/apt.conf.d/docker-clean\"; "
         'rm -f "$1/etc/apt/sources.list" "$1/etc/resolv.conf" "$1/etc/hostname"; '
         f"printf '%s' '{sources}' > \"$1/etc/apt/sources.list.d/debian.sources\""
     )
-    command = ["mmdebstrap", "--variant=minbase", "--mode=root", "--format=tar"]
+    # Namespaces of its own: what it mounts is gone when it is killed.
+    command = [
+        "unshare",
+        "--mount",
+        "mmdebstrap",
+        "--variant=minbase",
+        "--mode=root",
+        "--format=tar",
+    ]
     command += [f"--dpkgopt={option}" for option in _SLIM]
     command += [f"--customize-hook={hook}", suite, str(archive), debian_mirrors().main]
     environ = {**os.environ, "SOURCE_DATE_EPOCH": str(_EPOCH)}

@@ -173,6 +173,7 @@ def sizes(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> dict[str, 
     monkeypatch.chdir(repository.root)
     monkeypatch.setattr(cli, "ensure_engine", Mock())
     monkeypatch.setattr(cli, "image_sizes", measured)
+    monkeypatch.setattr(cli, "image_layers", lambda _client, _image: ["a", "b"])
     monkeypatch.setattr(cli, "present_labels", lambda *_: labels)
     monkeypatch.setattr(cli, "bases_of", lambda *_: BaseSource.BOOTSTRAP)
     return sizes
@@ -188,10 +189,10 @@ def test_the_command_fails_for_what_is_not_recorded_and_records_it(
 
     assert cli.main(["budget", "--update"]) == 0
 
-    assert capsys.readouterr().err == "wrote README.md\n"
+    assert capsys.readouterr().err == "wrote README.md\nwrote docs/images.md\n"
     assert "| 300 MB |" in (repository.root / "README.md").read_text()
     budgets = repository.project.budgets
-    assert budgets.measured[XGBOOST] == Measured(NOW[XGBOOST], {"granian": "2.0"}, "bootstrap")
+    assert budgets.measured[XGBOOST] == Measured(NOW[XGBOOST], 2, {"granian": "2.0"}, "bootstrap")
     assert budgets.unmeasured.keys() == {PYTORCH}
     assert cli.main(["budget"]) == 0
 

@@ -180,7 +180,10 @@ def test_render_removes_the_folder_of_an_image_that_is_no_longer_declared(
     status, out, err = run(capsys, "render")
 
     assert (status, err) == (0, "")
-    assert out == f"wrote {new}/Dockerfile\nwrote README.md\nremoved {XGBOOST_HOME}\n"
+    assert (
+        out
+        == f"wrote {new}/Dockerfile\nwrote README.md\nwrote docs/images.md\nremoved {XGBOOST_HOME}\n"
+    )
     assert not (repository.root / XGBOOST_HOME).exists()
 
 

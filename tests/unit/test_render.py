@@ -180,7 +180,7 @@ def test_cuda_is_found_by_the_loader_and_asked_for_from_the_driver(variant: Vari
 
 def test_rendering_twice_gives_the_same_text() -> None:
     assert REAL.rendered() == Project(REPOSITORY).rendered()
-    assert len(REAL.rendered()) == len(REAL.variants) + 1
+    assert len(REAL.rendered()) == len(REAL.variants) + 2
 
 
 @pytest.mark.parametrize(
