@@ -199,7 +199,7 @@ _SLIM = (
 )
 
 
-# As the official image: packages that apt has installed are not kept in the layer that installs them.
+# As in the official image: what apt has installed is not kept in the layer that installs it.
 _NO_APT_CACHE = (
     'DPkg::Post-Invoke { "rm -f /var/cache/apt/archives/*.deb /var/cache/apt/*.bin || true"; };\n'
     'Dir::Cache::pkgcache ""; Dir::Cache::srcpkgcache "";\n'
@@ -224,14 +224,8 @@ def _debian_root(suite: str, archive: Path) -> str:
         f"printf '%s' '{sources}' > \"$1/etc/apt/sources.list.d/debian.sources\""
     )
     # Namespaces of its own: what it mounts is gone when it is killed.
-    command = [
-        "unshare",
-        "--mount",
-        "mmdebstrap",
-        "--variant=minbase",
-        "--mode=root",
-        "--format=tar",
-    ]
+    command = ["unshare", "--mount"]
+    command += ["mmdebstrap", "--variant=minbase", "--mode=root", "--format=tar"]
     command += [f"--dpkgopt={option}" for option in _SLIM]
     command += [f"--customize-hook={hook}", suite, str(archive), debian_mirrors().main]
     environ = {**os.environ, "SOURCE_DATE_EPOCH": str(_EPOCH)}
