@@ -181,10 +181,11 @@ def main() -> int:
                 if both is not None:
                     found.update(both.measure(kind.name))
                 found.update(added[kind.name])
+                found["load"] = os.getloadavg()[0]
                 runs[kind.name].append(found)
                 print(
                     f"run {number + 1}: {kind.name}: {found['rps_32']:,.0f}/s with 32 "
-                    f"connections, {found['rps_1']:,.0f}/s with 1, load {os.getloadavg()[0]:.1f}",
+                    f"connections, {found['rps_1']:,.0f}/s with 1, load {found['load']:.1f}",
                     flush=True,
                 )
     results = {name: medians(found) for name, found in runs.items()}
@@ -198,10 +199,12 @@ def main() -> int:
     }
     document = {"about": about, "medians": results, "runs": runs}
     (options.output / "scoring-server.json").write_text(json.dumps(document, indent=2) + "\n")
+    loads = [run["load"] for found in runs.values() for run in found]
     note = (
         f"Medians of {options.runs} runs of {options.seconds:g} s that alternate, Python "
         f"{about['python']}, one worker, server pinned to one core, client to another.\n"
-        "A ratio above 1 is in favour of ours.\n\n"
+        f"The machine's load average was {min(loads):.1f} to {max(loads):.1f} (1 is the server "
+        "itself).\nA ratio above 1 is in favour of ours.\n\n"
     )
     page = "# The scoring server and the reference, measured\n\n" + note + text
     (options.output / "scoring-server.md").write_text(page)
