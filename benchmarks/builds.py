@@ -345,9 +345,10 @@ def plain_dockerfile(bench: Bench, variant: Variant) -> str:
         options += " --find-links /mnt/wheels"
     elif variant.index is not None:
         options += f" --extra-index-url {variant.index.url}"
+    install = f"python3 -m pip install --no-cache-dir{options} -r /tmp/requirements.txt"
     return (
         f"FROM {_python(bench, variant)}\nCOPY requirements.txt /tmp/requirements.txt\n"
-        f"RUN {' '.join(mounts)} pip install --no-cache-dir{options} -r /tmp/requirements.txt\n"
+        f"RUN {' '.join(mounts)} {install}\n"
     )
 
 

@@ -13,7 +13,8 @@ from imagematrix.errors import Diagnostic, InputError
 def read_text(path: Path, shown_as: PurePath) -> str:
     """The text of a file. Raises InputError, which names `shown_as`, when it cannot be read."""
     try:
-        return path.read_text(encoding="utf-8")
+        text = read_bytes(path).decode("utf-8")
+        return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
     except OSError as error:
         message = f"cannot be read: {error.strerror}"
     except UnicodeDecodeError as error:
@@ -21,11 +22,15 @@ def read_text(path: Path, shown_as: PurePath) -> str:
     raise InputError([Diagnostic(shown_as, 0, 0, "", message)])
 
 
+def read_bytes(path: Path | str) -> bytes:
+    """The content of a file, in half the time that pathlib takes: a plan reads thousands."""
+    with io.FileIO(path) as file:
+        return file.readall()
+
+
 def file_hash(path: Path | str) -> str:
     """What stands for the content of a file: the start of its sha256."""
-    # Called for two files of each image: a pathlib path and a buffer would double its time.
-    with io.FileIO(path) as file:
-        return hashlib.sha256(file.readall()).hexdigest()[:16]
+    return hashlib.sha256(read_bytes(path)).hexdigest()[:16]
 
 
 def text_hash(text: str) -> str:

@@ -10,7 +10,7 @@ from packaging.version import Version
 
 from imagematrix.document import KeyPath
 from imagematrix.errors import Diagnostic, InputError
-from imagematrix.files import read_text
+from imagematrix.files import read_bytes, read_text
 from imagematrix.lockfile import Lock, parse_lock
 from imagematrix.matrix import Accelerator, Matrix
 from imagematrix.variant import Variant
@@ -105,10 +105,12 @@ def _parent_contradictions(variant: Variant, lock: Lock, parent: Lock) -> Iterat
 def check_rendered(root: Path, expected: Mapping[PurePosixPath, str]) -> Iterator[Diagnostic]:
     """What is missing or stale of the rendered files."""
     for path, text in expected.items():
-        file = root / path
-        if not file.is_file():
+        try:
+            present = read_bytes(f"{root}/{path}")
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             yield Diagnostic(path, 0, 0, "", "is missing", "run `nox -s render`")
-        elif (present := file.read_bytes()) != (wanted := text.encode()):
+            continue
+        if present != (wanted := text.encode()):
             line = _first_difference(present, wanted)
             message = "differs from what the matrix gives"
             yield Diagnostic(path, line, 1, "", message, "run `nox -s render`")
