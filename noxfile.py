@@ -82,7 +82,8 @@ def test(session: nox.Session) -> None:
     """Unit and server tests, then build and check the images that `build` would: takes the same."""
     pytest(session, "tests/unit", "tests/server", "-m", "not reference", "--numprocesses=2")
     test_images(session)
-    pytest(session, "tests/broken", "tests/derived", "tests/engine")
+    pytest(session, "tests/derived", "--numprocesses=2", "--dist=loadfile")
+    pytest(session, "tests/broken", "tests/engine")
 
 
 @nox.session
