@@ -291,7 +291,9 @@ def _checks(bench: Bench) -> dict[str, float]:
 
 def _pin(bench: Bench) -> dict[str, Any]:
     """Seconds to build after one pin of one framework was changed, and what was built."""
-    variant = next(v for v in bench.variants if v.framework != MINIMAL)
+    variant = next((v for v in bench.variants if v.framework != MINIMAL), None)
+    if variant is None:
+        raise SystemExit("the part pin needs an image of a framework")
     pin = next(p for p in reversed(variant.pins) if "==" in p)
     older = pin.replace("==", "<")
     root = bench.folder / "changed"
