@@ -189,11 +189,13 @@ def _is_trimmed(path: str, trims: Iterable[Trim]) -> bool:
 def files_of_the_records_are_there(image: RunningImage) -> None:
     """Each file that a distribution's RECORD names is there, unless the matrix trims it."""
     told = image.python(
-        # Not by `Distribution.files`, which since Python 3.12 leaves out what is not there.
-        "import csv, importlib.metadata, json, os\n"
-        "files = [(row[0], d.locate_file(row[0])) for d in importlib.metadata.distributions()"
-        " for row in csv.reader((d.read_text('RECORD') or '').splitlines())]\n"
-        "print(json.dumps([len(files), [f for f, path in files if not os.path.exists(path)]]))"
+        # Not by importlib.metadata, which Python 3.7 lacks and which since 3.12 leaves out what is
+        # not there.
+        "import csv, glob, json, os, sysconfig\n"
+        "os.chdir(sysconfig.get_paths()['purelib'])\n"
+        "files = [row[0] for record in glob.glob('*.dist-info/RECORD')"
+        " for row in csv.reader(open(record, encoding='utf-8'))]\n"
+        "print(json.dumps([len(files), [file for file in files if not os.path.exists(file)]]))"
     )
     count, missing = told
     assert count > 300, f"only {count} files are recorded: the scan saw nothing"
@@ -240,6 +242,11 @@ def what_is_stripped_has_no_symbols(image: RunningImage) -> None:
 _EMPTIED = ("/var/cache/apt", "/var/lib/apt/lists", "/var/log")
 
 
+def _below_usr(path: str) -> str:
+    """Where a file is: packages of bookworm name some by their place before /usr was merged."""
+    return f"/usr{path}" if path.startswith(("/bin/", "/lib/", "/sbin/")) else path
+
+
 @_layer(MINIMAL)
 def debian_packages_are_whole(image: RunningImage) -> None:
     """dpkg misses nothing but what its own settings leave out, and no package is half installed."""
@@ -250,7 +257,7 @@ def debian_packages_are_whole(image: RunningImage) -> None:
     assert len(excluded) > 5, f"dpkg leaves out {excluded}"
     lines = image.host.run("dpkg --verify").stdout.splitlines()
     assert len(lines) > 50, f"dpkg --verify told {len(lines)} lines: it saw nothing"
-    differing = [(line.split()[0], line[line.index("/") :]) for line in lines]
+    differing = [(line.split()[0], _below_usr(line[line.index("/") :])) for line in lines]
     found = [
         f"{path} ({kind})"
         for kind, path in differing
