@@ -62,7 +62,9 @@ def publication(names: Sequence[str], registry: str, tags: Sequence[str]) -> dic
             "contexts": {image_tag(name): f"docker-image://{image_tag(name)}"},
             "tags": [f"{registry}/{name}:{tag}" for tag in tags],
             "attest": ["type=provenance,disabled=true"],
-            "output": ["type=image,push=true,compression=zstd,force-compression=true"],
+            "output": [
+                "type=image,push=true,compression=zstd,force-compression=true,oci-mediatypes=true"
+            ],
         }
         for name in names
     }

@@ -256,8 +256,9 @@ BROKEN = (
     ),
     Broken(
         "library-that-cuda-lacks",
-        "USER 0\nRUN rm /usr/lib/x86_64-linux-gnu/librt.so.1\nUSER 1000:1000",
-        {"cuda_libraries_resolve": "not found: librt.so.1 (for "},
+        "USER 0\nRUN sed 's/libc\\.so\\.6/libx.so.6/' /usr/local/lib/python3.12/lib-dynload/_heapq*"
+        f" > {SITE}/nvidia/broken.so\nUSER 1000:1000",
+        {"cuda_libraries_resolve": "not found: libx.so.6 (for "},
         parent=WITH_CUDA,
         variant=WITH_CUDA,
     ),
