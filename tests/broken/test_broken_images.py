@@ -256,9 +256,12 @@ BROKEN = (
     ),
     Broken(
         "library-that-cuda-lacks",
-        "USER 0\nRUN sed 's/libc\\.so\\.6/libx.so.6/' /usr/local/lib/python3.12/lib-dynload/_heapq*"
+        f"USER 0\nRUN sed 's/librt.so/librx.so/' {SITE}/nvidia/*/lib/libcudart.so.*"
         f" > {SITE}/nvidia/broken.so\nUSER 1000:1000",
-        {"cuda_libraries_resolve": "not found: libx.so.6 (for "},
+        {
+            "cuda_libraries_resolve": "not found: librx.so.1 (for ",
+            "size_is_within_budget": "grew by more than 2 %",
+        },
         parent=WITH_CUDA,
         variant=WITH_CUDA,
     ),
