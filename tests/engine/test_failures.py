@@ -51,6 +51,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, engine: Engine) -> Iterato
     for folder in (root / "base").glob("minimal-*"):
         if folder.name != PARENT:
             shutil.rmtree(folder)
+    (root / "base" / "Dockerfile.cuda.j2").unlink()
     (root / "frameworks").mkdir()
     shutil.copy(ROOT / "frameworks" / "Dockerfile.j2", root / "frameworks")
     matrix = (ROOT / "matrix.yaml").read_text()
