@@ -37,8 +37,8 @@ FRAMEWORK = """
         accelerators: [cpu]
         pins: [six==1.17.0]
 """
-SLEEP = '{% extends "frameworks/Dockerfile.j2" %}\n{% block system %}RUN sleep 30\n{% endblock %}\n'
 PLAIN = '{% extends "frameworks/Dockerfile.j2" %}\n'
+SLEEP = f"{PLAIN}{{% block environment %}}RUN sleep 30\n{{% endblock %}}\n"
 
 
 @pytest.fixture(scope="module")
