@@ -41,7 +41,6 @@ DOCUMENT = REPOSITORY / "docs" / "sizes.md"
 MARKS = ("<!-- figures -->\n", "<!-- /figures -->\n")
 PLAIN = "plain-image-to-measure"
 IMPORTS = {"scikit-learn": "sklearn", "pytorch": "torch", "minimal": "inference_server.app"}
-SYSTEM_PACKAGES = {"lightgbm": "libgomp1"}
 LEFT_OUT = "/etc/dpkg/dpkg.cfg.d/inference-images"
 ROUNDS = 5
 
@@ -129,12 +128,15 @@ def _present(engine: Engine, variant: Variant) -> bool:
     return subprocess.run(command, env=engine.environ(), capture_output=True).returncode == 0
 
 
-def plain_dockerfile(variant: Variant) -> str:
-    """What a person would write by hand. `python:…` may be a stand-in that holds /usr/local alone,
-    so it is laid on its Debian here; the official one brings the same libraries."""
-    debian, python = base_references(variant)
+def plain_dockerfile(variant: Variant, root: Variant) -> str:
+    """What a person would write by hand; `root` is the image that names the bases.
+
+    `python:…` may be a stand-in that holds /usr/local alone, so it is laid on its Debian here; the
+    official one brings the same libraries.
+    """
+    debian, python = base_references(root)
     packages = "ca-certificates libbz2-1.0 libffi8 libncursesw6 libreadline8 libsqlite3-0 libssl3"
-    packages += f" {SYSTEM_PACKAGES.get(variant.framework, '')}"
+    packages += f" {' '.join(variant.system)}"
     mounts = (
         "--mount=type=secret,id=apt-sources,target=/etc/apt/sources.list.d/debian.sources,mode=0444"
         " --mount=type=secret,id=apt-config,target=/etc/apt/apt.conf.d/99host,mode=0444"
@@ -167,8 +169,8 @@ def plain_dockerfile(variant: Variant) -> str:
 def _build_plain(project: Project, engine: Engine, variant: Variant) -> None:
     """Gives the build what ours are given, by the same means."""
     host = read_host_config(os.environ, Path.home())
-    roots = [v for v in project.variants if v.name in (variant.name, variant.parent)]
-    bases = ensure_bases(engine, roots, BaseSource.AUTO)
+    root = next(v for v in project.variants if v.name == (variant.parent or variant.name))
+    bases = ensure_bases(engine, [root], BaseSource.AUTO)
     supplies = find_supplies(project.locks, [variant], host)
     environment, variables = build_environment(
         REPOSITORY, engine, bases, host, debian_mirrors(), [variant], supplies
@@ -178,14 +180,14 @@ def _build_plain(project: Project, engine: Engine, variant: Variant) -> None:
     target = definition["target"][target_name(variant.name)]
     contexts = {
         reference: f"docker-image://{bases.images[reference]}"
-        for reference in base_references(variant)
+        for reference in base_references(root)
         if bases.images[reference] != reference
     }
     wheels = {k: v for k, v in target["contexts"].items() if k == "wheels"}
     target |= {
         "context": str(variant.folder),
         "contexts": {**contexts, **wheels, "server": "base/server"},
-        "dockerfile-inline": plain_dockerfile(variant),
+        "dockerfile-inline": plain_dockerfile(variant, root),
         "tags": [f"{PLAIN}:latest"],
     }
     del target["dockerfile"]
