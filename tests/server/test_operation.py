@@ -534,7 +534,7 @@ def test_a_client_that_sends_too_much_sees_the_answer(serve: Serve) -> None:
     """It sends first and listens later, as most clients do."""
     server = serve(SCRIPT, INFERENCE_SERVER_BODY_LIMIT="1000000")
     for _ in range(10):
-        assert server.score(b"x" * 3_000_000).status == 413
+        assert server.score(b"x" * 12_000_000).status == 413
     assert server.score({}).status == 200
 
 

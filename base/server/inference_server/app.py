@@ -34,8 +34,6 @@ StartResponse = Callable[[str, Headers], Any]
 Finish = Callable[[int, Headers, bytes], Any]
 
 ABORT = "inference_server.abort"
-LINGER_BYTES = 16 * 1024 * 1024
-LINGER_S = 2.0
 NOT_FOUND = (
     "The requested URL was not found on the server. "
     "If you entered the URL manually please check your spelling and try again."
@@ -220,7 +218,7 @@ class Application:
         if self._readers.full:
             return
         try:
-            self._readers.discard(environ["wsgi.input"], LINGER_BYTES, LINGER_S)
+            self._readers.discard(environ["wsgi.input"])
         except OSError:
             return
 

@@ -13,6 +13,10 @@ CHUNK = 1 << 16
 # On top of the fixed time a body gets one second for each of these many declared bytes.
 SLOWEST_BYTES_PER_S = 256 * 1024
 SWEEP_S = 0.5
+# How much of a body that nobody wants is taken in for how long, so that a client that sends before
+# it listens sees its answer and not a reset connection.
+LINGER_BYTES = 16 * 1024 * 1024
+LINGER_S = 2.0
 
 # Of Linux's `struct tcp_info`: milliseconds since data was last sent and last received.
 _MILLISECONDS = struct.Struct("=I")
@@ -144,17 +148,18 @@ class Readers:
                 body += more
         return bytes(body)
 
-    def discard(self, stream: Any, most: int, limit_s: float) -> None:
-        """Read and throw away, for a bounded time; the client has its answer already."""
+    def discard(self, stream: Any) -> None:
+        """Read and throw away, within bounds; the client has its answer already."""
         key = threading.get_ident()
-        end = time.monotonic() + limit_s
+        end = time.monotonic() + LINGER_S
+        left = LINGER_BYTES
         self._reading[key] = (end, _ignore)
         try:
-            while most > 0 and time.monotonic() < end:
+            while left > 0 and time.monotonic() < end:
                 part = stream.read(CHUNK)
                 if not part:
                     return
-                most -= len(part)
+                left -= len(part)
         finally:
             if self._reading.pop(key, None) is None:
                 self._stuck.pop(key, None)

@@ -15,15 +15,13 @@ import time
 from concurrent import futures
 from typing import Any, Dict, Iterable, Tuple
 
-from . import exits
+from . import body, exits
 from .app import ABORT, Application
 from .config import Settings
 from .log import Log
 
 CONNECTIONS = 4096
 SPARE_THREADS = 32
-LINGER_S = 1.0
-LINGER_BYTES = 1 << 20
 SWEEP_S = 0.5
 
 
@@ -166,11 +164,11 @@ def _linger(sock: socket.socket) -> None:
     """Take in some of what the client still sends, so that it sees the answer, not a reset."""
     try:
         sock.shutdown(socket.SHUT_WR)
-        sock.settimeout(LINGER_S)
-        left = LINGER_BYTES
-        deadline = time.monotonic() + LINGER_S
+        sock.settimeout(body.LINGER_S)
+        left = body.LINGER_BYTES
+        deadline = time.monotonic() + body.LINGER_S
         while left > 0 and time.monotonic() < deadline:
-            data = sock.recv(65536)
+            data = sock.recv(body.CHUNK)
             if not data:
                 return
             left -= len(data)
