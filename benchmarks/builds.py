@@ -1,8 +1,7 @@
 """Builds, sizes and starts, compared with what a person would write: `nox -s bench`.
 
-The peer is one plain Dockerfile for each image, `FROM` the same Python, with `pip install
---no-cache-dir -r` of the same lock; built one after the other with `docker build`, and all at once
-with `docker buildx bake`. Both sides have the same base images, index, certificates and wheels.
+The peer is one plain Dockerfile for each image (see benchmarks/plain.py); built one after the other
+with `docker build`, and all at once with `docker buildx bake`.
 
 All happens in a Docker engine of its own, which is empty at the start and gone at the end: nobody's
 images or caches are touched, and a cold build is cold. That needs root and an installed dockerd.
@@ -27,14 +26,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import matrix as generated
+from benchmarks.plain import Plain
+from benchmarks.sizes import Tree, read_tree, savings
 from imagematrix.availability import find_supplies
-from imagematrix.bake import BuildEnvironment, image_tag, target_name
+from imagematrix.bake import image_tag
 from imagematrix.bases import Bases, BaseSource, ensure_bases
 from imagematrix.debian import debian_mirrors
 from imagematrix.engine import Engine, ensure_engine, say
 from imagematrix.environment import WORK_FOLDER, build_environment
-from imagematrix.hostconfig import HostConfig, read_host_config
-from imagematrix.keys import base_references
+from imagematrix.hostconfig import read_host_config
 from imagematrix.layers import image_sizes
 from imagematrix.matrix import MINIMAL
 from imagematrix.project import Project
@@ -46,38 +46,39 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 RESULTS = REPOSITORY / "docs" / "benchmarks"
 PARTS = ("plan", "cold", "noop", "pin", "sizes", "imports", "checks", "bake")
 PLANNED = 10_000
+SMALLEST_SAVING = 50_000
 # What the first pin of a framework installs, where that is called otherwise.
 MODULES = {"scikit-learn": "sklearn", "pytorch": "torch"}
-PLAIN = "plain"
+# Where no bytecode is found.
+WITHOUT_BYTECODE = {"PYTHONPYCACHEPREFIX": "/nowhere"}
 
 
 @dataclass
 class Figures:
-    """What was measured; every time is in seconds, every list one figure for each round."""
+    """What was measured; every time is in seconds, every list one figure for each round, every size
+    in bytes. `saved` says by image what ours leave out of the plain ones."""
 
     images: list[str]
     machine: str
     date: str
     ours: dict[str, Any] = field(default_factory=dict)
     plain: dict[str, Any] = field(default_factory=dict)
+    saved: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What all parts share. `wheels` are folders of wheels by image; `given` is what builds are
-    given on this machine, `secrets` the environment variables that hold its secrets."""
+    """What all parts share. `secrets` are the environment variables that hold the secrets of
+    builds; `trees` is filled with what is in our images."""
 
     engine: Engine
-    bases: Bases
-    host: HostConfig
-    project: Project
     variants: Sequence[Variant]
-    wheels: Mapping[str, Path]
-    given: BuildEnvironment
+    plain: Plain
     secrets: Mapping[str, str]
     folder: Path
     rounds: int
     figures: Figures
+    trees: dict[str, Tree] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
@@ -153,19 +154,8 @@ def main() -> int:
                     given, secrets = build_environment(
                         REPOSITORY, engine, bases, host, debian_mirrors(), variants, supplies
                     )
-                    bench = Bench(
-                        engine,
-                        bases,
-                        host,
-                        project,
-                        variants,
-                        wheels,
-                        given,
-                        secrets,
-                        folder,
-                        options.rounds,
-                        figures,
-                    )
+                    plain = Plain(bases, host, given, wheels, folder)
+                    bench = Bench(engine, variants, plain, secrets, folder, options.rounds, figures)
                     measure(bench, parts)
         finally:
             # What was measured before something failed took long enough.
@@ -182,6 +172,7 @@ def _write(output: Path, figures: Figures) -> None:
     text = json.dumps(asdict(figures), indent=2, sort_keys=True)
     (output / "builds.json").write_text(f"{text}\n", encoding="utf-8")
     (output / "builds.md").write_text(markdown(figures), encoding="utf-8")
+    (output / "sizes.md").write_text(sizes_markdown(figures), encoding="utf-8")
 
 
 def measure(bench: Bench, parts: Sequence[str]) -> None:
@@ -195,8 +186,10 @@ def measure(bench: Bench, parts: Sequence[str]) -> None:
         if "cold" in parts:
             figures.ours["cold"] = cold
             say(f"ours: {cold:.0f} s")
-        _measure_images(bench, parts, bench.names, {name: name for name in bench.names},
-                        figures.ours)  # fmt: skip
+        for variant in bench.variants:
+            tree = _measure_image(bench, parts, variant, variant.name, figures.ours)
+            if tree is not None:
+                bench.trees[variant.name] = tree
         if "noop" in parts:
             build = [*_nox(), "-s", "build", "--", *bench.names]
             figures.ours["noop"] = [bench.run(build) for _ in range(bench.rounds)]
@@ -206,26 +199,34 @@ def measure(bench: Bench, parts: Sequence[str]) -> None:
             figures.ours["pin"] = _pin(bench)
         _remove(bench, bench.names)
         bench.prune()
+    plain = bench.plain
     if set(parts) & {"cold", "sizes", "imports", "pin", "bake"}:
-        _make_pythons(bench)
+        for variant in bench.variants:
+            # The plain Pythons are counted for neither side, as our bases are not.
+            if variant.parent is None and (command := plain.build_python(variant)):
+                say(f"plain: the Python of {variant.name} …")
+                bench.run(command)
     if set(parts) & {"cold", "sizes", "imports", "pin"}:
         figures.plain["cold"] = {}
         for variant in bench.variants:
-            seconds = bench.run(_plain_build(bench, variant))
+            seconds = bench.run(plain.build(variant))
             figures.plain["cold"][variant.name] = seconds
             say(f"plain: {variant.name} {seconds:.0f} s")
-            own = {variant.name: _plain_name(variant)}
-            _measure_images(bench, parts, [variant.name], own, figures.plain)
-            _remove(bench, [_plain_name(variant)])
+            tree = _measure_image(bench, parts, variant, plain.name(variant), figures.plain)
+            if tree is not None:
+                figures.saved[variant.name] = savings(variant, tree, bench.trees[variant.name])
+            _remove(bench, [plain.name(variant)])
         bench.prune()
     if "bake" in parts:
+        targets = dict(map(plain.bake_target, bench.variants))
+        definition = {"group": {"default": {"targets": sorted(targets)}}, "target": targets}
         file = bench.folder / "bake.json"
-        file.write_text(json.dumps(_plain_bake(bench)), encoding="utf-8")
+        file.write_text(json.dumps(definition), encoding="utf-8")
         bake = ["docker", "buildx", "bake", "--file", str(file), "--progress=plain"]
         figures.plain["bake"] = bench.run(bake)
         say(f"plain bake: {figures.plain['bake']:.0f} s")
         figures.plain["noop"] = [bench.run(bake) for _ in range(bench.rounds)]
-        _remove(bench, [_plain_name(variant) for variant in bench.variants])
+        _remove(bench, list(map(plain.name, bench.variants)))
 
 
 def _nox() -> list[str]:
@@ -235,43 +236,45 @@ def _nox() -> list[str]:
 # --- one image ------------------------------------------------------------------------------------
 
 
-def _measure_images(
-    bench: Bench,
-    parts: Sequence[str],
-    names: Sequence[str],
-    tags: Mapping[str, str],
-    into: dict[str, Any],
-) -> None:
-    """Sizes and times to import of images that are there. `tags` are what they are called there."""
+def _measure_image(
+    bench: Bench, parts: Sequence[str], variant: Variant, name: str, into: dict[str, Any]
+) -> Tree | None:
+    """The size of an image that is there, and the time to import its framework. `name` is what it
+    is called there."""
+    tag = image_tag(name)
+    tree = None
     if "sizes" in parts:
         client = bench.engine.client()
         try:
-            sizes = image_sizes(REPOSITORY, client, map(image_tag, tags.values()))
+            size = image_sizes(REPOSITORY, client, [tag])[tag]
         finally:
             client.close()
-        for name in names:
-            into.setdefault("sizes", {})[name] = asdict(sizes[image_tag(tags[name])])
-    if "imports" in parts:
-        for variant in bench.variants:
-            if variant.name in names and variant.framework != MINIMAL:
-                imports = _imports(bench, tags[variant.name], variant)
-                into.setdefault("imports", {})[variant.name] = imports
+        tree = read_tree(bench.engine, tag, bench.folder)
+        into.setdefault("sizes", {})[variant.name] = {**asdict(size), "hidden": tree.hidden}
+    if "imports" in parts and variant.framework != MINIMAL:
+        kinds: dict[str, Mapping[str, str]] = {"imports": {}}
+        if into is bench.figures.plain:
+            kinds["imports without bytecode"] = WITHOUT_BYTECODE
+        for kind, environ in kinds.items():
+            found = _imports(bench, tag, variant, environ)
+            into.setdefault(kind, {})[variant.name] = found
+    return tree
 
 
-def _imports(bench: Bench, tag: str, variant: Variant) -> list[float]:
-    """Seconds to import the framework, each in a container of its own; none where it cannot be."""
+def _imports(bench: Bench, tag: str, variant: Variant, environ: Mapping[str, str]) -> list[float]:
+    """Seconds to import the framework, each in a container of its own."""
     module = MODULES.get(variant.framework, variant.framework)
     code = f"import time; t = time.perf_counter(); import {module}; print(time.perf_counter() - t)"
-    command = ["docker", "run", "--rm", "--entrypoint", "python3", image_tag(tag), "-c", code]
+    command = ["docker", "run", "--rm", "--network=none", "--entrypoint=python3"]
+    given = {"PYTHONDONTWRITEBYTECODE": "1", **environ}
+    command += [f"--env={key}={value}" for key, value in given.items()]
     found = []
     for _ in range(bench.rounds):
         result = subprocess.run(
-            command, env=bench.engine.environ(), capture_output=True, text=True, check=False
-        )
-        if result.returncode != 0:
-            say(f"{tag} cannot import {module}: {result.stderr.strip().splitlines()[-1]}")
-            return []
-        found.append(float(result.stdout))
+            [*command, tag, "-c", code],
+            env=bench.engine.environ(), check=True, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        found.append(float(result.stdout.split()[-1]))
     return found
 
 
@@ -326,91 +329,6 @@ def _pin(bench: Bench) -> dict[str, Any]:
 
 def _remove(bench: Bench, names: Sequence[str]) -> None:
     bench.run(["docker", "image", "rm", "--force", *map(image_tag, names)])
-
-
-# --- the plain ones -------------------------------------------------------------------------------
-
-
-def _plain_name(variant: Variant) -> str:
-    return f"{PLAIN}-{variant.name}"
-
-
-def plain_dockerfile(bench: Bench, variant: Variant) -> str:
-    """What a person would write, with the mounts that this host's settings come by."""
-    mounts = ["--mount=type=secret,id=pip-config,target=/etc/pip.conf"]
-    options = ""
-    if bench.host.ca_bundle is not None:
-        mounts.append("--mount=type=secret,id=ca-bundle,target=/run/ca.pem")
-        options += " --cert /run/ca.pem"
-    if variant.name in bench.wheels and any(bench.wheels[variant.name].iterdir()):
-        mounts.append("--mount=type=bind,from=wheels,target=/mnt/wheels")
-        options += " --find-links /mnt/wheels"
-    elif variant.index is not None:
-        options += f" --extra-index-url {variant.index.url}"
-    install = f"python3 -m pip install --no-cache-dir{options} -r /tmp/requirements.txt"
-    return (
-        f"FROM {_python(bench, variant)}\nCOPY requirements.txt /tmp/requirements.txt\n"
-        f"RUN {' '.join(mounts)} {install}\n"
-    )
-
-
-def _plain_context(bench: Bench, variant: Variant) -> Path:
-    context = bench.folder / PLAIN / variant.name
-    context.mkdir(parents=True, exist_ok=True)
-    shutil.copy(REPOSITORY / variant.lock, context / "requirements.txt")
-    (context / "Dockerfile").write_text(plain_dockerfile(bench, variant), encoding="utf-8")
-    return context
-
-
-def _secrets(bench: Bench, variant: Variant) -> list[str]:
-    return [*bench.given.secrets, *bench.given.image_secrets[variant.name]]
-
-
-def _plain_build(bench: Bench, variant: Variant) -> list[str]:
-    context = _plain_context(bench, variant)
-    command = ["docker", "build", "--tag", image_tag(_plain_name(variant))]
-    command += [part for secret in _secrets(bench, variant) for part in ("--secret", secret)]
-    command += ["--build-context", f"wheels={bench.wheels[variant.name]}"]
-    return [*command, str(context)]
-
-
-def _plain_bake(bench: Bench) -> dict[str, Any]:
-    targets = {
-        target_name(variant.name): {
-            "context": str(_plain_context(bench, variant)),
-            "contexts": {"wheels": str(bench.wheels[variant.name])},
-            "secret": _secrets(bench, variant),
-            "tags": [image_tag(_plain_name(variant))],
-            "output": ["type=docker"],
-        }
-        for variant in bench.variants
-    }
-    return {"group": {"default": {"targets": sorted(targets)}}, "target": targets}
-
-
-def _python(bench: Bench, variant: Variant) -> str:
-    """The Python that a plain image of this variant is FROM."""
-    if bench.bases.source is BaseSource.REGISTRY:
-        return f"python:{variant.python}-slim-{variant.suite}"
-    return f"{PLAIN}-python:{variant.python}-slim-{variant.suite}"
-
-
-def _make_pythons(bench: Bench) -> None:
-    """Where CPython is a stand-in that holds no system, puts one under it, as the official image
-    has it. This is not counted for either side."""
-    if bench.bases.source is BaseSource.REGISTRY:
-        return
-    for variant in bench.variants:
-        if variant.parent is not None:
-            continue
-        say(f"{_python(bench, variant)}: building …")
-        command = ["docker", "build", "--target", "interpreter", "--tag", _python(bench, variant)]
-        command += ["--file", str(REPOSITORY / variant.dockerfile)]
-        command += [part for secret in _secrets(bench, variant) for part in ("--secret", secret)]
-        for reference in base_references(variant):
-            source = bench.bases.images[reference]
-            command += ["--build-context", f"{reference}=docker-image://{source}"]
-        bench.run([*command, str(REPOSITORY / variant.context)])
 
 
 # --- the plan of a large matrix -------------------------------------------------------------------
@@ -490,7 +408,8 @@ def markdown(figures: Figures) -> str:
         f"Measured by `nox -s bench` on {figures.date}, {figures.machine}, for the images",
         f"{', '.join(figures.images)}. Plain is one Dockerfile for each image: `FROM` the same",
         "Python, `pip install --no-cache-dir -r` of the same lock. Ratios are plain / ours for",
-        "times of builds (larger is better), and ours / plain for the rest (smaller is better).",
+        "cold builds (larger is better), and ours / plain for the rest (smaller is better).",
+        "[Sizes and imports](sizes.md) are measured in the same run.",
         "",
         "| what | ours | plain | ratio |",
         "|---|---:|---:|---:|",
@@ -519,21 +438,64 @@ def markdown(figures: Figures) -> str:
         what = f"one pin changed ({pin['pin']}: builds {', '.join(pin['built'])})"
         row(what, pin["seconds"], own, "s", False)
     row(f"`nox -s plan` of {PLANNED:,} images", _median(ours.get("plan")), None, "s", False)
-    for kind in ("uncompressed", "compressed"):
-        for name in [*ours.get("sizes", {}), None]:
-            sides = [
-                sum(size[kind] for image, size in side.get("sizes", {}).items()
-                    if name in (None, image)) / 1e6
-                for side in (ours, plain)
-            ]  # fmt: skip
-            if sides[0]:
-                row(f"{kind}: {name or 'sum'}", sides[0], sides[1] or None, "MB", False)
-    for name, seconds in ours.get("imports", {}).items():
-        other = _median(plain.get("imports", {}).get(name))
-        row(f"import: {name}", _median(seconds), other, "s", False)
     for name, seconds in ours.get("checks", {}).items():
         row(f"all checks: {name}", seconds, None, "s", False)
     return "\n".join(lines) + "\n"
+
+
+def sizes_markdown(figures: Figures) -> str:
+    """The report on sizes, imports, and what is left out."""
+    lines = [
+        "# Sizes and imports compared with plain images",
+        "",
+        f"Measured by `nox -s bench` on {figures.date}, {figures.machine}. Sizes are those of the",
+        "layers as archives, uncompressed and packed by zstd as for a registry; MB are 10^6 bytes.",
+        '"Hidden" is the share of the layers that the final tree does not show.',
+        "",
+        "| image | plain | ours | ratio | plain, packed | ours, packed | ratio | hidden |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    ours, plain = (side.get("sizes", {}) for side in (figures.ours, figures.plain))
+    both = [name for name in ours if name in plain]
+    for name in both:
+        lines.append(
+            f"| `{name}` | {_compared(ours[name], plain[name])}"
+            f" | {ours[name]['hidden'] / ours[name]['uncompressed']:.2%} |"
+        )
+    if len(both) > 1:
+        sums = [
+            {
+                kind: sum(side[name][kind] for name in both)
+                for kind in ("uncompressed", "compressed")
+            }
+            for side in (ours, plain)
+        ]
+        lines.append(f"| sum | {_compared(*sums)} | |")
+    lines += ["", "| import of the framework | ours | plain without bytecode | plain | ratio |"]
+    lines += ["|---|---:|---:|---:|---:|"]
+    bare = figures.plain.get("imports without bytecode", {})
+    for name, seconds in figures.ours.get("imports", {}).items():
+        if name in bare:
+            own, slow, other = map(
+                statistics.median, (seconds, bare[name], figures.plain["imports"][name])
+            )
+            lines.append(
+                f"| `{name}` | {own:.2f} s | {slow:.2f} s | {other:.2f} s | {own / slow:.2f} |"
+            )
+    lines += ["", "| image | what is left out | saves |", "|---|---|---:|"]
+    for name, saved in figures.saved.items():
+        for what, size in saved.items():
+            if size >= SMALLEST_SAVING:
+                lines.append(f"| `{name}` | {what} | {size / 1e6:.1f} MB |")
+    return "\n".join(lines) + "\n"
+
+
+def _compared(ours: Mapping[str, int], plain: Mapping[str, int]) -> str:
+    cells = []
+    for kind in ("uncompressed", "compressed"):
+        left, right = ours[kind], plain[kind]
+        cells += [f"{right / 1e6:,.0f} MB", f"{left / 1e6:,.0f} MB", f"{left / right:.2f}"]
+    return " | ".join(cells)
 
 
 def _median(values: Sequence[float] | None) -> float | None:

@@ -2,7 +2,6 @@
 
 import re
 import subprocess
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,7 +22,7 @@ from tests.images.checks import (
     framework_was_built_without_cuda,
     gpu_computes_as_the_host_does,
 )
-from tests.images.running import RunningImage, is_present, run_image, wait_until_healthy
+from tests.images.running import RunningImage, build_images, run_image, wait_until_healthy
 
 ROOT = Path(__file__).resolve().parents[2]
 PARENT = "minimal-py312-inference"
@@ -277,15 +276,11 @@ BROKEN = (
 
 @pytest.fixture(scope="session")
 def engine() -> Engine:
-    """The engine that holds the image that is broken here."""
+    """The engine that holds the images that are broken here, as they are now."""
     found = find_engine()
     if found is None:
         pytest.fail("no Docker engine answers; run `nox -s build` first")
-    parents = (PARENT, OTHER_PYTHON, WITH_CUDA)
-    missing = [parent for parent in parents if not is_present(found, image_tag(parent))]
-    if missing:
-        command = [sys.executable, "-m", "imagematrix", "build", *missing]
-        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    build_images(PARENT, OTHER_PYTHON, WITH_CUDA)
     return found
 
 

@@ -14,7 +14,7 @@ from imagematrix.engine import Engine, find_engine
 from imagematrix.project import Project
 from imagematrix.variant import Variant
 from tests.derived.containers import Service, build, started
-from tests.images.running import is_present
+from tests.images.running import build_images
 
 ROOT = Path(__file__).resolve().parents[2]
 PARENT = "minimal-py312-inference"
@@ -40,8 +40,7 @@ def engine() -> Engine:
     found = find_engine()
     if found is None:
         pytest.fail("no Docker engine answers; run `nox -s build` first")
-    if not is_present(found, image_tag(PARENT)):
-        pytest.fail(f"{PARENT} is not built; run `nox -s build -- {PARENT}`")
+    build_images(PARENT)
     return found
 
 

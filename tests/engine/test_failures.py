@@ -22,7 +22,7 @@ from imagematrix.layers import Size
 from imagematrix.locking import lock_header
 from imagematrix.project import Project
 from tests.engine.conftest import ROOT
-from tests.images.running import is_present
+from tests.images.running import build_images, is_present
 
 PARENT = "minimal-py312-inference"
 GOOD, CORRUPT, SLOW = (f"{name}1.0-py312-inference" for name in ("good", "corrupt", "slow"))
@@ -44,8 +44,7 @@ SLEEP = f"{PLAIN}{{% block environment %}}RUN sleep 30\n{{% endblock %}}\n"
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory, engine: Engine) -> Iterator[Path]:
     """A repository with the minimal image of this one, which is fresh, and three small children."""
-    if not is_present(engine, image_tag(PARENT)):
-        pytest.fail(f"{PARENT} is not built; run `nox -s build -- {PARENT}`")
+    build_images(PARENT)
     root = tmp_path_factory.mktemp("project")
     shutil.copytree(ROOT / "base", root / "base")
     for folder in (root / "base").glob("minimal-*"):

@@ -10,7 +10,7 @@ import pytest
 from imagematrix.bake import image_tag
 from imagematrix.engine import Engine
 from tests.engine.conftest import ROOT
-from tests.images.running import is_present
+from tests.images.running import build_images
 
 IMAGE = "minimal-py312-inference"
 OTHER = "minimal-py313-inference"
@@ -20,8 +20,7 @@ NAMESPACE = "team/images"
 @pytest.fixture(scope="module")
 def namespace(engine: Engine, registry: str) -> str:
     """Where IMAGE is published, and OTHER is not."""
-    if not is_present(engine, image_tag(IMAGE)):
-        pytest.fail(f"{IMAGE} is not built; run `nox -s build -- {IMAGE}`")
+    build_images(IMAGE)
     repository = f"{registry}/{NAMESPACE}/{IMAGE}"
     client = engine.client()
     try:

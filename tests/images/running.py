@@ -3,6 +3,8 @@
 import io
 import json
 import os
+import subprocess
+import sys
 import tarfile
 import time
 import urllib.error
@@ -27,6 +29,7 @@ from imagematrix.lockfile import Lock
 from imagematrix.matrix import Accelerator
 from imagematrix.variant import Variant
 
+ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 120
 
 
@@ -188,6 +191,13 @@ def gives_gpus(engine: Engine, reference: str) -> bool:
     finally:
         client.close()
     return True
+
+
+def build_images(*names: str) -> None:
+    """Makes sure that the engine has these images as they are now; what is fresh is not built."""
+    command = [sys.executable, "-m", "imagematrix", "build", *names]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, f"{result.stdout}\n{result.stderr[-3000:]}"
 
 
 def is_present(engine: Engine, reference: str) -> bool:

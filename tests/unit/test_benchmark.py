@@ -29,8 +29,8 @@ FIGURES = builds.Figures(
         "pin": {"image": "xgboost", "pin": "a==2 → a<2", "seconds": 50.0, "built": {"xgboost": ""}},
         "plan": [4.0],
         "sizes": {
-            "minimal": {"uncompressed": 100e6, "compressed": 30e6},
-            "xgboost": {"uncompressed": 300e6, "compressed": 90e6},
+            "minimal": {"uncompressed": 100e6, "compressed": 30e6, "hidden": 1e6},
+            "xgboost": {"uncompressed": 300e6, "compressed": 90e6, "hidden": 0},
         },
         "imports": {"xgboost": [1.0]},
         "checks": {"xgboost": 3.5},
@@ -43,8 +43,10 @@ FIGURES = builds.Figures(
             "minimal": {"uncompressed": 200e6, "compressed": 60e6},
             "xgboost": {"uncompressed": 400e6, "compressed": 120e6},
         },
-        "imports": {"xgboost": [2.0, 3.0, 4.0]},
+        "imports": {"xgboost": [1.5]},
+        "imports without bytecode": {"xgboost": [2.0, 3.0, 4.0]},
     },
+    saved={"xgboost": {"test suites (`*/tests`)": 20_000_000, "other": 10}},
 )
 
 
@@ -57,14 +59,19 @@ def test_the_report_has_the_ratio_of_each_measure() -> None:
         "| nothing changed | 2.00 s | 8.00 s | 0.25 |",
         "| one pin changed (a==2 → a<2: builds xgboost) | 50 s | 250 s | 0.20 |",
         "| `nox -s plan` of 10,000 images | 4.00 s |  |  |",
-        "| uncompressed: minimal | 100 MB | 200 MB | 0.50 |",
-        "| uncompressed: xgboost | 300 MB | 400 MB | 0.75 |",
-        "| uncompressed: sum | 400 MB | 600 MB | 0.67 |",
-        "| compressed: minimal | 30 MB | 60 MB | 0.50 |",
-        "| compressed: xgboost | 90 MB | 120 MB | 0.75 |",
-        "| compressed: sum | 120 MB | 180 MB | 0.67 |",
-        "| import: xgboost | 1.00 s | 3.00 s | 0.33 |",
         "| all checks: xgboost | 3.50 s |  |  |",
+    ]
+
+
+def test_the_report_on_sizes_compares_each_image_and_the_sum() -> None:
+    rows = [row for row in builds.sizes_markdown(FIGURES).splitlines() if row.startswith("| ")]
+
+    assert [row for row in rows if "| image" not in row and "| import" not in row] == [
+        "| `minimal` | 200 MB | 100 MB | 0.50 | 60 MB | 30 MB | 0.50 | 1.00% |",
+        "| `xgboost` | 400 MB | 300 MB | 0.75 | 120 MB | 90 MB | 0.75 | 0.00% |",
+        "| sum | 600 MB | 400 MB | 0.67 | 180 MB | 120 MB | 0.67 | |",
+        "| `xgboost` | 1.00 s | 3.00 s | 1.50 s | 0.33 |",
+        "| `xgboost` | test suites (`*/tests`) | 20.0 MB |",
     ]
 
 
