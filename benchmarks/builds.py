@@ -35,7 +35,6 @@ from imagematrix.debian import debian_mirrors
 from imagematrix.engine import Engine, ensure_engine, say
 from imagematrix.environment import WORK_FOLDER, build_environment
 from imagematrix.hostconfig import read_host_config
-from imagematrix.layers import image_sizes
 from imagematrix.matrix import MINIMAL
 from imagematrix.project import Project
 from imagematrix.render import render_dockerfiles
@@ -244,13 +243,8 @@ def _measure_image(
     tag = image_tag(name)
     tree = None
     if "sizes" in parts:
-        client = bench.engine.client()
-        try:
-            size = image_sizes(REPOSITORY, client, [tag])[tag]
-        finally:
-            client.close()
         tree = read_tree(bench.engine, tag, bench.folder)
-        into.setdefault("sizes", {})[variant.name] = {**asdict(size), "hidden": tree.hidden}
+        into.setdefault("sizes", {})[variant.name] = {**asdict(tree.size), "hidden": tree.hidden}
     if "imports" in parts and variant.framework != MINIMAL:
         kinds: dict[str, Mapping[str, str]] = {"imports": {}}
         if into is bench.figures.plain:

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from imagematrix.engine import Engine
+from imagematrix.layers import Size, layer_size
 from imagematrix.variant import Variant
 
 LEFT_OUT = "/etc/dpkg/dpkg.cfg.d/inference-images"
@@ -18,17 +19,17 @@ LEFT_OUT = "/etc/dpkg/dpkg.cfg.d/inference-images"
 
 @dataclass(frozen=True)
 class Tree:
-    """The final tree of an image: by path, the bytes that a file takes in a layer's archive;
-    `layers` are the bytes of all its layers, `left_out` what dpkg is told to leave out there."""
+    """The final tree of an image: by path, the bytes that a file takes in a layer's archive; `size`
+    is that of all its layers, `left_out` what dpkg is told to leave out there."""
 
     files: Mapping[str, int]
-    layers: int
+    size: Size
     left_out: tuple[str, ...]
 
     @property
     def hidden(self) -> int:
         """Bytes of layers that the tree does not show."""
-        return self.layers - sum(self.files.values())
+        return self.size.uncompressed - sum(self.files.values())
 
 
 def read_tree(engine: Engine, image: str, scratch: Path) -> Tree:
@@ -39,12 +40,13 @@ def read_tree(engine: Engine, image: str, scratch: Path) -> Tree:
         with tarfile.open(saved.name) as archive:
             manifest = json.load(_member(archive, "manifest.json"))[0]
             files: dict[str, int] = {}
-            total, left_out = 0, ""
+            size, left_out = Size(0, 0), ""
             for name in manifest["Layers"]:
+                size += layer_size(_member(archive, name))[1]
                 with tarfile.open(fileobj=_member(archive, name)) as layer:
-                    total += _apply(files, layer)
+                    lay_over(files, layer)
                     left_out = _left_out(layer) or left_out
-    return Tree(files, total, tuple(left_out.split()))
+    return Tree(files, size, tuple(left_out.split()))
 
 
 def _member(archive: tarfile.TarFile, name: str) -> IO[bytes]:
@@ -53,14 +55,13 @@ def _member(archive: tarfile.TarFile, name: str) -> IO[bytes]:
     return file
 
 
-def _apply(files: dict[str, int], layer: tarfile.TarFile) -> int:
-    """Lays a layer over `files`; returns what it takes as an archive."""
-    total = start = 0
+def lay_over(files: dict[str, int], layer: tarfile.TarFile) -> None:
+    """Lays a layer over `files`, a tree by path."""
+    start = 0
     for info in layer:
         # The headers before the content, and the content in blocks of 512 bytes.
         end = info.offset_data + -(-info.size // 512) * 512 * info.isreg()
         size, start = end - start, end
-        total += size
         path = PurePosixPath("/", info.name)
         if path.name.startswith(".wh."):
             gone = str(path.with_name(path.name.removeprefix(".wh.")))
@@ -68,7 +69,6 @@ def _apply(files: dict[str, int], layer: tarfile.TarFile) -> int:
                 del files[known]
         else:
             files[str(path)] = size
-    return total
 
 
 def _left_out(layer: tarfile.TarFile) -> str:

@@ -91,9 +91,15 @@ def _measure(
             digest = f"sha256:{member.name.removeprefix('blobs/sha256/')}"
             content = archive.extractfile(member) if digest not in known else None
             if content is not None:
-                digest, size = _packed(_unpacked(content))
+                digest, size = layer_size(content)
                 found[digest] = size
     return found
+
+
+def layer_size(content: Any) -> tuple[str, Size]:
+    """The digest and the size of a layer's archive. `content` is a file with `peek`, which holds
+    the archive as it is, or packed by gzip or zstd."""
+    return _packed(_unpacked(content))
 
 
 def _unpacked(content: Any) -> Any:

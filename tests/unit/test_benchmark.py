@@ -1,12 +1,18 @@
 """The benchmark measures what it says; how fast that is, is not for a unit test."""
 
+import io
 import json
+import tarfile
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from benchmarks import builds, matrix
+from benchmarks import builds, matrix, sizes
+from imagematrix.layers import Size
+from imagematrix.project import Project
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_a_generated_matrix_is_right_and_goes_through_every_stage(tmp_path: Path) -> None:
@@ -88,3 +94,55 @@ def test_parts_that_are_not_measured_again_are_kept(tmp_path: Path) -> None:
 
     assert (kept.ours, kept.plain) == (FIGURES.ours, FIGURES.plain)
     assert (others.ours, others.plain) == ({}, {})
+
+
+def test_what_a_layer_replaces_or_removes_is_hidden() -> None:
+    first = _layer({"usr/a": b"x" * 600, "usr/gone/b": b"y" * 10})
+    second = _layer({"usr/a": b"z", "usr/.wh.gone": b""})
+    files: dict[str, int] = {}
+    for layer in (first, second):
+        sizes.lay_over(files, layer)
+
+    # A header of 512 bytes, and the content in blocks of 512.
+    assert files == {"/usr/a": 1024}
+    assert sizes.Tree(files, Size(3000, 100), ()).hidden == 3000 - 1024
+
+
+def test_savings_are_named_by_the_entry_that_makes_them() -> None:
+    variant = next(v for v in Project(ROOT).variants if v.name == "minimal-py312-inference")
+    site = "/usr/local/lib/python3.12/site-packages"
+    plain = {
+        f"{site}/numpy/tests/test_a.py": 100,
+        f"{site}/pip/__pycache__/a.pyc": 20,
+        f"{site}/numpy/core.py": 7,
+        "/usr/sbin/mkfs": 3,
+        "/usr/share/b": 2,
+        "/usr/local/lib/python3.12/turtle.py": 1,
+    }
+    ours = {f"{site}/numpy/core.py": 5}
+
+    saved = sizes.savings(
+        variant,
+        sizes.Tree(plain, Size(0, 0), ()),
+        sizes.Tree(ours, Size(0, 0), ("/usr/sbin/mkfs*",)),
+    )
+
+    assert saved == {
+        "test suites (`*/tests`)": 100,
+        "bytecode of pip": 20,
+        "left out of Debian's packages": 3,
+        "other packages": 2,
+        "other of Debian": 2,
+        "CPython": 1,
+    }
+
+
+def _layer(files: dict[str, bytes]) -> tarfile.TarFile:
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as archive:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    data.seek(0)
+    return tarfile.open(fileobj=data)
