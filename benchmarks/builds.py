@@ -458,28 +458,21 @@ def sizes_markdown(figures: Figures) -> str:
         "# Sizes and imports compared with plain images",
         "",
         f"Measured by `nox -s bench` on {figures.date}, {figures.machine}. Sizes are those of the",
-        "layers as archives, uncompressed and packed by zstd as for a registry; MB are 10^6 bytes.",
-        '"Hidden" is the share of the layers that the final tree does not show.',
+        "final tree as an archive: what a plain image's layers hold beside it, as the caches that a",
+        'base came with, is not counted against it. "Packed" are our layers by zstd, as for a',
+        'registry, and "hidden" is their share that the tree does not show. MB are 10^6 bytes.',
         "",
-        "| image | plain | ours | ratio | plain, packed | ours, packed | ratio | hidden |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|",
+        "| image | plain | ours | ratio | ours, packed | hidden |",
+        "|---|---:|---:|---:|---:|---:|",
     ]
     ours, plain = (side.get("sizes", {}) for side in (figures.ours, figures.plain))
     both = [name for name in ours if name in plain]
     for name in both:
-        lines.append(
-            f"| `{name}` | {_compared(ours[name], plain[name])}"
-            f" | {ours[name]['hidden'] / ours[name]['uncompressed']:.2%} |"
-        )
+        share = f"{ours[name]['hidden'] / ours[name]['uncompressed']:.2%}"
+        lines.append(f"| `{name}` | {_compared([ours[name]], [plain[name]])} | {share} |")
     if len(both) > 1:
-        sums = [
-            {
-                kind: sum(side[name][kind] for name in both)
-                for kind in ("uncompressed", "compressed")
-            }
-            for side in (ours, plain)
-        ]
-        lines.append(f"| sum | {_compared(*sums)} | |")
+        sides = ([side[name] for name in both] for side in (ours, plain))
+        lines.append(f"| sum | {_compared(*sides)} | |")
     lines += ["", "| import of the framework | ours | plain without bytecode | plain | ratio |"]
     lines += ["|---|---:|---:|---:|---:|"]
     bare = figures.plain.get("imports without bytecode", {})
@@ -499,12 +492,12 @@ def sizes_markdown(figures: Figures) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _compared(ours: Mapping[str, int], plain: Mapping[str, int]) -> str:
-    cells = []
-    for kind in ("uncompressed", "compressed"):
-        left, right = ours[kind], plain[kind]
-        cells += [f"{right / 1e6:,.0f} MB", f"{left / 1e6:,.0f} MB", f"{left / right:.2f}"]
-    return " | ".join(cells)
+def _compared(ours: Sequence[Mapping[str, int]], plain: Sequence[Mapping[str, int]]) -> str:
+    left, right = (
+        sum(size["uncompressed"] - size["hidden"] for size in side) / 1e6 for side in (ours, plain)
+    )
+    packed = sum(size["compressed"] for size in ours) / 1e6
+    return f"{right:,.0f} MB | {left:,.0f} MB | {left / right:.2f} | {packed:,.0f} MB"
 
 
 def _median(values: Sequence[float] | None) -> float | None:
