@@ -108,7 +108,7 @@ def budget(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Compare builds, sizes and starts with plain Dockerfiles; needs root, and half an hour."""
+    """Compare builds, sizes and starts with plain Dockerfiles; needs root, and an hour."""
     install(session)
     session.run("python", "-m", "benchmarks.builds", *session.posargs)
 

@@ -232,8 +232,8 @@ def measure(bench: Bench, parts: Sequence[str]) -> None:
 
 
 def _bake(bench: Bench, command: Sequence[str]) -> float:
-    """Seconds of a cold build of all at once. That many pips at a time are too much for some a
-    network, and pip gives up: then all is begun anew."""
+    """Seconds of a cold build of all at once. That many pips at a time are too much for some
+    networks, and pip gives up: then all is begun anew."""
     for _ in range(ATTEMPTS - 1):
         try:
             return bench.run(command)
@@ -418,7 +418,7 @@ def markdown(figures: Figures) -> str:
         f"{', '.join(figures.images)}. Plain is one Dockerfile for each image: `FROM` the same",
         "Python, `pip install --no-cache-dir -r` of the same lock. Ratios are plain / ours for",
         "cold builds (larger is better), and ours / plain for the rest (smaller is better).",
-        "[Sizes and imports](sizes.md) are measured in the same run.",
+        "[Sizes and imports](sizes.md) have a page of their own.",
         "",
         "| what | ours | plain | ratio |",
         "|---|---:|---:|---:|",
@@ -466,7 +466,7 @@ def sizes_markdown(figures: Figures) -> str:
         "|---|---:|---:|---:|---:|---:|",
     ]
     ours, plain = (side.get("sizes", {}) for side in (figures.ours, figures.plain))
-    both = [name for name in ours if name in plain]
+    both = [name for name in figures.images if name in ours and name in plain]
     for name in both:
         share = f"{ours[name]['hidden'] / ours[name]['uncompressed']:.2%}"
         lines.append(f"| `{name}` | {_compared([ours[name]], [plain[name]])} | {share} |")
