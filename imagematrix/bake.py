@@ -4,12 +4,17 @@ Format: https://docs.docker.com/build/bake/reference/ (its JSON form). Paths are
 repository.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from imagematrix.keys import base_references
+from imagematrix.keys import base_references, debian_reference
 from imagematrix.plan import Action, Step
+from imagematrix.variant import Variant
+
+# The stages of base/install.j2 that hold uv, and `strip`.
+INSTALLER = "installer"
+BINUTILS = "binutils"
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,8 @@ class BuildEnvironment:
 
 
 def bake_file(steps: Sequence[Step], environment: BuildEnvironment) -> dict[str, Any]:
-    """One target for each image that is to be built, all in the group `default`.
+    """One target for each image that is to be built, all in the group `default`, and one for each
+    stage that they share.
 
     An image whose parent is built in the same run waits for it; else the local parent is used.
     """
@@ -39,6 +45,14 @@ def bake_file(steps: Sequence[Step], environment: BuildEnvironment) -> dict[str,
     targets = {
         target_name(step.variant.name): _target(step, names, environment) for step in building
     }
+    stages: dict[str, dict[str, Any]] = {}
+    for stage in shared_stages(steps):
+        stages[stage.target] = _stage_target(stage, targets[target_name(stage.maker)], environment)
+        for name in stage.takers:
+            targets[target_name(name)]["contexts"][stage.name] = f"target:{stage.target}"
+    targets |= stages
+    # A stage that the group does not name would become an image without a name after all:
+    # https://github.com/docker/buildx/issues/2580
     definition: dict[str, Any] = {
         "group": {"default": {"targets": sorted(targets)}},
         "target": targets,
@@ -46,6 +60,54 @@ def bake_file(steps: Sequence[Step], environment: BuildEnvironment) -> dict[str,
     if environment.proxies:
         definition["variable"] = {name: {"default": ""} for name in environment.proxies}
     return definition
+
+
+@dataclass(frozen=True)
+class SharedStage:
+    """A stage that is the same in several Dockerfiles, and so is made once: from that of the image
+    `maker`, for the images `takers`, whose builds are given it under the stage's name.
+
+    One that can do without the parent starts from `base` instead, and waits for nothing.
+    """
+
+    name: str
+    maker: str
+    takers: tuple[str, ...]
+    base: str | None = None
+
+    @property
+    def target(self) -> str:
+        """The name of the bake target that makes it."""
+        return f"{target_name(self.maker)}-{self.name}"
+
+
+def shared_stages(steps: Sequence[Step]) -> tuple[SharedStage, ...]:
+    """The stages that images of one run share. What is in them is the same under every Python, but
+    programs of one Debian release need its C library."""
+    building = [step.variant for step in steps if step.action is Action.BUILD]
+    stages = []
+    for suite in dict.fromkeys(variant.suite for variant in building):
+        images = [variant for variant in building if variant.suite == suite]
+        stages.append(SharedStage(INSTALLER, images[0].name, _names(images)))
+        if stripped := [variant for variant in images if variant.strip]:
+            maker = stripped[0]
+            base = debian_reference(maker)
+            stages.append(SharedStage(BINUTILS, maker.name, _names(stripped), base))
+    return tuple(stages)
+
+
+def _names(variants: Iterable[Variant]) -> tuple[str, ...]:
+    return tuple(variant.name for variant in variants)
+
+
+def target_images(steps: Sequence[Step]) -> dict[str, str]:
+    """The image that each target of the bake file is for; a shared stage is for its maker."""
+    images = {
+        target_name(step.variant.name): step.variant.name
+        for step in steps
+        if step.action is Action.BUILD
+    }
+    return images | {stage.target: stage.maker for stage in shared_stages(steps)}
 
 
 def target_name(image: str) -> str:
@@ -58,13 +120,33 @@ def image_tag(name: str) -> str:
     return f"{name}:latest"
 
 
-def _target(step: Step, building: set[str], environment: BuildEnvironment) -> dict[str, Any]:
-    variant = step.variant
-    contexts = {
+def _stage_target(
+    stage: SharedStage, maker: Mapping[str, Any], environment: BuildEnvironment
+) -> dict[str, Any]:
+    contexts, args = maker["contexts"], maker["args"]
+    if stage.base is not None:
+        contexts = _stand_ins([stage.base], environment)
+        args = args | {"BASE_IMAGE": stage.base}
+    given = {key: maker[key] for key in ("context", "dockerfile", "secret", "attest")}
+    # Its content goes to the builds that name it, and nowhere else.
+    output = ["type=cacheonly"]
+    return given | {
+        "target": stage.name, "contexts": dict(contexts), "args": args, "output": output
+    }  # fmt: skip
+
+
+def _stand_ins(references: Iterable[str], environment: BuildEnvironment) -> dict[str, str]:
+    """The contexts that put local images in the place of base images."""
+    return {
         reference: f"docker-image://{environment.base_sources[reference]}"
-        for reference in base_references(variant)
+        for reference in references
         if environment.base_sources.get(reference, reference) != reference
     }
+
+
+def _target(step: Step, building: set[str], environment: BuildEnvironment) -> dict[str, Any]:
+    variant = step.variant
+    contexts = _stand_ins(base_references(variant), environment)
     if variant.parent in building:
         contexts[variant.parent] = f"target:{target_name(variant.parent)}"
     elif variant.parent is not None:

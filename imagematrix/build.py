@@ -13,7 +13,7 @@ from typing import TextIO
 
 import docker.errors
 
-from imagematrix.bake import BuildEnvironment, bake_file, image_tag, target_name
+from imagematrix.bake import BuildEnvironment, bake_file, image_tag, target_images
 from imagematrix.buildlog import BuildLog, FailedStep
 from imagematrix.engine import Engine
 from imagematrix.environment import WORK_FOLDER
@@ -115,8 +115,7 @@ def _bake(
     log: TextIO,
 ) -> tuple[int, BuildLog]:
     definition = bake_file(plan, environment)
-    names = [step.variant.name for step in plan if step.action is Action.BUILD]
-    progress = BuildLog({target_name(name): name for name in names})
+    progress = BuildLog(target_images(plan))
     command = ["docker", "buildx", "bake", "--file", "-", "--progress=plain"]
     process = subprocess.Popen(
         command,

@@ -100,8 +100,12 @@ def base_references(variant: Variant) -> tuple[str, ...]:
     """The images of other makers that a Dockerfile starts from or copies from."""
     if variant.parent is not None:
         return (variant.cuda_image,) if variant.cuda_image else ()
-    debian = f"debian:{variant.suite}-slim"
-    return debian, f"python:{variant.python}-slim-{variant.suite}"
+    return debian_reference(variant), f"python:{variant.python}-slim-{variant.suite}"
+
+
+def debian_reference(variant: Variant) -> str:
+    """The image of Debian that a variant stands on, as far down as it may be."""
+    return f"debian:{variant.suite}-slim"
 
 
 def told_base_ids(variant: Variant, labels: Mapping[str, str]) -> dict[str, str]:

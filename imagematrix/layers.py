@@ -21,15 +21,16 @@ from imagematrix.environment import WORK_FOLDER
 from imagematrix.errors import WorkError
 from imagematrix.files import write_atomically
 
-_KNOWN = WORK_FOLDER / "layers.json"
-# What BuildKit and containerd take for zstd where nothing is said.
-_LEVEL = 3
+# With this level, libzstd comes within 0.3 % of what BuildKit's own zstd makes of the level that
+# images are published with: 36.3 MB of `minimal`, 87.9 of XGBoost.
+_LEVEL = 9
+MEASURED = WORK_FOLDER / f"layers-zstd{_LEVEL}.json"
 _CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
 class Size:
-    """Bytes of archives, and of the same packed by zstd at its usual level."""
+    """Bytes of archives, and of the same packed by zstd as they are when they are published."""
 
     uncompressed: int
     compressed: int
@@ -111,8 +112,13 @@ def _unpacked(content: Any) -> Any:
     return content
 
 
+def _compressor() -> zstandard.ZstdCompressor:
+    # What it makes depends on there being threads, but not on how many.
+    return zstandard.ZstdCompressor(level=_LEVEL, threads=-1)
+
+
 def _packed(content: Any) -> tuple[str, Size]:
-    digest, packer = hashlib.sha256(), zstandard.ZstdCompressor(level=_LEVEL).compressobj()
+    digest, packer = hashlib.sha256(), _compressor().compressobj()
     uncompressed = compressed = 0
     while chunk := content.read(_CHUNK):
         digest.update(chunk)
@@ -148,7 +154,7 @@ class _Stream(io.RawIOBase):
 
 def _known(root: Path) -> dict[str, Size]:
     try:
-        data = json.loads((root / _KNOWN).read_text(encoding="utf-8"))
+        data = json.loads((root / MEASURED).read_text(encoding="utf-8"))
         return {digest: Size(*map(int, pair)) for digest, pair in data.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
@@ -158,4 +164,4 @@ def _keep(root: Path, known: Mapping[str, Size]) -> None:
     # Another process may have measured others meanwhile.
     merged = {**_known(root), **known}
     data = {digest: [size.uncompressed, size.compressed] for digest, size in merged.items()}
-    write_atomically(root / _KNOWN, json.dumps(data, indent=1, sort_keys=True) + "\n")
+    write_atomically(root / MEASURED, json.dumps(data, indent=1, sort_keys=True) + "\n")

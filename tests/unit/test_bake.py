@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
-from imagematrix.bake import BuildEnvironment, bake_file, target_name
+from imagematrix.bake import BuildEnvironment, bake_file, target_images, target_name
 from imagematrix.keys import INPUTS_LABEL, Content, decode_inputs
+from imagematrix.matrix import Suite
 from imagematrix.plan import Action, Step
+from imagematrix.variant import Trim
 from tests.unit.helpers import MINIMAL, PYTORCH, REPOSITORY, XGBOOST, Repository
 
 XGBOOST_TARGET = "xgboost3_4-py312-inference"
@@ -34,7 +36,12 @@ def targets(steps: tuple[Step, ...], environment: BuildEnvironment | None = None
     file = bake_file(steps, environment or BuildEnvironment())
     assert file["group"] == {"default": {"targets": sorted(file["target"])}}
     found: dict[str, Any] = file["target"]
-    return found
+    return {name: target for name, target in found.items() if "target" not in target}
+
+
+def stages(steps: tuple[Step, ...], environment: BuildEnvironment | None = None) -> dict[str, Any]:
+    file = bake_file(steps, environment or BuildEnvironment())
+    return {name: target for name, target in file["target"].items() if "target" in target}
 
 
 def test_every_image_that_is_built_is_a_target_and_no_other(steps: tuple[Step, ...]) -> None:
@@ -42,17 +49,15 @@ def test_every_image_that_is_built_is_a_target_and_no_other(steps: tuple[Step, .
     assert list(targets(acting(steps, minimal=Action.FRESH, pytorch=Action.UNAVAILABLE))) == [
         XGBOOST_TARGET
     ]
-    assert (
-        targets(acting(steps, minimal=Action.FRESH, pytorch=Action.FRESH, xgboost=Action.FRESH))
-        == {}
-    )
+    nothing = acting(steps, minimal=Action.FRESH, pytorch=Action.FRESH, xgboost=Action.FRESH)
+    assert targets(nothing) == stages(nothing) == {}
 
 
 def test_a_target_says_all_that_its_build_needs(steps: tuple[Step, ...]) -> None:
     assert targets(steps)[XGBOOST_TARGET] == {
         "context": f"frameworks/xgboost/{XGBOOST}",
         "dockerfile": "Dockerfile",
-        "contexts": {MINIMAL: f"target:{MINIMAL}"},
+        "contexts": {MINIMAL: f"target:{MINIMAL}", "installer": f"target:{MINIMAL}-installer"},
         "tags": [f"{XGBOOST}:latest"],
         "labels": steps[1].content.labels,
         "args": {},
@@ -67,13 +72,13 @@ def test_a_root_has_the_folder_of_the_server_as_its_context(steps: tuple[Step, .
     target = targets(steps)[MINIMAL]
 
     assert (target["context"], target["dockerfile"]) == ("base", f"{MINIMAL}/Dockerfile")
-    assert target["contexts"] == {}
+    assert target["contexts"] == {"installer": f"target:{MINIMAL}-installer"}
 
 
 def test_a_parent_that_is_not_built_is_the_local_image(steps: tuple[Step, ...]) -> None:
     target = targets(acting(steps, minimal=Action.FRESH))[XGBOOST_TARGET]
 
-    assert target["contexts"] == {MINIMAL: f"docker-image://{MINIMAL}:latest"}
+    assert target["contexts"][MINIMAL] == f"docker-image://{MINIMAL}:latest"
 
 
 def test_stand_ins_take_the_place_of_base_images(steps: tuple[Step, ...]) -> None:
@@ -85,9 +90,91 @@ def test_stand_ins_take_the_place_of_base_images(steps: tuple[Step, ...]) -> Non
     built = targets(steps, BuildEnvironment(base_sources=sources))
 
     assert built[MINIMAL]["contexts"] == {
+        "debian:trixie-slim": "docker-image://bootstrap/debian:trixie-slim",
+        "installer": f"target:{MINIMAL}-installer",
+    }
+    assert "debian:trixie-slim" not in built[XGBOOST_TARGET]["contexts"]
+
+
+def stripping(steps: tuple[Step, ...], *frameworks: str) -> tuple[Step, ...]:
+    """The steps, where libraries of those frameworks are stripped."""
+    strip = (Trim("symbols", "x/*.so"),)
+    return tuple(
+        replace(step, variant=replace(step.variant, strip=strip))
+        if step.variant.framework in frameworks
+        else step
+        for step in steps
+    )
+
+
+def test_the_installer_is_made_once_from_the_first_image_of_the_run(
+    steps: tuple[Step, ...],
+) -> None:
+    environment = BuildEnvironment(secrets=("id=ca-bundle,src=/ca.crt",))
+
+    assert stages(steps, environment) == {
+        f"{MINIMAL}-installer": {
+            "context": "base",
+            "dockerfile": f"{MINIMAL}/Dockerfile",
+            "contexts": {},
+            "target": "installer",
+            "args": {},
+            "secret": ["id=ca-bundle,src=/ca.crt"],
+            "attest": ["type=provenance,disabled=true"],
+            "output": ["type=cacheonly"],
+        }
+    }
+    without_minimal = acting(steps, minimal=Action.FRESH)
+    assert list(stages(without_minimal)) == [f"{XGBOOST_TARGET}-installer"]
+    for target in targets(without_minimal).values():
+        assert target["contexts"]["installer"] == f"target:{XGBOOST_TARGET}-installer"
+
+
+def test_the_program_that_strips_is_made_once_and_waits_for_no_parent(
+    steps: tuple[Step, ...],
+) -> None:
+    sources = {"debian:trixie-slim": "bootstrap/debian:trixie-slim"}
+    both = stripping(steps, "xgboost", "pytorch")
+
+    made = stages(both, BuildEnvironment(base_sources=sources, proxies=("https_proxy",)))
+
+    binutils = made[f"{XGBOOST_TARGET}-binutils"]
+    assert len(made) == 2
+    assert binutils["contexts"] == {
         "debian:trixie-slim": "docker-image://bootstrap/debian:trixie-slim"
     }
-    assert built[XGBOOST_TARGET]["contexts"] == {MINIMAL: f"target:{MINIMAL}"}
+    assert binutils["args"] == {
+        "https_proxy": "${https_proxy}", "BASE_IMAGE": "debian:trixie-slim"
+    }  # fmt: skip
+    built = targets(both)
+    assert "binutils" not in built[MINIMAL]["contexts"]
+    for name in (XGBOOST_TARGET, "pytorch2_0-py312-inference"):
+        assert built[name]["contexts"]["binutils"] == f"target:{XGBOOST_TARGET}-binutils"
+
+
+def test_images_of_two_debian_releases_share_no_stage(steps: tuple[Step, ...]) -> None:
+    of_two = tuple(
+        replace(step, variant=replace(step.variant, suite=Suite.BOOKWORM))
+        if step.variant.framework == "pytorch"
+        else step
+        for step in steps
+    )
+
+    assert list(stages(of_two)) == [
+        f"{MINIMAL}-installer", "pytorch2_0-py312-inference-installer"
+    ]  # fmt: skip
+
+
+def test_a_stage_that_fails_is_told_of_the_image_that_it_was_made_from(
+    steps: tuple[Step, ...],
+) -> None:
+    assert target_images(stripping(steps, "pytorch")) == {
+        MINIMAL: MINIMAL,
+        XGBOOST_TARGET: XGBOOST,
+        "pytorch2_0-py312-inference": PYTORCH,
+        f"{MINIMAL}-installer": MINIMAL,
+        "pytorch2_0-py312-inference-binutils": PYTORCH,
+    }
 
 
 def test_secrets_and_wheels_go_to_the_images_that_they_are_for(steps: tuple[Step, ...]) -> None:
@@ -126,7 +213,7 @@ def test_proxies_are_taken_from_the_environment_by_name(steps: tuple[Step, ...])
     file = bake_file(steps, BuildEnvironment(proxies=("https_proxy", "NO_PROXY")))
 
     assert file["variable"] == {"https_proxy": {"default": ""}, "NO_PROXY": {"default": ""}}
-    for target in file["target"].values():
+    for target in targets(steps, BuildEnvironment(proxies=("https_proxy", "NO_PROXY"))).values():
         assert target["args"] == {"https_proxy": "${https_proxy}", "NO_PROXY": "${NO_PROXY}"}
 
 

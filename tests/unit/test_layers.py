@@ -14,7 +14,7 @@ import pytest
 import zstandard
 
 from imagematrix.errors import WorkError
-from imagematrix.layers import Size, image_sizes
+from imagematrix.layers import MEASURED, Size, image_sizes
 
 LAYERS = [b"first" * 50_000, b"second" * 100]
 
@@ -24,7 +24,9 @@ def digest(data: bytes) -> str:
 
 
 def size(data: bytes) -> Size:
-    return Size(len(data), len(zstandard.ZstdCompressor(level=3).compressobj().compress(data)))
+    return Size(
+        len(data), len(zstandard.ZstdCompressor(level=9, threads=2).compressobj().compress(data))
+    )
 
 
 def archive(files: dict[str, bytes]) -> bytes:
@@ -86,14 +88,14 @@ def test_a_layer_is_measured_once(tmp_path: Path) -> None:
 
     assert image_sizes(tmp_path, again, ["image"]) == before
     again.api.get_image.assert_not_called()
-    known = json.loads((tmp_path / "build/layers.json").read_text())
+    known = json.loads((tmp_path / MEASURED).read_text())
     assert known.keys() == {f"sha256:{digest(layer)}" for layer in LAYERS}
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"a": 1}', '{"a": [1]}'])
 def test_a_broken_memory_is_no_harm(text: str, tmp_path: Path) -> None:
     (tmp_path / "build").mkdir()
-    (tmp_path / "build/layers.json").write_text(text)
+    (tmp_path / MEASURED).write_text(text)
 
     assert image_sizes(tmp_path, client({"image": FORMS["oci"]}), ["image"])["image"].compressed
 

@@ -62,4 +62,9 @@ def test_an_image_is_pushed_as_it_was_checked_with_its_layers_packed() -> None:
         "ghcr.io/me/xgboost3.4-py312-inference:latest",
     ]
     (output,) = target["output"]
-    assert {"push=true", "compression=zstd", "force-compression=true"} <= set(output.split(","))
+    assert {
+        "push=true",
+        "compression=zstd",
+        "compression-level=12",
+        "force-compression=true",
+    } <= set(output.split(","))

@@ -67,7 +67,7 @@ def test_host_settings_reach_a_step_by_mounts_only(variant: Variant) -> None:
 
     lock = f"{variant.name}/requirements.txt" if variant.parent is None else "requirements.txt"
     assert re.findall(r"--mount=(\S+)", fetch) == [
-        "type=cache,id=pip,target=/var/cache/pip,sharing=locked",
+        "type=cache,id=pip,target=/var/cache/pip",
         "type=secret,id=ca-bundle,target=/run/secrets/ca-bundle,mode=0444",
         "type=secret,id=pip-config,target=/etc/pip.conf,mode=0444",
     ]
