@@ -228,9 +228,11 @@ def _plan(project: Project, options: argparse.Namespace) -> int:
         return 0
     # Plain columns: a table of rich's takes seconds for thousands of images.
     name, action = (max(map(len, column)) for column in ([s.variant.name for s in steps], Action))
-    for step in steps:
-        why = "; ".join(step.reasons)
-        print(f"{step.variant.name:{name}}  {step.action:{action}}  {why}".rstrip())
+    lines = [
+        f"{step.variant.name:{name}}  {step.action:{action}}  {'; '.join(step.reasons)}".rstrip()
+        for step in steps
+    ]
+    print("\n".join(lines))
     say(_counted(step.action for step in steps))
     return 0
 
@@ -283,7 +285,7 @@ def _against(project: Project, options: argparse.Namespace) -> tuple[Step, ...]:
         no_base = bases.why_unavailable
     else:
         say("Bases: taken to be those of what is published; with --bases they are asked for.")
-        ids = {v.name: told_base_ids(v, labels.get(v.name, {})) for v in needed}
+        ids = {v.name: told_base_ids(v, labels[v.name]) for v in needed if v.name in labels}
         no_base = _any_base
     contents = image_contents(project.root, needed, ids, project.locks)
     return _planned(project, needed, contents, labels, host, options, no_base)[0]
@@ -348,6 +350,8 @@ def _planned(
         for variant in stale
         if (reason := no_base(variant) or supplies[variant.name].unavailable)
     }
+    if not missing:
+        return draft, supplies
     return make_plan(needed, contents, labels, missing, force=options.force), supplies
 
 
