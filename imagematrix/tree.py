@@ -29,17 +29,17 @@ def read_locks(root: Path, matrix: Matrix, variants: Sequence[Variant]) -> dict[
     locks: dict[str, Lock] = {}
     errors: list[Diagnostic] = []
     for variant in variants:
-        path = root / variant.lock
-        if not path.is_file():
+        try:
+            text = read_text(f"{root}/{variant.lock}", variant.lock)
+            locks[variant.name] = parse_lock(text, variant.lock)
+        except InputError as error:
+            if (root / variant.lock).is_file():
+                errors += error.diagnostics
+                continue
             message = f"{variant.name} has no lock"
             hint = f"run `nox -s lock -- {variant.name}`"
             at = release_path(matrix, variant)
             errors.append(matrix.document.diagnostic(at, message, hint))
-            continue
-        try:
-            locks[variant.name] = parse_lock(read_text(path, variant.lock), variant.lock)
-        except InputError as error:
-            errors += error.diagnostics
     for variant in variants:
         if variant.name in locks:
             errors += _pin_contradictions(matrix, variant, locks[variant.name])
