@@ -4,6 +4,7 @@ never sees half of one."""
 import hashlib
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path, PurePath
 
 from imagematrix.errors import Diagnostic, InputError
@@ -11,17 +12,8 @@ from imagematrix.errors import Diagnostic, InputError
 # More than nearly every file holds; memory for much more would be mapped anew for each of them.
 _PART = 1 << 16
 
-
-def read_text(path: Path | str, shown_as: PurePath) -> str:
-    """The text of a file. Raises InputError, which names `shown_as`, when it cannot be read."""
-    try:
-        text = read_bytes(path).decode("utf-8")
-        return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
-    except OSError as error:
-        message = f"cannot be read: {error.strerror}"
-    except UnicodeDecodeError as error:
-        message = f"is not UTF-8: byte {error.start} is {error.object[error.start]:#04x}"
-    raise InputError([Diagnostic(shown_as, 0, 0, "", message)])
+# Gives the content of a file.
+Reader = Callable[[Path | str], bytes]
 
 
 def read_bytes(path: Path | str) -> bytes:
@@ -36,9 +28,21 @@ def read_bytes(path: Path | str) -> bytes:
         os.close(file)
 
 
-def file_hash(path: Path | str) -> str:
+def read_text(path: Path | str, shown_as: PurePath, read: Reader = read_bytes) -> str:
+    """The text of a file. Raises InputError, which names `shown_as`, when it cannot be read."""
+    try:
+        text = read(path).decode("utf-8")
+        return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+    except OSError as error:
+        message = f"cannot be read: {error.strerror}"
+    except UnicodeDecodeError as error:
+        message = f"is not UTF-8: byte {error.start} is {error.object[error.start]:#04x}"
+    raise InputError([Diagnostic(shown_as, 0, 0, "", message)])
+
+
+def file_hash(path: Path | str, read: Reader = read_bytes) -> str:
     """What stands for the content of a file: the start of its sha256."""
-    return hashlib.sha256(read_bytes(path)).hexdigest()[:16]
+    return hashlib.sha256(read(path)).hexdigest()[:16]
 
 
 def text_hash(text: str) -> str:
