@@ -7,10 +7,17 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.utils import (
+    InvalidWheelFilename,
+    NormalizedName,
+    canonicalize_name,
+    parse_wheel_filename,
+)
+from packaging.version import Version
 
 from imagematrix.hostconfig import HostConfig
 from imagematrix.lockfile import Lock
@@ -76,12 +83,22 @@ def find_supply(
     return Supply(wheels, variant.index, reason)
 
 
-def _admitted(path: Path, lock: Lock, digests: dict[Path, str]) -> bool:
+# Each wheel of this host is held against the lock of every image.
+@lru_cache(maxsize=4096)
+def _name_and_version(wheel: str) -> tuple[NormalizedName, Version] | None:
     try:
-        name, version, _, _ = parse_wheel_filename(path.name)
+        name, version, _, _ = parse_wheel_filename(wheel)
     except InvalidWheelFilename:
+        return None
+    return name, version
+
+
+def _admitted(path: Path, lock: Lock, digests: dict[Path, str]) -> bool:
+    told = _name_and_version(path.name)
+    if told is None:
         return False
-    locked = lock.get(canonicalize_name(name))
+    name, version = told
+    locked = lock.get(name)
     if locked is None or locked.version != version:
         return False
     if path not in digests:

@@ -36,7 +36,7 @@ from imagematrix.environment import build_environment
 from imagematrix.errors import InputError, UserError, WorkError
 from imagematrix.files import write_atomically
 from imagematrix.hostconfig import HostConfig, read_host_config
-from imagematrix.keys import Content, image_contents, told_base_ids, told_versions
+from imagematrix.keys import Content, told_base_ids, told_versions
 from imagematrix.layers import Size, image_layers, image_sizes
 from imagematrix.locking import TOOLS_LOCK, write_lock, write_tools_lock
 from imagematrix.matrix import Accelerator, Track
@@ -228,9 +228,11 @@ def _plan(project: Project, options: argparse.Namespace) -> int:
         return 0
     # Plain columns: a table of rich's takes seconds for thousands of images.
     name, action = (max(map(len, column)) for column in ([s.variant.name for s in steps], Action))
-    for step in steps:
-        why = "; ".join(step.reasons)
-        print(f"{step.variant.name:{name}}  {step.action:{action}}  {why}".rstrip())
+    lines = [
+        f"{step.variant.name:{name}}  {step.action:{action}}  {'; '.join(step.reasons)}".rstrip()
+        for step in steps
+    ]
+    print("\n".join(lines))
     say(_counted(step.action for step in steps))
     return 0
 
@@ -283,9 +285,9 @@ def _against(project: Project, options: argparse.Namespace) -> tuple[Step, ...]:
         no_base = bases.why_unavailable
     else:
         say("Bases: taken to be those of what is published; with --bases they are asked for.")
-        ids = {v.name: told_base_ids(v, labels.get(v.name, {})) for v in needed}
+        ids = {v.name: told_base_ids(v, labels[v.name]) for v in needed if v.name in labels}
         no_base = _any_base
-    contents = image_contents(project.root, needed, ids, project.locks)
+    contents = project.contents(needed, ids)
     return _planned(project, needed, contents, labels, host, options, no_base)[0]
 
 
@@ -302,7 +304,7 @@ def _prepare(
     bases = _bases(engine, needed, options)
     host = read_host_config(os.environ, Path.home())
     ids = {variant.name: bases.ids for variant in needed}
-    contents = image_contents(project.root, needed, ids, project.locks)
+    contents = project.contents(needed, ids)
     client = engine.client()
     try:
         labels = present_labels(client, {v.name: image_tag(v.name) for v in needed})
@@ -348,6 +350,8 @@ def _planned(
         for variant in stale
         if (reason := no_base(variant) or supplies[variant.name].unavailable)
     }
+    if not missing:
+        return draft, supplies
     return make_plan(needed, contents, labels, missing, force=options.force), supplies
 
 

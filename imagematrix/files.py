@@ -2,18 +2,36 @@
 never sees half of one."""
 
 import hashlib
-import io
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path, PurePath
 
 from imagematrix.errors import Diagnostic, InputError
 
+# More than nearly every file holds; memory for much more would be mapped anew for each of them.
+_PART = 1 << 16
 
-def read_text(path: Path, shown_as: PurePath) -> str:
+# Gives the content of a file.
+Reader = Callable[[Path | str], bytes]
+
+
+def read_bytes(path: Path | str) -> bytes:
+    """The content of a file, in a third of the time that pathlib takes: a plan reads thousands."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        parts = []
+        while part := os.read(file, _PART):
+            parts.append(part)
+        return b"".join(parts)
+    finally:
+        os.close(file)
+
+
+def read_text(path: Path | str, shown_as: PurePath, read: Reader = read_bytes) -> str:
     """The text of a file. Raises InputError, which names `shown_as`, when it cannot be read."""
     try:
-        text = read_bytes(path).decode("utf-8")
+        text = read(path).decode("utf-8")
         return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
     except OSError as error:
         message = f"cannot be read: {error.strerror}"
@@ -22,15 +40,9 @@ def read_text(path: Path, shown_as: PurePath) -> str:
     raise InputError([Diagnostic(shown_as, 0, 0, "", message)])
 
 
-def read_bytes(path: Path | str) -> bytes:
-    """The content of a file, in half the time that pathlib takes: a plan reads thousands."""
-    with io.FileIO(path) as file:
-        return file.readall()
-
-
-def file_hash(path: Path | str) -> str:
+def file_hash(path: Path | str, read: Reader = read_bytes) -> str:
     """What stands for the content of a file: the start of its sha256."""
-    return hashlib.sha256(read_bytes(path)).hexdigest()[:16]
+    return hashlib.sha256(read(path)).hexdigest()[:16]
 
 
 def text_hash(text: str) -> str:

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from imagematrix.files import file_hash, text_hash
+from imagematrix.files import Reader, file_hash, read_bytes, text_hash
 from imagematrix.lockfile import Lock
 from imagematrix.sources import dockerfile_sources
 from imagematrix.variant import Variant
@@ -73,6 +73,7 @@ def image_contents(
     variants: Sequence[Variant],
     base_ids: Mapping[str, Mapping[str, str]],
     locks: Mapping[str, Lock],
+    read: Reader = read_bytes,
 ) -> dict[str, Content]:
     """The content of each image, under the image's name.
 
@@ -84,7 +85,7 @@ def image_contents(
     sources = dockerfile_sources(root, variants)
     for variant in variants:
         files = (str(variant.dockerfile), str(variant.lock))
-        inputs = {name: file_hash(f"{root}/{name}") for name in files}
+        inputs = {name: file_hash(f"{root}/{name}", read) for name in files}
         if variant.parent is None:
             copied = copied or _server_files(root)
             inputs |= copied

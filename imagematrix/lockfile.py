@@ -6,9 +6,9 @@ Format: https://pip.pypa.io/en/stable/reference/requirements-file-format/ with -
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import PurePath
+from typing import NamedTuple
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
@@ -17,8 +17,7 @@ from packaging.version import VERSION_PATTERN, Version
 from imagematrix.errors import Diagnostic, InputError
 
 
-@dataclass(frozen=True)
-class LockedPackage:
+class LockedPackage(NamedTuple):
     """One distribution: its exact version, and the sha256 of every file that may install it."""
 
     name: str
@@ -30,6 +29,7 @@ class LockedPackage:
 # A version as PEP 440 has it: what is left of "==" with neither a wildcard nor a marker.
 _PIN = re.compile(rf"([A-Za-z0-9][A-Za-z0-9._-]*)\s*==\s*({VERSION_PATTERN})", re.VERBOSE | re.I)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_HASH_OPTION = re.compile(r"\s+--hash=")
 
 Lock = Mapping[str, LockedPackage]
 
@@ -77,7 +77,7 @@ def _entries(block: str) -> tuple[tuple[int, str, Version | None, frozenset[str]
     """The requirements of a part of a lock: line, name, version, hashes, and what is wrong."""
     found = []
     for number, line in _logical_lines(block):
-        requirement, *hashes = re.split(r"\s+--hash=", line)
+        requirement, *hashes = _HASH_OPTION.split(line)
         pin = _PIN.fullmatch(requirement)
         name = canonicalize_name(pin[1] if pin else requirement)
         digests = frozenset(h.removeprefix("sha256:").strip() for h in hashes)

@@ -284,12 +284,10 @@ def image_name(
     if track is Track.HISTORICAL:
         names = {Accelerator.CPU: "cpu", Accelerator.CUDA: "gpu", Accelerator.TENSORRT: "tensorrt"}
         return f"{release}-py{python}-inference-{names[accelerator]}"
-    parts = {
-        Accelerator.CPU: "",
-        Accelerator.CUDA: f"-cuda{cuda}",
-        Accelerator.TENSORRT: f"-cuda{cuda}-tensorrt{tensorrt}",
-    }
-    return f"{release}-py{python.replace('.', '')}{parts[accelerator]}-inference"
+    part = "" if accelerator is Accelerator.CPU else f"-cuda{cuda}"
+    if accelerator is Accelerator.TENSORRT:
+        part += f"-tensorrt{tensorrt}"
+    return f"{release}-py{python.replace('.', '')}{part}-inference"
 
 
 def load_matrix(path: Path, shown_as: PurePath | None = None) -> Matrix:

@@ -1,8 +1,8 @@
 """The repository as the commands see it: its matrix, its images, its locks."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path, PurePosixPath
 
 from imagematrix.budget import (
@@ -15,7 +15,8 @@ from imagematrix.budget import (
     updated,
 )
 from imagematrix.errors import Diagnostic, InputError
-from imagematrix.files import read_text, write_atomically
+from imagematrix.files import Reader, read_bytes, read_text, write_atomically
+from imagematrix.keys import Content, image_contents
 from imagematrix.lockfile import Lock, parse_lock
 from imagematrix.matrix import Matrix, load_matrix
 from imagematrix.render import (
@@ -37,6 +38,11 @@ class Project:
     root: Path
 
     @cached_property
+    def _read(self) -> Reader:
+        """Reads each file once: what is checked is what makes the key."""
+        return cache(read_bytes)
+
+    @cached_property
     def matrix(self) -> Matrix:
         """Its matrix; raises InputError when that is wrong."""
         return load_matrix(self.root / "matrix.yaml")
@@ -56,7 +62,7 @@ class Project:
     @cached_property
     def locks(self) -> dict[str, Lock]:
         """The lock of each image; raises InputError for those that are missing or wrong."""
-        return read_locks(self.root, self.matrix, self.variants)
+        return read_locks(self.root, self.matrix, self.variants, self._read)
 
     @cached_property
     def budgets(self) -> Budgets:
@@ -97,9 +103,15 @@ class Project:
     def check_buildable(self) -> None:
         """Raises InputError with all that keeps images from being built as the matrix has them."""
         _raise_all(
-            lambda: check_rendered(self.root, self._dockerfiles()),
+            lambda: check_rendered(self.root, self._dockerfiles(), self._read),
             self._lock_faults,
         )
+
+    def contents(
+        self, variants: Sequence[Variant], base_ids: Mapping[str, Mapping[str, str]]
+    ) -> dict[str, Content]:
+        """What images on base images of these IDs are made of, by name: the files as checked."""
+        return image_contents(self.root, variants, base_ids, self.locks, self._read)
 
     def _unknown_sizes(self) -> Iterator[Diagnostic]:
         recorded = self.budgets.measured.keys() | self.budgets.unmeasured.keys()

@@ -1,9 +1,10 @@
 """The files that a matrix gives: a Dockerfile for each image, and the table in the README."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import astuple
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import jinja2
 
@@ -17,12 +18,20 @@ CATALOGUE = PurePosixPath("docs/images.md")
 _TABLE = re.compile(r"(<!-- images -->\n).*?(<!-- /images -->)", re.DOTALL)
 
 
+class _Environment(jinja2.Environment):
+    """Its templates share its globals; in Jinja each has a ChainMap over them, in which the names
+    are looked up one by one for each rendering."""
+
+    def make_globals(self, d: MutableMapping[str, Any] | None) -> MutableMapping[str, Any]:
+        return super().make_globals(d) if d else self.globals
+
+
 def render_dockerfiles(root: Path, variants: Iterable[Variant]) -> dict[PurePosixPath, str]:
     """The text of each image's Dockerfile, under its path relative to `root`.
 
     Raises InputError for a template that is missing or wrong, with its line.
     """
-    environment = jinja2.Environment(
+    environment = _Environment(
         loader=jinja2.FileSystemLoader(root),
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,

@@ -7,6 +7,7 @@ edited instead of a file that nobody edits.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import cache
+from operator import attrgetter
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -43,16 +44,18 @@ def dockerfile_sources(root: Path, variants: Sequence[Variant]) -> dict[str, Map
         names = _closure(str(path), used)
         return {name: file_hash(root / name) for name in sorted(names)}
 
-    # Many images share their values, which are frozen.
-    values = cache(lambda name, value: dict(_values(f"{MATRIX}: {name}", value)))
     names = [field.name for field in fields(Variant) if field.name not in _NO_SOURCE]
-    result: dict[str, Mapping[str, str]] = {}
-    for variant in variants:
-        sources = dict(templates(variant.template))
-        for name in names:
-            sources |= values(name, getattr(variant, name))
-        result[variant.name] = sources
-    return result
+
+    # The images of a release share all of this, which is frozen.
+    @cache
+    def sources(template: PurePosixPath, *values: Any) -> Mapping[str, str]:
+        told = dict(templates(template))
+        for name, value in zip(names, values, strict=True):
+            told |= _values(f"{MATRIX}: {name}", value)
+        return told
+
+    given = attrgetter("template", *names)
+    return {variant.name: sources(*given(variant)) for variant in variants}
 
 
 def _closure(name: str, used: Callable[[str], Iterable[str]]) -> set[str]:

@@ -10,7 +10,7 @@ from packaging.version import Version
 
 from imagematrix.document import KeyPath
 from imagematrix.errors import Diagnostic, InputError
-from imagematrix.files import read_bytes, read_text
+from imagematrix.files import Reader, read_bytes, read_text
 from imagematrix.lockfile import Lock, parse_lock
 from imagematrix.matrix import Accelerator, Matrix
 from imagematrix.variant import Variant
@@ -20,7 +20,9 @@ _RENDERED = {"Dockerfile": b"by `nox -s render`", "requirements.txt": b"by `nox 
 _BASE_FILES = frozenset({"install.j2", "server"})
 
 
-def read_locks(root: Path, matrix: Matrix, variants: Sequence[Variant]) -> dict[str, Lock]:
+def read_locks(
+    root: Path, matrix: Matrix, variants: Sequence[Variant], read: Reader = read_bytes
+) -> dict[str, Lock]:
     """The lock of each image, under its name.
 
     Raises InputError for a lock that is missing or wrong, or that contradicts a pin or the lock of
@@ -29,17 +31,17 @@ def read_locks(root: Path, matrix: Matrix, variants: Sequence[Variant]) -> dict[
     locks: dict[str, Lock] = {}
     errors: list[Diagnostic] = []
     for variant in variants:
-        path = root / variant.lock
-        if not path.is_file():
+        try:
+            text = read_text(f"{root}/{variant.lock}", variant.lock, read)
+            locks[variant.name] = parse_lock(text, variant.lock)
+        except InputError as error:
+            if (root / variant.lock).is_file():
+                errors += error.diagnostics
+                continue
             message = f"{variant.name} has no lock"
             hint = f"run `nox -s lock -- {variant.name}`"
             at = release_path(matrix, variant)
             errors.append(matrix.document.diagnostic(at, message, hint))
-            continue
-        try:
-            locks[variant.name] = parse_lock(read_text(path, variant.lock), variant.lock)
-        except InputError as error:
-            errors += error.diagnostics
     for variant in variants:
         if variant.name in locks:
             errors += _pin_contradictions(matrix, variant, locks[variant.name])
@@ -102,11 +104,13 @@ def _parent_contradictions(variant: Variant, lock: Lock, parent: Lock) -> Iterat
         yield Diagnostic(variant.lock, locked.line if locked else 0, 1, "", message, hint)
 
 
-def check_rendered(root: Path, expected: Mapping[PurePosixPath, str]) -> Iterator[Diagnostic]:
+def check_rendered(
+    root: Path, expected: Mapping[PurePosixPath, str], read: Reader = read_bytes
+) -> Iterator[Diagnostic]:
     """What is missing or stale of the rendered files."""
     for path, text in expected.items():
         try:
-            present = read_bytes(f"{root}/{path}")
+            present = read(f"{root}/{path}")
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             yield Diagnostic(path, 0, 0, "", "is missing", "run `nox -s render`")
             continue

@@ -4,7 +4,7 @@ import difflib
 import fnmatch
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import PurePosixPath
 
 from imagematrix.cuda import Cuda, cuda_of_image, cuda_of_lock
@@ -23,6 +23,9 @@ from imagematrix.matrix import (
 )
 
 LOCK_NAME = "requirements.txt"
+
+# Thousands of images share the folders of their frameworks, their templates and their examples.
+_path = cache(PurePosixPath)
 
 
 @dataclass(frozen=True)
@@ -111,10 +114,10 @@ class Variant:
             return f"{cuda}, TensorRT {self.cuda.tensorrt}"
         return cuda
 
-    @cached_property
+    @property
     def home(self) -> PurePosixPath:
         """The folder of its framework: template, examples, and a folder per image."""
-        return self.folder.parent
+        return _home(self.framework)
 
     @cached_property
     def dockerfile(self) -> PurePosixPath:
@@ -126,11 +129,11 @@ class Variant:
         """Its hash-locked requirements, relative to the repository."""
         return self.folder / LOCK_NAME
 
-    @cached_property
+    @property
     def template(self) -> PurePosixPath:
         """The template of its Dockerfile, relative to the repository."""
         layered_minimal = self.framework == MINIMAL and self.parent is not None
-        return self.home / ("Dockerfile.cuda.j2" if layered_minimal else "Dockerfile.j2")
+        return _path(self.home, "Dockerfile.cuda.j2" if layered_minimal else "Dockerfile.j2")
 
     @property
     def context(self) -> PurePosixPath:
@@ -155,7 +158,7 @@ def _variant(
 ) -> Variant:
     spec, release = matrix.spec, cell.release
     framework = spec.frameworks[cell.framework]
-    home = PurePosixPath("base" if cell.framework == MINIMAL else f"frameworks/{cell.framework}")
+    home = _home(cell.framework)
     folder = home / name_of(cell)
     index = None
     wheels: tuple[DeclaredWheel, ...] = ()
@@ -193,9 +196,13 @@ def _variant(
         cuda=cuda,
         cuda_image=release.cuda_image,
         bundled_cuda=release.bundled_cuda,
-        example=home / release.example,
+        example=_path(home, release.example),
         parent=parent_of(cell),
     )
+
+
+def _home(framework: str) -> PurePosixPath:
+    return _path("base") if framework == MINIMAL else _path("frameworks", framework)
 
 
 def _cuda(

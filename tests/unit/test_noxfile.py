@@ -35,4 +35,9 @@ def test_tools_are_installed_once(tmp_path_factory: pytest.TempPathFactory) -> N
     session = _session(tmp_path_factory, 1)
     noxfile.install(session)
     noxfile.install(session)
-    session.install.assert_called_once_with("--require-hashes", "--requirement", "requirements.txt")
+    session.install.assert_called_once_with(
+        "--require-hashes",
+        "--requirement",
+        "requirements.txt",
+        env={"UV_COMPILE_BYTECODE": "1"},
+    )

@@ -1,5 +1,6 @@
 """Keys, and the reason for each image that is built."""
 
+import hashlib
 import re
 from collections.abc import Callable, Mapping
 
@@ -273,6 +274,31 @@ def test_an_image_that_does_not_tell_its_packages_is_told_by_the_file(
     assert reasons(plan(repository, labels)) == {
         XGBOOST: (f"frameworks/xgboost/{XGBOOST}/requirements.txt changed",)
     }
+
+
+def test_the_key_is_the_hash_of_what_the_files_hold(repository: Repository) -> None:
+    def digest(path: object) -> str:
+        return hashlib.sha256((repository.root / str(path)).read_bytes()).hexdigest()[:16]
+
+    minimal, xgboost = repository.variant(MINIMAL), repository.variant(XGBOOST)
+    contents = contents_of(repository)
+    copied = {"base/server/app.py": digest("base/server/app.py")}
+    parent = {str(path): digest(path) for path in (minimal.dockerfile, minimal.lock)}
+    child = {str(path): digest(path) for path in (xgboost.dockerfile, xgboost.lock)}
+
+    assert contents[MINIMAL].inputs == parent | copied | BASES
+    assert contents[MINIMAL].key == image_key(parent | copied | BASES)
+    assert contents[XGBOOST].inputs == {**child, "parent": contents[MINIMAL].key}
+
+
+def test_a_key_is_of_the_files_as_they_were_checked(repository: Repository) -> None:
+    project = repository.project
+    project.check_buildable()
+    before = contents_of(repository)
+    lock("granian==2.0", "numpy==2.2", "xgboost-cpu==3.4.1")(repository)
+
+    assert project.contents(project.variants, {MINIMAL: BASES}) == before
+    assert contents_of(repository)[XGBOOST].key != before[XGBOOST].key
 
 
 def test_the_labels_of_an_image_stay_small() -> None:

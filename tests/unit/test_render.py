@@ -300,3 +300,12 @@ def test_the_table_replaces_what_stands_between_the_marks() -> None:
 def test_a_readme_without_both_marks_is_an_error(text: str) -> None:
     with pytest.raises(InputError, match=r"^README.md: the marks <!-- images --> … <!-- /images"):
         render_readme(text, "table\n")
+
+
+def test_a_template_may_use_the_functions_of_jinja(repository: Repository) -> None:
+    repository.put(
+        "frameworks/xgboost/Dockerfile.j2", "{% for i in range(3) %}{{ i }}{% endfor %}\n"
+    )
+    variant = repository.variant(XGBOOST)
+
+    assert render_dockerfiles(repository.root, [variant])[variant.dockerfile].endswith("\n012\n")
