@@ -34,9 +34,11 @@ class BuildEnvironment:
     uncompressed: bool = False
 
 
-def bake_file(steps: Sequence[Step], environment: BuildEnvironment) -> dict[str, Any]:
+def bake_file(
+    steps: Sequence[Step], environment: BuildEnvironment, *, share: bool = True
+) -> dict[str, Any]:
     """One target for each image that is to be built, all in the group `default`, and one for each
-    stage that they share.
+    stage that they share, if they are to.
 
     An image whose parent is built in the same run waits for it; else the local parent is used.
     """
@@ -46,7 +48,7 @@ def bake_file(steps: Sequence[Step], environment: BuildEnvironment) -> dict[str,
         target_name(step.variant.name): _target(step, names, environment) for step in building
     }
     stages: dict[str, dict[str, Any]] = {}
-    for stage in shared_stages(steps):
+    for stage in shared_stages(steps, share):
         stages[stage.target] = _stage_target(stage, targets[target_name(stage.maker)], environment)
         for name in stage.takers:
             targets[target_name(name)]["contexts"][stage.name] = f"target:{stage.target}"
@@ -64,7 +66,7 @@ def bake_file(steps: Sequence[Step], environment: BuildEnvironment) -> dict[str,
 
 @dataclass(frozen=True)
 class SharedStage:
-    """A stage that is the same in several Dockerfiles, and so is made once: from that of the image
+    """A stage that Dockerfiles have in common, and that is made once: from that of the image
     `maker`, for the images `takers`, whose builds are given it under the stage's name.
 
     One that can do without the parent starts from `base` instead, and waits for nothing.
@@ -81,14 +83,18 @@ class SharedStage:
         return f"{target_name(self.maker)}-{self.name}"
 
 
-def shared_stages(steps: Sequence[Step]) -> tuple[SharedStage, ...]:
-    """The stages that images of one run share. What is in them is the same under every Python, but
-    programs of one Debian release need its C library."""
+def shared_stages(steps: Sequence[Step], share: bool = True) -> tuple[SharedStage, ...]:
+    """The stages that images of one run have in common. What is in them is the same under every
+    Python, but programs of one Debian release need its C library.
+
+    Without `share`, only those that no image makes in another way than the others.
+    """
     building = [step.variant for step in steps if step.action is Action.BUILD]
     stages = []
     for suite in dict.fromkeys(variant.suite for variant in building):
         images = [variant for variant in building if variant.suite == suite]
-        stages.append(SharedStage(INSTALLER, images[0].name, _names(images)))
+        if share and len(images) > 1:
+            stages.append(SharedStage(INSTALLER, images[0].name, _names(images)))
         if stripped := [variant for variant in images if variant.strip]:
             maker = stripped[0]
             base = debian_reference(maker)
@@ -100,14 +106,14 @@ def _names(variants: Iterable[Variant]) -> tuple[str, ...]:
     return tuple(variant.name for variant in variants)
 
 
-def target_images(steps: Sequence[Step]) -> dict[str, str]:
+def target_images(steps: Sequence[Step], *, share: bool = True) -> dict[str, str]:
     """The image that each target of the bake file is for; a shared stage is for its maker."""
     images = {
         target_name(step.variant.name): step.variant.name
         for step in steps
         if step.action is Action.BUILD
     }
-    return images | {stage.target: stage.maker for stage in shared_stages(steps)}
+    return images | {stage.target: stage.maker for stage in shared_stages(steps, share)}
 
 
 def target_name(image: str) -> str:

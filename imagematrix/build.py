@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import docker.errors
 
@@ -50,12 +50,16 @@ def run_build(
     plan: Sequence[Step],
     environment: BuildEnvironment,
     variables: Mapping[str, str],
+    *,
+    anew: bool = False,
 ) -> tuple[Result, ...]:
-    """Builds what the plan says, in one BuildKit run unless an image fails.
+    """Builds what the plan says, in one BuildKit run unless an image fails. `anew` takes no step
+    from BuildKit's cache.
 
     BuildKit ends a run at the first failure, and tells a step that several images share as one of
-    any of them. So after a failure the images without a parent in the run are built first, then the
-    others, each time without those that failed; the layers that are already there are kept.
+    any of them. So after a failure no stage of one image is given to another, and the images
+    without a parent in the run are built first, then the others, each time without those that
+    failed; the layers that are already there are kept.
     """
     log_file = root / _LOG
     log_file.parent.mkdir(exist_ok=True)
@@ -67,13 +71,18 @@ def run_build(
         while pending:
             targets = pending if one_run else without_pending_parent(plan, pending)
             steps = [_restricted(step, targets, pending, failed) for step in plan]
-            status, progress = _bake(root, engine, steps, environment, variables, log)
+            definition = bake_file(steps, environment, share=one_run)
+            images = target_images(steps, share=one_run)
+            progress = BuildLog(images)
+            # A later run only goes on with what the first one began.
+            options = ["--no-cache"] if anew and one_run else []
+            status = _bake(root, engine, definition, options, variables, progress, log)
             for name, spent in progress.seconds.items():
                 seconds[name] += spent
             if status == 0:
                 pending -= targets
                 continue
-            if one_run and targets != without_pending_parent(plan, pending):
+            if one_run and len(images) > 1:
                 one_run = False
                 continue
             failures = {failure.image: _explain(failure) for failure in progress.failures()}
@@ -109,14 +118,13 @@ def _restricted(
 def _bake(
     root: Path,
     engine: Engine,
-    plan: Sequence[Step],
-    environment: BuildEnvironment,
+    definition: Mapping[str, Any],
+    options: Sequence[str],
     variables: Mapping[str, str],
+    progress: BuildLog,
     log: TextIO,
-) -> tuple[int, BuildLog]:
-    definition = bake_file(plan, environment)
-    progress = BuildLog(target_images(plan))
-    command = ["docker", "buildx", "bake", "--file", "-", "--progress=plain"]
+) -> int:
+    command = ["docker", "buildx", "bake", "--file", "-", "--progress=plain", *options]
     process = subprocess.Popen(
         command,
         cwd=root,
@@ -136,7 +144,7 @@ def _bake(
             progress.feed(line.rstrip("\n"))
             log.write(line)
             sys.stderr.write(line)
-        return process.wait(), progress
+        return process.wait()
     except BaseException:
         process.terminate()
         process.wait()

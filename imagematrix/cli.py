@@ -110,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     build = commands.add_parser("build", help="build what is not fresh")
     add_selection(build)
     _add_bases(build)
-    build.add_argument("--force", action="store_true", help="build fresh images too")
+    build.add_argument("--force", action="store_true", help="build all anew, fresh images too")
     build.add_argument(
         "--print", action="store_true", help="only print the bake file, of fresh images too"
     )
@@ -198,7 +198,7 @@ def _build(project: Project, options: argparse.Namespace) -> int:
         return 0
     _require_disk(project, engine, steps)
     free = _free_megabytes(engine)
-    results = run_build(project.root, engine, steps, environment, variables)
+    results = run_build(project.root, engine, steps, environment, variables, anew=options.force)
     if options.json:
         print(json.dumps([asdict(result) for result in results], indent=2))
     else:

@@ -2,7 +2,8 @@
 
 Two images of one key hold the same: the rendered Dockerfile, the lock, the files that are copied,
 the parent's key, and the identities of the base images. The state of Debian's mirror at the time is
-left out, so a key does not tell whether security updates are waiting; `--force` builds anew.
+left out, so a key does not tell whether security updates are waiting; `--force` builds anew, and
+takes nothing from BuildKit's cache.
 """
 
 import hashlib

@@ -55,7 +55,7 @@ class Project:
     def _readable_lock(self, path: PurePosixPath) -> Lock | None:
         """A lock, or None: what is wrong with it is told where `locks` are asked for."""
         try:
-            return parse_lock(read_text(self.root / path, path), path)
+            return parse_lock(read_text(f"{self.root}/{path}", path, self._read), path)
         except InputError:
             return None
 

@@ -14,8 +14,8 @@ from imagematrix.matrix import Track
 from imagematrix.plan import Action, Step
 from imagematrix.variant import Variant
 
-# Pulled more often than pushed: packed as small as BuildKit can, in twice the time that its usual
-# level takes.
+# Images are pulled more often than they are pushed: as small as BuildKit can pack them, though that
+# takes twice the time of its usual level.
 LEVEL = 12
 
 

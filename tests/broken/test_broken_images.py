@@ -138,7 +138,16 @@ BROKEN = (
     Broken(
         "no-bytecode",
         "USER 0\nRUN find /usr/local/lib -name __pycache__ -exec rm -r {} +\nUSER 1000:1000",
-        {"bytecode_is_there": "modules lack bytecode: /usr/local/lib/python3.12/"},
+        {
+            "bytecode_is_there": "modules lack bytecode: /usr/local/lib/python3.12/",
+            "bytecode_does_not_depend_on_the_clock": "compiled modules: the scan saw nothing",
+        },
+    ),
+    Broken(
+        "bytecode-by-time",
+        "USER 0\nRUN python3 -m compileall -q -f --invalidation-mode timestamp"
+        " /usr/local/lib/python3.12/json\nUSER 1000:1000",
+        {"bytecode_does_not_depend_on_the_clock": "by time, or compared: /usr/local/lib/"},
     ),
     Broken(
         "missing-file",

@@ -31,6 +31,7 @@ import pytest
 from imagematrix.bases import BaseSource, ensure_bases
 from imagematrix.engine import Engine
 from imagematrix.hostconfig import read_host_config
+from imagematrix.layers import image_sizes
 from imagematrix.project import Project
 from tests.engine.conftest import ROOT, SecondEngine
 from tests.images.checks import checks_of
@@ -285,8 +286,11 @@ def test_what_is_published_is_what_was_built(registry_build: RegistryBuild, regi
     client = engine.client()
     try:
         local = client.api.inspect_image(f"{IMAGE}:latest")
+        measured = image_sizes(ROOT, client, [f"{IMAGE}:latest"])[f"{IMAGE}:latest"]
     finally:
         client.close()
+    pushed = sum(layer["size"] for layer in first["layers"])
+    assert pushed == pytest.approx(measured.compressed, rel=0.01), "sizes are told of another level"
     assert config["rootfs"]["diff_ids"] == local["RootFS"]["Layers"]
     assert config["config"]["Labels"] == local["Config"]["Labels"]
     assert config["config"]["User"] == "1000:1000"

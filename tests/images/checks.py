@@ -175,6 +175,25 @@ def bytecode_is_there(image: RunningImage) -> None:
     assert share < 0.01, f"{len(bare)} of {len(sources)} modules lack bytecode: {_listing(bare)}"
 
 
+@_layer(MINIMAL)
+def bytecode_does_not_depend_on_the_clock(image: RunningImage) -> None:
+    """It is by content, and not compared with the source (PEP 552): the flags say 1, and 0 where it
+    is by the time of the source."""
+    code = """
+import json
+from pathlib import Path
+flags = {}
+for folder in ("/usr/local/lib", "/opt"):
+    for path in Path(folder).rglob("*.pyc"):
+        with path.open("rb") as file:
+            flags[str(path)] = int.from_bytes(file.read(8)[4:], "little")
+print(json.dumps([len(flags), sorted(path for path, flag in flags.items() if flag != 1)]))
+"""
+    count, others = image.python(code)
+    assert count > 500, f"only {count} compiled modules: the scan saw nothing"
+    assert not others, f"by time, or compared: {_listing(others)}"
+
+
 _SITE = re.compile(r"/usr/local/lib/python[\d.]+/site-packages/(.+)")
 
 

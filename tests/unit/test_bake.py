@@ -14,6 +14,7 @@ from imagematrix.variant import Trim
 from tests.unit.helpers import MINIMAL, PYTORCH, REPOSITORY, XGBOOST, Repository
 
 XGBOOST_TARGET = "xgboost3_4-py312-inference"
+PYTORCH_TARGET = "pytorch2_0-py312-inference"
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def stages(steps: tuple[Step, ...], environment: BuildEnvironment | None = None)
 
 
 def test_every_image_that_is_built_is_a_target_and_no_other(steps: tuple[Step, ...]) -> None:
-    assert list(targets(steps)) == [MINIMAL, XGBOOST_TARGET, "pytorch2_0-py312-inference"]
+    assert list(targets(steps)) == [MINIMAL, XGBOOST_TARGET, PYTORCH_TARGET]
     assert list(targets(acting(steps, minimal=Action.FRESH, pytorch=Action.UNAVAILABLE))) == [
         XGBOOST_TARGET
     ]
@@ -148,7 +149,7 @@ def test_the_program_that_strips_is_made_once_and_waits_for_no_parent(
     }  # fmt: skip
     built = targets(both)
     assert "binutils" not in built[MINIMAL]["contexts"]
-    for name in (XGBOOST_TARGET, "pytorch2_0-py312-inference"):
+    for name in (XGBOOST_TARGET, PYTORCH_TARGET):
         assert built[name]["contexts"]["binutils"] == f"target:{XGBOOST_TARGET}-binutils"
 
 
@@ -157,24 +158,38 @@ def test_images_of_two_debian_releases_share_no_stage(steps: tuple[Step, ...]) -
         replace(step, variant=replace(step.variant, suite=Suite.BOOKWORM))
         if step.variant.framework == "pytorch"
         else step
-        for step in steps
+        for step in stripping(steps, "xgboost", "pytorch")
     )
 
     assert list(stages(of_two)) == [
-        f"{MINIMAL}-installer", "pytorch2_0-py312-inference-installer"
-    ]  # fmt: skip
+        f"{MINIMAL}-installer",
+        f"{XGBOOST_TARGET}-binutils",
+        f"{PYTORCH_TARGET}-binutils",
+    ]
+    assert "installer" not in targets(of_two)[PYTORCH_TARGET]["contexts"]
 
 
-def test_a_stage_that_fails_is_told_of_the_image_that_it_was_made_from(
-    steps: tuple[Step, ...],
-) -> None:
-    assert target_images(stripping(steps, "pytorch")) == {
-        MINIMAL: MINIMAL,
-        XGBOOST_TARGET: XGBOOST,
-        "pytorch2_0-py312-inference": PYTORCH,
-        f"{MINIMAL}-installer": MINIMAL,
-        "pytorch2_0-py312-inference-binutils": PYTORCH,
-    }
+def test_targets_are_told_of_images(steps: tuple[Step, ...]) -> None:
+    both = stripping(steps, "pytorch")
+    own = {MINIMAL: MINIMAL, XGBOOST_TARGET: XGBOOST, PYTORCH_TARGET: PYTORCH}
+    binutils = {f"{PYTORCH_TARGET}-binutils": PYTORCH}
+
+    assert target_images(both) == {**own, f"{MINIMAL}-installer": MINIMAL, **binutils}
+    assert target_images(both, share=False) == {**own, **binutils}
+
+
+def test_what_one_image_alone_needs_is_made_in_its_own_build(steps: tuple[Step, ...]) -> None:
+    alone = acting(steps, minimal=Action.FRESH, pytorch=Action.FRESH)
+
+    assert stages(alone) == {}
+    assert "installer" not in targets(alone)[XGBOOST_TARGET]["contexts"]
+
+
+def test_unless_it_is_to_be_no_image_is_given_a_stage_of_another(steps: tuple[Step, ...]) -> None:
+    file = bake_file(steps, BuildEnvironment(), share=False)
+
+    assert file["target"].keys() == {MINIMAL, XGBOOST_TARGET, PYTORCH_TARGET}
+    assert not any("installer" in target["contexts"] for target in file["target"].values())
 
 
 def test_secrets_and_wheels_go_to_the_images_that_they_are_for(steps: tuple[Step, ...]) -> None:
@@ -186,7 +201,7 @@ def test_secrets_and_wheels_go_to_the_images_that_they_are_for(steps: tuple[Step
     )
 
     built = targets(steps, environment)
-    pytorch, xgboost = built["pytorch2_0-py312-inference"], built[XGBOOST_TARGET]
+    pytorch, xgboost = built[PYTORCH_TARGET], built[XGBOOST_TARGET]
 
     assert pytorch["secret"] == ["id=ca-bundle,src=/ca.crt", "id=uv-config,env=UV"]
     assert pytorch["contexts"]["wheels"] == f"build/wheels/{PYTORCH}"

@@ -91,6 +91,26 @@ def test_host_settings_reach_a_step_by_mounts_only(variant: Variant) -> None:
     assert not re.search("proxy", DOCKERFILES[variant.name], re.IGNORECASE)
 
 
+@every(REAL.variants)
+def test_apt_waits_for_another_one_that_fetches_lists_and_upgrades_below_only(
+    variant: Variant,
+) -> None:
+    runs = [line for line in instructions(variant, "RUN") if "apt-get install" in line]
+
+    assert all(" flock /var/lib/apt/lists/lock apt-get update " in run for run in runs)
+    upgrades = [run for run in runs if "apt-get upgrade" in run]
+    assert len(upgrades) == (1 if variant.parent is None else 0)
+
+
+@every(REAL.variants)
+def test_bytecode_is_written_of_what_there_is(variant: Variant) -> None:
+    """Without a name, compileall writes that of all modules that Python finds."""
+    installs = [line for line in instructions(variant, "RUN") if "xargs" in line]
+
+    assert len(installs) == 1
+    assert re.findall(r"xargs (-0 -r)?", installs[0]) == ["-0 -r"] * installs[0].count("xargs")
+
+
 @every(ROOTS)
 def test_a_root_starts_from_debian_and_python_and_ends_from_nothing(variant: Variant) -> None:
     assert instructions(variant, "ARG", "FROM") == [

@@ -1,0 +1,128 @@
+"""Building a plan: what is tried again after a failure, and who is blamed for it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from imagematrix import build
+from imagematrix.bake import BuildEnvironment
+from imagematrix.build import Outcome, run_build
+from imagematrix.buildlog import BuildLog
+from imagematrix.engine import Engine
+from imagematrix.keys import Content
+from imagematrix.plan import Action, Step
+from tests.unit.helpers import MINIMAL, PYTORCH, XGBOOST, Repository
+
+ENGINE = cast("Engine", SimpleNamespace())
+# What BuildKit says of a run, given its bake file and its options, and how the run ends.
+BuildKit = Callable[[Mapping[str, Any], Sequence[str]], tuple[int, str]]
+
+
+@pytest.fixture
+def steps(repository: Repository) -> tuple[Step, ...]:
+    """Every image, to be built."""
+    return tuple(
+        Step(variant, Action.BUILD, (), Content({"a": variant.name}))
+        for variant in repository.project.variants
+    )
+
+
+def outcomes(
+    steps: tuple[Step, ...],
+    buildkit: BuildKit,
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    anew: bool = False,
+) -> dict[str, tuple[Outcome, str]]:
+    """What becomes of each image, with BuildKit's part played by `buildkit`."""
+
+    def bake(
+        _root: Path,
+        _engine: Engine,
+        definition: Mapping[str, Any],
+        options: Sequence[str],
+        _variables: Mapping[str, str],
+        progress: BuildLog,
+        _log: object,
+    ) -> int:
+        status, told = buildkit(definition, options)
+        for line in told.splitlines():
+            progress.feed(line)
+        return status
+
+    monkeypatch.setattr(build, "_bake", bake)
+    monkeypatch.setattr(build, "image_megabytes", lambda *_: {})
+    results = run_build(root, ENGINE, steps, BuildEnvironment(), {}, anew=anew)
+    return {result.name: (result.outcome, result.detail) for result in results}
+
+
+def test_a_shared_stage_that_fails_fails_no_image_but_its_own(
+    steps: tuple[Step, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """BuildKit tells a shared step as one of any image that takes it."""
+    runs: list[list[str]] = []
+
+    def buildkit(definition: Mapping[str, Any], _options: Sequence[str]) -> tuple[int, str]:
+        runs.append(sorted(definition["target"]))
+        if f"{MINIMAL}-installer" in definition["target"]:
+            name = "xgboost3_4-py312-inference"
+            return 1, f"#7 [{name} installer 1/1] RUN pip\n#7 ERROR: no network"
+        return 0, ""
+
+    found = outcomes(steps, buildkit, tmp_path, monkeypatch)
+
+    assert {outcome for outcome, _ in found.values()} == {Outcome.BUILT}
+    assert [len(run) for run in runs] == [4, 1, 2]
+
+
+def test_an_image_that_fails_does_not_stop_the_others(
+    steps: tuple[Step, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def buildkit(definition: Mapping[str, Any], _options: Sequence[str]) -> tuple[int, str]:
+        name = "pytorch2_0-py312-inference"
+        if name in definition["target"]:
+            return 1, f"#9 [{name} stage-2 1/2] RUN uv\n#9 ERROR: hash mismatch"
+        return 0, ""
+
+    found = outcomes(steps, buildkit, tmp_path, monkeypatch)
+
+    assert found[MINIMAL][0] == found[XGBOOST][0] == Outcome.BUILT
+    outcome, detail = found[PYTORCH]
+    assert outcome == Outcome.FAILED
+    assert detail.startswith("RUN failed: hash mismatch; the whole log: ")
+
+
+def test_children_of_an_image_that_fails_are_not_tried(
+    steps: tuple[Step, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def buildkit(_definition: Mapping[str, Any], _options: Sequence[str]) -> tuple[int, str]:
+        return 1, f"#9 [{MINIMAL} system 1/5] RUN apt-get\n#9 ERROR: no mirror"
+
+    found = outcomes(steps, buildkit, tmp_path, monkeypatch)
+
+    assert {outcome for outcome, _ in found.values()} == {Outcome.FAILED}
+    assert found[XGBOOST][1] == f"its parent {MINIMAL} failed"
+
+
+@pytest.mark.parametrize(("anew", "first"), [(True, ["--no-cache"]), (False, [])])
+def test_only_what_is_built_anew_passes_by_the_cache(
+    steps: tuple[Step, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    anew: bool,
+    first: list[str],
+) -> None:
+    """A run after a failure goes on with what the first one made."""
+    given: list[Sequence[str]] = []
+
+    def buildkit(_definition: Mapping[str, Any], options: Sequence[str]) -> tuple[int, str]:
+        given.append(options)
+        return (1, "") if len(given) == 1 else (0, "")
+
+    outcomes(steps, buildkit, tmp_path, monkeypatch, anew=anew)
+
+    assert given == [first, [], []]
