@@ -65,7 +65,7 @@ def test_the_report_has_the_ratio_of_each_measure() -> None:
         "| nothing changed | 2.00 s | 8.00 s | 0.25 |",
         "| one pin changed (a==2 → a<2: builds xgboost) | 50 s | 250 s | 0.20 |",
         "| `nox -s plan` of 10,000 images | 4.00 s |  |  |",
-        "| all checks: xgboost | 3.50 s |  |  |",
+        "| all checks, and packing new layers for their size: xgboost | 3.50 s |  |  |",
     ]
 
 
