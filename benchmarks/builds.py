@@ -23,7 +23,7 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from benchmarks import matrix as generated
 from benchmarks.plain import Plain
@@ -40,6 +40,8 @@ from imagematrix.project import Project
 from imagematrix.render import render_dockerfiles
 from imagematrix.variant import Selection, Variant, select, with_parents
 from tests.engine.engines import fresh_engine
+
+T = TypeVar("T")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 RESULTS = REPOSITORY / "docs" / "benchmarks"
@@ -448,7 +450,7 @@ def markdown(figures: Figures) -> str:
         what = f"one pin changed ({pin['pin']}: builds {', '.join(pin['built'])})"
         row(what, pin["seconds"], own, "s", False)
     row(f"`nox -s plan` of {PLANNED:,} images", _median(ours.get("plan")), None, "s", False)
-    for name, seconds in ours.get("checks", {}).items():
+    for name, seconds in _in_order(figures, ours.get("checks", {})):
         row(f"all checks, and packing new layers for their size: {name}", seconds, None, "s", False)
     return "\n".join(lines) + "\n"
 
@@ -477,7 +479,7 @@ def sizes_markdown(figures: Figures) -> str:
     lines += ["", "| import of the framework | ours | plain without bytecode | plain | ratio |"]
     lines += ["|---|---:|---:|---:|---:|"]
     bare = figures.plain.get("imports without bytecode", {})
-    for name, seconds in figures.ours.get("imports", {}).items():
+    for name, seconds in _in_order(figures, figures.ours.get("imports", {})):
         if name in bare:
             own, slow, other = map(
                 statistics.median, (seconds, bare[name], figures.plain["imports"][name])
@@ -486,8 +488,8 @@ def sizes_markdown(figures: Figures) -> str:
                 f"| `{name}` | {own:.2f} s | {slow:.2f} s | {other:.2f} s | {own / slow:.2f} |"
             )
     lines += ["", "| image | what is left out | saves |", "|---|---|---:|"]
-    for name, saved in figures.saved.items():
-        for what, size in saved.items():
+    for name, saved in _in_order(figures, figures.saved):
+        for what, size in sorted(saved.items(), key=lambda item: (-item[1], item[0])):
             if size >= SMALLEST_SAVING:
                 lines.append(f"| `{name}` | {what} | {size / 1e6:.1f} MB |")
     return "\n".join(lines) + "\n"
@@ -499,6 +501,11 @@ def _compared(ours: Sequence[Mapping[str, int]], plain: Sequence[Mapping[str, in
     )
     packed = sum(size["compressed"] for size in ours) / 1e6
     return f"{right:,.0f} MB | {left:,.0f} MB | {left / right:.2f} | {packed:,.0f} MB"
+
+
+def _in_order(figures: Figures, found: Mapping[str, T]) -> list[tuple[str, T]]:
+    """What was found of images, in the order of the matrix, whichever run it is from."""
+    return [(name, found[name]) for name in figures.images if name in found]
 
 
 def _median(values: Sequence[float] | None) -> float | None:

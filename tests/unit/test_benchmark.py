@@ -81,6 +81,29 @@ def test_the_report_on_sizes_compares_each_image_and_the_sum() -> None:
     ]
 
 
+def test_the_reports_have_the_order_of_the_matrix_and_the_largest_saving_first() -> None:
+    """Also where their figures were read from a file, which has them by name."""
+    figures = builds.Figures(
+        ["scikit-learn", "lightgbm"],
+        "2 processors",
+        "2026-01-01",
+        ours={"checks": {"lightgbm": 3.0, "scikit-learn": 4.0}},
+        saved={
+            "lightgbm": {"a": 60_000},
+            "scikit-learn": {"a": 60_000, "b": 90_000},
+        },
+    )
+
+    checks = [row for row in builds.markdown(figures).splitlines() if "all checks" in row]
+    assert [row.split()[-7] for row in checks] == ["scikit-learn", "lightgbm"]
+    rows = builds.sizes_markdown(figures).splitlines()[-3:]
+    assert rows == [
+        "| `scikit-learn` | b | 0.1 MB |",
+        "| `scikit-learn` | a | 0.1 MB |",
+        "| `lightgbm` | a | 0.1 MB |",
+    ]
+
+
 def test_the_report_leaves_out_what_was_not_measured() -> None:
     empty = builds.Figures(["minimal"], "2 processors", "2026-01-01")
 
