@@ -54,7 +54,7 @@ def run_build(
     anew: bool = False,
 ) -> tuple[Result, ...]:
     """Builds what the plan says, in one BuildKit run unless an image fails. `anew` takes no step
-    from BuildKit's cache.
+    from BuildKit's cache, not even after a failure.
 
     BuildKit ends a run at the first failure, and tells a step that several images share as one of
     any of them. So after a failure no stage of one image is given to another, and the images
@@ -74,8 +74,8 @@ def run_build(
             definition = bake_file(steps, environment, share=one_run)
             images = target_images(steps, share=one_run)
             progress = BuildLog(images)
-            # A later run only goes on with what the first one began.
-            options = ["--no-cache"] if anew and one_run else []
+            # In every run: the cache may still hold what the one that failed did not come to.
+            options = ["--no-cache"] if anew else []
             status = _bake(root, engine, definition, options, variables, progress, log)
             for name, spent in progress.seconds.items():
                 seconds[name] += spent
