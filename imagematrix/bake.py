@@ -87,7 +87,7 @@ def shared_stages(steps: Sequence[Step], share: bool = True) -> tuple[SharedStag
     """The stages that images of one run have in common. What is in them is the same under every
     Python, but programs of one Debian release need its C library.
 
-    Without `share`, only those that no image makes in another way than the others.
+    Without `share`, none that stands on one of the images: whose it is that fails is not told.
     """
     building = [step.variant for step in steps if step.action is Action.BUILD]
     stages = []

@@ -59,7 +59,7 @@ def run_build(
     BuildKit ends a run at the first failure, and tells a step that several images share as one of
     any of them. So after a failure no stage of one image is given to another, and the images
     without a parent in the run are built first, then the others, each time without those that
-    failed; the layers that are already there are kept.
+    failed; but for `anew`, the layers that are already there are kept.
     """
     log_file = root / _LOG
     log_file.parent.mkdir(exist_ok=True)
