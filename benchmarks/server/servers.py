@@ -21,7 +21,7 @@ SOURCE = ROOT / "base" / "server"
 # Environments, applications and logs; git ignores it.
 WORK = ROOT / "build" / "benchmarks" / "work"
 REFERENCE = "azureml-inference-server-http==1.5.1"
-OURS = "granian>=2.8,<2.9"
+OURS = "httptools>=0.9,<0.10"
 SCRIPT = """
 import json, time
 

@@ -64,9 +64,9 @@ BROKEN = (
     Broken(
         "drifted-pin",
         f"USER 0\nRUN cd {SITE} && sed -i 's/^Version: .*/Version: 2.0.0/'"
-        " granian-*.dist-info/METADATA\nUSER 1000:1000",
+        " httptools-*.dist-info/METADATA\nUSER 1000:1000",
         {
-            "distributions_equal_the_lock": "of another version: granian 2.0.0 (locked: ",
+            "distributions_equal_the_lock": "of another version: httptools 2.0.0 (locked: ",
             "promised_pins_are_kept": "but 2.0.0 is installed",
         },
     ),
@@ -77,11 +77,17 @@ BROKEN = (
     ),
     Broken(
         "missing-package",
-        f"USER 0\nRUN rm -r {SITE}/click-*.dist-info\nUSER 1000:1000",
+        f"USER 0\nRUN rm -r {SITE}/httptools-*.dist-info\nUSER 1000:1000",
         {
-            "distributions_equal_the_lock": "missing: click ",
-            "requirements_are_consistent": "granian 2.8.7 requires click, which is not installed",
+            "distributions_equal_the_lock": "missing: httptools ",
+            "promised_pins_are_kept": "promised httptools==",
         },
+    ),
+    Broken(
+        "missing-requirement",
+        f"USER 0\nRUN cd {SITE} && sed -i '/^Version: /a Requires-Dist: left-pad'"
+        " httptools-*.dist-info/METADATA\nUSER 1000:1000",
+        {"requirements_are_consistent": "requires left-pad, which is not installed"},
     ),
     Broken(
         "cuda-library-in-cpu-image",
@@ -151,14 +157,14 @@ BROKEN = (
     ),
     Broken(
         "missing-file",
-        f"USER 0\nRUN rm {SITE}/click/py.typed\nUSER 1000:1000",
-        {"files_of_the_records_are_there": "recorded, but missing: click/py.typed"},
+        f"USER 0\nRUN rm {SITE}/httptools/py.typed\nUSER 1000:1000",
+        {"files_of_the_records_are_there": "recorded, but missing: httptools/py.typed"},
     ),
     Broken(
         "untrimmed",
-        f"USER 0\nRUN mkdir {SITE}/click/tests && touch {SITE}/click/tests/test_core.c"
-        f" {SITE}/granian/_granian.pyi\nUSER 1000:1000",
-        {"what_is_trimmed_is_gone": "trimmed, but there: click/tests, "},
+        f"USER 0\nRUN mkdir {SITE}/httptools/tests && touch {SITE}/httptools/tests/test_core.c"
+        f" {SITE}/httptools/parser/parser.pyi\nUSER 1000:1000",
+        {"what_is_trimmed_is_gone": "trimmed, but there: httptools/tests, "},
     ),
     Broken(
         "half-removed-debian-package",
@@ -418,11 +424,11 @@ def test_library_with_symbols_is_rejected(engine: Engine) -> None:
     # The parent's own example, which the image can serve: its container ends with a script that
     # fails to start, and what runs inside ends with it.
     parent = next(v for v in project.variants if v.name == PARENT)
-    variant = replace(parent, strip=(Trim("symbols", "granian/*.so"),))
+    variant = replace(parent, strip=(Trim("symbols", "httptools/*.so"),))
     tag = "broken-symbols:latest"
     dockerfile = (
         f"FROM {image_tag(PARENT)}\nUSER 0\n"
-        f'RUN python3 -c "{SYMBOLS}" {SITE}/granian/symbols.so\nUSER 1000:1000\n'
+        f'RUN python3 -c "{SYMBOLS}" {SITE}/httptools/symbols.so\nUSER 1000:1000\n'
     )
     command = ["docker", "build", "--quiet", "--tag", tag, "-"]
     subprocess.run(
@@ -432,7 +438,7 @@ def test_library_with_symbols_is_rejected(engine: Engine) -> None:
     try:
         with (
             run_image(engine, tag, variant, lock, ROOT) as running,
-            pytest.raises(AssertionError, match=rf"^not stripped: {SITE}/granian/symbols.so$"),
+            pytest.raises(AssertionError, match=rf"^not stripped: {SITE}/httptools/symbols.so$"),
         ):
             check(running)
     finally:

@@ -13,10 +13,10 @@ def test_pip_removes_all_of_a_trimmed_distribution(engine: Engine) -> None:
     site = "/usr/local/lib/python3.12/site-packages"
     dockerfile = (
         f"FROM {image_tag(PARENT)}\nUSER root\n"
-        f"RUN grep -q '[.]pyi,' {site}/granian-*.dist-info/RECORD\n"
-        f"RUN test ! -e {site}/granian/_granian.pyi\n"
-        "RUN pip uninstall --yes granian && pip check\n"
-        f"RUN test ! -e {site}/granian && test ! -e /usr/local/bin/granian\n"
+        f"RUN grep -q '[.]pyi,' {site}/httptools-*.dist-info/RECORD\n"
+        f"RUN test ! -e {site}/httptools/parser/parser.pyi\n"
+        "RUN pip uninstall --yes httptools && pip check\n"
+        f"RUN test ! -e {site}/httptools\n"
     )
     built = subprocess.run(
         ["docker", "build", "--progress=plain", "-"],

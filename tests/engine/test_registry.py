@@ -199,7 +199,7 @@ def test_build_used_the_index_the_proxy_and_the_wheels(registry_build: RegistryB
     """Were one of them not used, that it leaves no trace would show nothing."""
     seen = registry_build.seen
     packages = {page.strip("/").split("/")[-1] for page in seen.pages}
-    assert {"uv", "granian", "pip"} <= packages, packages
+    assert {"uv", "httptools", "pip"} <= packages, packages
     assert "[context wheels] load from client" in registry_build.stderr
     assert seen.tunnels, "nothing went through the proxy"
 

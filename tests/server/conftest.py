@@ -1,12 +1,10 @@
-"""Both carriers, and servers that end with their test.
+"""Servers that end with their test.
 
-``INFERENCE_SERVER_TEST_PYTHON`` names another interpreter for the servers, and
-``INFERENCE_SERVER_TEST_BACKENDS`` (comma-separated) the carriers that it has.
+``INFERENCE_SERVER_TEST_PYTHON`` names another interpreter for the servers, one with httptools.
 """
 
 from __future__ import annotations
 
-import os
 import textwrap
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -16,8 +14,6 @@ from typing import Protocol
 import pytest
 
 from .harness import Server
-
-BACKENDS = tuple(os.environ.get("INFERENCE_SERVER_TEST_BACKENDS", "granian,gunicorn").split(","))
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -49,12 +45,7 @@ class Serve(Protocol):
     ) -> Server: ...
 
 
-@pytest.fixture(scope="session", params=BACKENDS)
-def backend(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-def starter(folder: Path, stack: ExitStack, backend: str) -> Serve:
+def starter(folder: Path, stack: ExitStack) -> Serve:
     """The function that the fixtures hand out."""
     count = iter(range(1000))
 
@@ -70,7 +61,7 @@ def starter(folder: Path, stack: ExitStack, backend: str) -> Serve:
             path = root / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(textwrap.dedent(text), encoding="utf-8")
-        server = Server(root, {"INFERENCE_SERVER_BACKEND": backend, **env})
+        server = Server(root, env)
         stack.enter_context(server)
         return server.await_ready() if ready else server
 
@@ -78,20 +69,13 @@ def starter(folder: Path, stack: ExitStack, backend: str) -> Serve:
 
 
 @pytest.fixture
-def serve(tmp_path: Path, backend: str) -> Iterator[Serve]:
+def serve(tmp_path: Path) -> Iterator[Serve]:
     with ExitStack() as stack:
-        yield starter(tmp_path, stack, backend)
-
-
-@pytest.fixture
-def serve_one(tmp_path: Path) -> Iterator[Serve]:
-    """For what does not depend on the carrier: the first one only."""
-    with ExitStack() as stack:
-        yield starter(tmp_path, stack, BACKENDS[0])
+        yield starter(tmp_path, stack)
 
 
 @pytest.fixture(scope="session")
-def serve_shared(tmp_path_factory: pytest.TempPathFactory, backend: str) -> Iterator[Serve]:
-    """For servers that several tests of one backend use."""
+def serve_shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
+    """For servers that several tests use."""
     with ExitStack() as stack:
-        yield starter(tmp_path_factory.mktemp(backend), stack, backend)
+        yield starter(tmp_path_factory.mktemp("shared"), stack)

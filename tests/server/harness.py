@@ -49,10 +49,10 @@ def free_port() -> int:
 class Server:
     """One server process with its own app root, port and log."""
 
-    def __init__(self, root: Path, environ: Mapping[str, str]) -> None:
+    def __init__(self, root: Path, environ: Mapping[str, str], log: Path | None = None) -> None:
         self.root = root
         self.port = free_port()
-        self.log_path = root.parent / f"{root.name}-{self.port}.log"
+        self.log_path = log or root.parent / f"{root.name}-{self.port}.log"
         inherited = {
             key: value
             for key, value in os.environ.items()
@@ -67,12 +67,12 @@ class Server:
             "INFERENCE_SERVER_HOST": "127.0.0.1",
             **environ,
         }
-        with self.log_path.open("wb") as log:
+        with self.log_path.open("wb") as stream:
             self.process = subprocess.Popen(
                 self.command(),
                 cwd=root if root.is_dir() else root.parent,
                 env=self._environ,
-                stdout=log,
+                stdout=stream,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )

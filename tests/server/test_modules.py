@@ -16,7 +16,6 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "base" / "server"))
 
 from inference_server import (
     app,
-    body,
     config,
     exits,
     inputs,
@@ -73,19 +72,6 @@ def test_ids_are_random_uuids() -> None:
     for text in made:
         parsed = uuid.UUID(text)
         assert (parsed.version, parsed.variant, str(parsed)) == (4, uuid.RFC_4122, text)
-
-
-@pytest.mark.parametrize(
-    ("text", "length"), [("0", 0), ("007", 7), ("104857601", 104857601), ("9" * 25, int("9" * 25))]
-)
-def test_lengths(text: str, length: int) -> None:
-    assert body.parse_length(text) == length
-
-
-@pytest.mark.parametrize("text", ["-1", "+1", "1.0", "1, 1", "abc", "²", "\uff11"])
-def test_lengths_that_are_none(text: str) -> None:
-    with pytest.raises(body.BrokenError):
-        body.parse_length(text)
 
 
 @pytest.mark.parametrize(

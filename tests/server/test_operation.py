@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import threading
@@ -177,8 +178,8 @@ def test_the_time_limit_stops_run_and_keeps_the_worker(serve: Serve, action: str
 
 
 @pytest.mark.parametrize("idle_s", [0.0, 0.9])
-def test_the_time_limit_counts_from_the_start_of_each_run(serve_one: Serve, idle_s: float) -> None:
-    server = serve_one(SCRIPT, SCORING_TIMEOUT_MS="700")
+def test_the_time_limit_counts_from_the_start_of_each_run(serve: Serve, idle_s: float) -> None:
+    server = serve(SCRIPT, SCORING_TIMEOUT_MS="700")
     assert server.score({}).status == 200
     time.sleep(0.4)
     # This one ends in time, although not within the limit from the start of the first.
@@ -437,6 +438,36 @@ def test_bodies_are_logged_only_when_asked_for(serve: Serve) -> None:
 def test_a_client_cannot_forge_log_lines(plain: Server) -> None:
     plain.get("/forged%0a2026-01-01%20fake")
     plain.await_log("/forged\\n2026-01-01 fake")
+
+
+def test_a_log_that_nobody_reads_holds_up_no_request(tmp_path: Path) -> None:
+    root = tmp_path / "app"
+    root.mkdir()
+    (root / "main.py").write_text("def init(): pass\ndef run(data): return data")
+    log = tmp_path / "log"
+    os.mkfifo(log)
+    # Opened for both, or else opening would wait for the other end.
+    reader = os.open(log, os.O_RDWR | os.O_NONBLOCK)
+    with Server(root, {}, log) as server:
+        read_until(reader, b" ready: ")
+        for number in range(1500):
+            assert server.get(f"/{number}").status == 404
+        written = read_until(reader, b" GET /1499 404 ")
+    os.close(reader)
+    assert [int(n) for n in re.findall(rb" GET /(\d+) 404 ", written)] == list(range(1500))
+
+
+def read_until(pipe: int, text: bytes) -> bytes:
+    """What is written into a pipe that does not block, up to a text."""
+    written = b""
+    deadline = time.monotonic() + 10
+    while text not in written:
+        assert time.monotonic() < deadline, written[-1000:]
+        try:
+            written += os.read(pipe, 1 << 20)
+        except BlockingIOError:
+            time.sleep(0.02)
+    return written
 
 
 def test_metrics(serve: Serve) -> None:

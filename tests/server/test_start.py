@@ -99,17 +99,17 @@ FAULTS = [
 
 @pytest.mark.parametrize(("script", "env", "code", "reason"), FAULTS)
 def test_faults(
-    serve_one: Serve, script: str | None, env: dict[str, Any], code: int, reason: str
+    serve: Serve, script: str | None, env: dict[str, Any], code: int, reason: str
 ) -> None:
-    server = serve_one(script, ready=False, **env)
+    server = serve(script, ready=False, **env)
     assert server.await_exit() == code
     assert reason in server.last_line
     assert f"(exit code {code})" in server.last_line
 
 
-def test_an_install_that_fails(serve_one: Serve) -> None:
+def test_an_install_that_fails(serve: Serve) -> None:
     files = {"more.txt": "./no-such-folder\n"}
-    server = serve_one(FINE, files=files, ready=False, AZUREML_EXTRA_REQUIREMENTS_TXT="more.txt")
+    server = serve(FINE, files=files, ready=False, AZUREML_EXTRA_REQUIREMENTS_TXT="more.txt")
     assert server.await_exit(60) == 95
     assert "more.txt cannot be installed: " in server.last_line
     assert "no-such-folder" in server.last_line
@@ -134,7 +134,7 @@ def test_the_port_answers_503_until_init_is_done(serve: Serve) -> None:
     assert server.score().status == 200
 
 
-def test_extra_packages_come_first(serve_one: Serve) -> None:
+def test_extra_packages_come_first(serve: Serve) -> None:
     files = {
         "libs/colorsys.py": "WHO = 'extra'",
         "env.yml": "",
@@ -144,10 +144,10 @@ def test_extra_packages_come_first(serve_one: Serve) -> None:
         "AZUREML_EXTRA_PYTHON_LIB_PATH": "libs",
         "AZUREML_EXTRA_CONDA_YAML": "env.yml",
     }
-    assert serve_one(script, files=files, **env).score().json == "extra"
+    assert serve(script, files=files, **env).score().json == "extra"
 
 
-def test_the_script_in_a_folder_of_its_own(serve_one: Serve) -> None:
+def test_the_script_in_a_folder_of_its_own(serve: Serve) -> None:
     files = {
         "code/score.py": "import helper\ndef init(): pass\ndef run(d): return helper.WHO",
         "source/helper.py": "WHO = 'helper'",
@@ -156,16 +156,16 @@ def test_the_script_in_a_folder_of_its_own(serve_one: Serve) -> None:
         "AZUREML_ENTRY_SCRIPT": "code/score.py",
         "AZUREML_SOURCE_DIRECTORY": "source",
     }
-    assert serve_one(None, files=files, **env).score().json == "helper"
+    assert serve(None, files=files, **env).score().json == "helper"
 
 
-def test_an_absolute_script(serve_one: Serve, tmp_path: Path) -> None:
+def test_an_absolute_script(serve: Serve, tmp_path: Path) -> None:
     script = tmp_path / "elsewhere.py"
     script.write_text(FINE)
-    assert serve_one("raise ValueError", AZUREML_ENTRY_SCRIPT=str(script)).score().json == 1
+    assert serve("raise ValueError", AZUREML_ENTRY_SCRIPT=str(script)).score().json == 1
 
 
-def test_extra_requirements(serve_one: Serve, tmp_path: Path) -> None:
+def test_extra_requirements(serve: Serve, tmp_path: Path) -> None:
     """A package from a folder: no network is needed. The interpreter of the test is not touched."""
     files = {
         "wheelhouse/pyproject.toml": """
@@ -202,7 +202,7 @@ def test_extra_requirements(serve_one: Serve, tmp_path: Path) -> None:
         "PIP_TARGET": str(target),
         "PYTHONPATH": f"{Path(__file__).parents[2] / 'base' / 'server'}:{target}",
     }
-    assert serve_one(script, files=files, **env).score().json == "installed"
+    assert serve(script, files=files, **env).score().json == "installed"
 
 
 def test_sigterm_while_init_runs(serve: Serve) -> None:
@@ -214,9 +214,7 @@ def test_sigterm_while_init_runs(serve: Serve) -> None:
     assert server.workers() == []
 
 
-def test_a_replaced_worker_whose_init_fails_is_tried_again(
-    serve_one: Serve, tmp_path: Path
-) -> None:
+def test_a_replaced_worker_whose_init_fails_is_tried_again(serve: Serve, tmp_path: Path) -> None:
     flag = tmp_path / "broken"
     script = f"""
         import os
@@ -228,13 +226,13 @@ def test_a_replaced_worker_whose_init_fails_is_tried_again(
             open({str(flag)!r}, "w").close()
             os._exit(1)
     """
-    server = serve_one(script)
+    server = serve(script)
     assert server.score().status == 500
     server.await_log("a new worker failed, next try in 1 s: init() in")
     server.await_ready()
 
 
-def test_sigterm_while_packages_are_installed(serve_one: Serve) -> None:
+def test_sigterm_while_packages_are_installed(serve: Serve) -> None:
     backend = """
         import os, time
         time.sleep(60)
@@ -249,7 +247,7 @@ def test_sigterm_while_packages_are_installed(serve_one: Serve) -> None:
         "slow/backend.py": backend,
         "more.txt": "./slow\n",
     }
-    server = serve_one(FINE, files=files, ready=False, AZUREML_EXTRA_REQUIREMENTS_TXT="more.txt")
+    server = serve(FINE, files=files, ready=False, AZUREML_EXTRA_REQUIREMENTS_TXT="more.txt")
     server.await_log("installing ")
     assert server.get("/").status == 503
     time.sleep(0.5)

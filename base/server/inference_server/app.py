@@ -1,20 +1,17 @@
-"""Which response does a request get? The WSGI application, and nothing of the user's code.
+"""Which response does a request get? The application, and nothing of the user's code or of sockets.
 
-``handle`` is the whole application, ``__call__`` its WSGI face. A carrier that can take a response
-later, on another thread, calls ``handle``: then no thread of its own waits for ``run()``.
+It needs nothing but the standard library. Everything here happens on one thread and never waits.
 """
 
 from __future__ import annotations
 
 import json
-import threading
+import re
 import time
-from http import HTTPStatus
 from os import urandom
-from typing import Any, Callable, Dict, Iterable, List, Optional, Set, Tuple
+from typing import Callable, Dict, List, Mapping, Optional, Set, Tuple
 from urllib.parse import parse_qs
 
-from . import body as bodies
 from .config import Settings
 from .log import Log
 from .metrics import Metrics
@@ -27,13 +24,9 @@ HEADER_LIMIT = 100
 JSON = "application/json"
 HTML = "text/html; charset=utf-8"
 
-Environ = Dict[str, Any]
 Headers = List[Tuple[str, str]]
 Response = Tuple[int, Headers, bytes]
-StartResponse = Callable[[str, Headers], Any]
-Finish = Callable[[int, Headers, bytes], Any]
 
-ABORT = "inference_server.abort"
 NOT_FOUND = (
     "The requested URL was not found on the server. "
     "If you entered the URL manually please check your spelling and try again."
@@ -46,19 +39,29 @@ SCORE_METHODS = ("POST", "GET", "OPTIONS")
 _IS_JSON = ("Content-Type", JSON)
 _FAILED = ("x-ms-run-function-failed", "True")
 _NOT_FAILED = ("x-ms-run-function-failed", "False")
-
-_STATUS_LINES = {int(status): "{} {}".format(int(status), status.phrase) for status in HTTPStatus}
-
+# What the connection itself says, and what a script may therefore not.
+_HOP_BY_HOP = {
+    "connection",
+    "content-length",
+    "date",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+}
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
+_VALUE = re.compile("[\\t\x20-\x7e\x80-\xff]*\\Z")
 
 # request, legacy and client identifier, and what is wrong with them
 Ids = Tuple[str, str, str, str]
 
 
-def identify(environ: Environ) -> Ids:
+def identify(headers: Mapping[str, str]) -> Ids:
     """The identifiers of a request, as its headers give them."""
-    request = environ.get("HTTP_X_REQUEST_ID")
-    legacy = environ.get("HTTP_X_MS_REQUEST_ID", "")
-    client = environ.get("HTTP_X_MS_CLIENT_REQUEST_ID", "")
+    request = headers.get("x-request-id")
+    legacy = headers.get("x-ms-request-id", "")
+    client = headers.get("x-ms-client-request-id", "")
     if request is None:
         request = new_id()
         if not legacy and not client:
@@ -99,39 +102,42 @@ def new_id() -> str:
     )
 
 
-class Exchange(Job):
-    """One request on its way to a response."""
+class Request(Job):
+    """A request and its way to a response. Names of headers are in lower case."""
 
-    __slots__ = (
-        "_app", "environ", "finish", "ids", "is_read", "method", "path", "share", "started"
-    )  # fmt: skip
+    __slots__ = ("_app", "headers", "ids", "method", "path", "query", "remote", "started")
 
-    def __init__(self, app: Application, environ: Environ, finish: Finish) -> None:
+    def __init__(
+        self,
+        app: Application,
+        method: str,
+        path: str,
+        query: str,
+        headers: Dict[str, str],
+        remote: str,
+    ) -> None:
+        super().__init__(None, b"")
         self.started = time.perf_counter()
         self._app = app
-        self.environ = environ
-        self.finish = finish
-        self.method: str = environ["REQUEST_METHOD"]
-        self.path: str = environ["PATH_INFO"]
-        self.ids = identify(environ)
-        self.share: Optional[bodies.Share] = None
-        self.is_read = False
+        self.method = method
+        self.path = path
+        self.query = query
+        self.headers = headers
+        self.remote = remote
+        self.ids = identify(headers)
+
+    def respond(self, response: Response) -> None:
+        """Let the response go to the client; called exactly once."""
+        raise NotImplementedError
 
     def complete(self, result: Result, more: bool) -> None:
         """The worker answered."""
-        try:
-            response, run_ms = _from_worker(result)
-            self._app.send(self, response, run_ms, more)
-        except Exception as error:
-            # The thread carries requests of others too.
-            self._app.report(error)
+        response, run_ms = _from_worker(result)
+        self._app.send(self, response, run_ms, more)
 
     def fail(self, error: Exception) -> None:
         """There will be no answer of a worker."""
-        try:
-            self._app.send(self, self._app.failure(error))
-        except Exception as fault:
-            self._app.report(fault)
+        self._app.send(self, self._app.failure(error))
 
 
 class Application:
@@ -143,88 +149,48 @@ class Application:
         self._facts = facts
         self._log = log
         self._metrics = Metrics() if settings.metrics else None
-        self._readers = bodies.Readers(settings.reader_limit, settings.read_timeout_s)
-        self._budget = bodies.Budget(settings.body_memory)
-        self._no_share = bodies.Share(self._budget)
-        self._active: Set[Exchange] = set()
+        self._active: Set[Request] = set()
         self._access_log = settings.access_log
         self._server: Headers = []
         if settings.server_version:
             self._server.append(("x-ms-server-version", settings.server_version))
         self._cors = settings.cors_origins
         self.draining = False
-        # Whether the carrier lets go of a response while this thread goes on with the body.
-        self.lingers = False
         self.restarts: Callable[[], int] = lambda: 0
-
-    def start(self) -> None:
-        """Start what runs beside the requests."""
-        self._readers.start()
-
-    def report(self, error: Exception) -> None:
-        """Log what must not happen."""
-        self._log.error("a response could not be sent: {!r}".format(error))
 
     @property
     def active(self) -> int:
         """How many requests are in flight."""
         return len(self._active)
 
-    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer a request as PEP 3333 has it."""
-        answer: List[Response] = []
-        done = threading.Lock()
-        done.acquire()
+    def wants_body(self, request: Request) -> bool:
+        """Whether the answer to a request depends on its body."""
+        if request.path != "/score" or not self._pool.ready or self.draining:
+            return False
+        return request.method == "POST" or self._facts.is_raw
 
-        def finish(status: int, headers: Headers, body: bytes) -> None:
-            answer.append((status, headers, body))
-            done.release()
-
-        self.handle(environ, finish)
-        done.acquire()
-        status, headers, body = answer[0]
-        headers.append(("Content-Length", str(len(body))))
-        start_response(_STATUS_LINES.get(status) or "{} Unknown".format(status), headers)
-        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
-
-    def handle(self, environ: Environ, finish: Finish) -> None:
-        """Answer a request by one call of ``finish``, on this thread or later on another."""
-        exchange = Exchange(self, environ, finish)
-        self._active.add(exchange)
+    def handle(self, request: Request) -> None:
+        """Answer a request now, or when a worker has."""
+        self._active.add(request)
         try:
-            fault = exchange.ids[3]
+            fault = request.ids[3]
             if fault:
                 response = _message(431, fault)
-            elif exchange.path == "/score":
-                refusal = self._score(exchange)
+            elif request.path == "/score":
+                refusal = self._score(request)
                 if refusal is None:
                     return
                 response = refusal
             else:
-                response = self._route(exchange.method, exchange.path, environ)
+                response = self._route(request)
         except Exception as error:
             self._log.error("internal error: {!r}".format(error))
             response = _message(500, INTERNAL)
-        unread = not exchange.is_read and _has_body(environ)
-        if unread:
-            # The rest of the body is no next request; better to say so than to close unannounced.
-            response[1].append(("Connection", "close"))
-        self.send(exchange, response)
-        if unread and self.lingers:
-            self._linger(environ)
-
-    def _linger(self, environ: Environ) -> None:
-        """Take in some of what the client still sends, so that it sees the answer, not a reset."""
-        if self._readers.full:
-            return
-        try:
-            self._readers.discard(environ["wsgi.input"])
-        except OSError:
-            return
+        self.send(request, response)
 
     def send(
         self,
-        exchange: Exchange,
+        request: Request,
         response: Response,
         run_ms: Optional[float] = None,
         more: bool = False,
@@ -234,8 +200,7 @@ class Application:
         With ``more`` to come at once the line for the log waits, so that one write takes them all.
         """
         status, headers, body = response
-        request_id, legacy_id, client_id, _ = exchange.ids
-        environ = exchange.environ
+        request_id, legacy_id, client_id, _ = request.ids
         headers.extend(self._server)
         if request_id:
             headers.append(("x-request-id", request_id))
@@ -243,33 +208,33 @@ class Application:
             headers.append(("x-ms-request-id", legacy_id))
         if client_id:
             headers.append(("x-ms-client-request-id", client_id))
-        if "HTTP_TRACEID" in environ:
-            headers.append(("TraceId", environ["HTTP_TRACEID"]))
-        if self._cors and exchange.path in ROUTES and status != 405:
-            headers.extend(self._cors_headers(exchange.method, environ))
-        seconds = time.perf_counter() - exchange.started
-        method, path = exchange.method, exchange.path
+        if "traceid" in request.headers:
+            headers.append(("TraceId", request.headers["traceid"]))
+        method, path = request.method, request.path
+        if self._cors and path in ROUTES and status != 405:
+            headers.extend(self._cors_headers(request))
+        seconds = time.perf_counter() - request.started
         if self._metrics is not None:
             self._metrics.observe(method, path, status, seconds)
         if self._access_log and not (path == "/" and status == 200):
-            query = environ.get("QUERY_STRING")
-            if query:
-                path = path + "?" + query
+            if request.query:
+                path = path + "?" + request.query
             self._log.access(
                 method, path, status, seconds * 1000, len(body), request_id, client_id, run_ms
             )
             if not more:
                 self._log.flush()
-        try:
-            exchange.finish(status, headers, body)
-        finally:
-            if exchange.share is not None:
-                exchange.share.give_back()
-            self._active.discard(exchange)
+        self._active.discard(request)
+        request.respond(response)
 
-    def _route(self, method: str, path: str, environ: Environ) -> Response:
+    def flush(self) -> None:
+        """Write the lines for the log that waited for somebody to read it."""
+        self._log.flush()
+
+    def _route(self, request: Request) -> Response:
+        method, path = request.method, request.path
         if path == "/":
-            routes: Callable[[Environ], Response] = self._health
+            routes: Callable[[Request], Response] = self._health
         elif path == "/swagger.json":
             routes = self._swagger
         elif path == "/metrics" and self._metrics is not None:
@@ -277,24 +242,24 @@ class Application:
         else:
             return _message(404, NOT_FOUND)
         if method in ("GET", "HEAD"):
-            return routes(environ)
+            return routes(request)
         allowed = ("Allow", "GET, HEAD, OPTIONS")
         if method == "OPTIONS":
             return 200, [("Content-Type", HTML), allowed], b""
         status, headers, body = _message(405, NOT_ALLOWED)
         return status, [*headers, allowed], body
 
-    def _health(self, _environ: Environ) -> Response:
+    def _health(self, _request: Request) -> Response:
         if self.draining:
             return _message(503, "The server is shutting down.", retry=True)
         if not self._pool.ready:
             return _message(503, NOT_READY, retry=True)
         return 200, [("Content-Type", HTML)], b"Healthy"
 
-    def _swagger(self, environ: Environ) -> Response:
+    def _swagger(self, request: Request) -> Response:
         if not self._facts.documents and not self._pool.ready:
             return _message(503, NOT_READY, retry=True)
-        query = parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True)
+        query = parse_qs(request.query, keep_blank_values=True)
         version = query.get("version", ["2"])[0]
         document = self._facts.documents.get(version)
         if document is None:
@@ -302,51 +267,42 @@ class Application:
             return _message(404, published.missing(version))
         return 200, _headers(JSON, False), document
 
-    def _show_metrics(self, _environ: Environ) -> Response:
+    def _show_metrics(self, _request: Request) -> Response:
         assert self._metrics is not None
         pool = self._pool
         page = self._metrics.render(pool.ready, pool.waiting, pool.busy, self.restarts())
         return 200, [("Content-Type", "text/plain; version=0.0.4; charset=utf-8")], page
 
-    def _score(self, exchange: Exchange) -> Optional[Response]:
+    def _score(self, request: Request) -> Optional[Response]:
         """Hand a request to a worker; a response is returned only when that was not possible."""
-        method = exchange.method
+        method = request.method
         facts = self._facts
         # HEAD is routed with GET but not scored, other methods not even that: two messages in the
         # reference, and so here.
         if method not in SCORE_METHODS and not (method == "HEAD" and facts.is_raw):
-            text = "Method not allowed" if method == "HEAD" else NOT_ALLOWED
-            status, headers, content = _message(405, text)
-            if method != "HEAD":
-                headers.append(("Allow", "GET, HEAD, OPTIONS, POST"))
-            return status, headers, content
+            if method == "HEAD":
+                return _message(405, "Method not allowed")
+            return self.not_allowed()
         if method == "OPTIONS" and not (facts.is_raw and self._pool.ready):
-            return 200, [("Content-Type", HTML), ("x-ms-run-function-failed", "False")], b""
+            return 200, [("Content-Type", HTML), _NOT_FAILED], b""
         if not self._pool.ready or self.draining:
             text = "shutting down" if self.draining else "not ready"
             return _message(503, "The server is {}.".format(text), retry=True)
-        environ = exchange.environ
-        try:
-            exchange.body = self._read(exchange) if method == "POST" or facts.is_raw else b""
-            exchange.is_read = True
-        except _RefusedError as refused:
-            return refused.response
-        needs_headers = facts.needs_headers
-        query = environ.get("QUERY_STRING", "")
         if facts.is_plain and method == "POST":
             # The body is all that such a script gets.
-            exchange.meta = None
+            request.meta = None
         else:
-            exchange.meta = (
+            headers = facts.needs_headers
+            request.meta = (
                 method,
-                exchange.path,
-                query,
-                environ.get("CONTENT_TYPE", ""),
-                _named_headers(environ) if needs_headers else {},
-                environ.get("REMOTE_ADDR", "") if needs_headers else "",
+                request.path,
+                request.query,
+                request.headers.get("content-type", ""),
+                {name.title(): text for name, text in request.headers.items()} if headers else {},
+                request.remote if headers else "",
             )
         try:
-            self._pool.submit(exchange)
+            self._pool.submit(request)
         except BusyError:
             return _message(503, "Too many requests are waiting, try again later.", retry=True)
         except NotReadyError:
@@ -363,49 +319,53 @@ class Application:
         self._log.error("the worker ended while it scored a request")
         return _message(500, SCRIPT_FAILED, failed=True)
 
-    def _read(self, exchange: Exchange) -> bytes:
-        environ = exchange.environ
-        length_text = environ.get("CONTENT_LENGTH")
-        limit = self._settings.body_limit
-        try:
-            if length_text:
-                length = bodies.parse_length(length_text)
-                if length == 0:
-                    return b""
-            elif "HTTP_TRANSFER_ENCODING" in environ:
-                length = -1
-            else:
-                return b""
-            if self._readers.full:
-                text = "Too many requests are being received, try again later."
-                raise _RefusedError(_message(503, text, retry=True))
-            abort = environ.get(ABORT) or _nothing
-            if length < 0 or length > bodies.CHUNK:
-                exchange.share = bodies.Share(self._budget)
-            share = exchange.share or self._no_share
-            return self._readers.read(environ["wsgi.input"], length, limit, share, abort)
-        except bodies.TooLargeError:
-            text = "The body of the request is above the limit of {} bytes.".format(limit)
-            raise _RefusedError(_message(413, text)) from None
-        except bodies.NoMemoryError:
-            text = "Too many large requests at a time, try again later."
-            raise _RefusedError(_message(503, text, retry=True)) from None
-        except bodies.BrokenError:
-            raise _RefusedError(_message(400, "The Content-Length is not a number.")) from None
-        except (bodies.IncompleteError, OSError):
-            text = "The body of the request is incomplete."
-            raise _RefusedError(_message(400, text)) from None
-        except bodies.TimedOutError:
-            raise _RefusedError(too_late()) from None
+    # What a connection refuses, and why.
 
-    def _cors_headers(self, method: str, environ: Environ) -> Headers:
+    def not_allowed(self) -> Response:
+        """The answer to a method that ``/score`` does not have."""
+        status, headers, body = _message(405, NOT_ALLOWED)
+        return status, [*headers, ("Allow", "GET, HEAD, OPTIONS, POST")], body
+
+    def broken(self) -> Response:
+        """The answer to what is no HTTP/1.1."""
+        return _message(400, "The request is not valid HTTP/1.1.")
+
+    def head_too_large(self) -> Response:
+        """The answer to a request line and headers beyond the limit."""
+        return _message(431, "The headers of the request are too large, or too many.")
+
+    def too_large(self) -> Response:
+        """The answer to a body beyond the limit."""
+        limit = self._settings.body_limit
+        return _message(
+            413, "The body of the request is above the limit of {} bytes.".format(limit)
+        )
+
+    def incomplete(self) -> Response:
+        """The answer to a body that breaks off."""
+        return _message(400, "The body of the request is incomplete.")
+
+    def too_late(self) -> Response:
+        """The answer to a body that does not come."""
+        return _message(408, "The body of the request did not arrive in time.")
+
+    def too_many_bodies(self) -> Response:
+        """The answer while more bodies are on their way than may be."""
+        text = "Too many requests are being received, try again later."
+        return _message(503, text, retry=True)
+
+    def no_memory(self) -> Response:
+        """The answer to a large body that finds no room beside the others."""
+        return _message(503, "Too many large requests at a time, try again later.", retry=True)
+
+    def _cors_headers(self, request: Request) -> Headers:
         # A request without an origin gets the first one too: caches keep one answer for all.
-        origin = environ.get("HTTP_ORIGIN", self._cors[0])
+        origin = request.headers.get("origin", self._cors[0])
         if "*" not in self._cors and origin not in self._cors:
             return []
         headers = [("Access-Control-Allow-Origin", "*" if "*" in self._cors else origin)]
-        if method == "OPTIONS" and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ:
-            asked = environ.get("HTTP_ACCESS_CONTROL_REQUEST_HEADERS")
+        if request.method == "OPTIONS" and "access-control-request-method" in request.headers:
+            asked = request.headers.get("access-control-request-headers")
             if asked:
                 headers.append(("Access-Control-Allow-Headers", asked))
             headers.append(("Access-Control-Allow-Methods", "GET, POST"))
@@ -414,39 +374,14 @@ class Application:
         return headers
 
 
-class _RefusedError(Exception):
-    """The request ends here, with this response."""
-
-    def __init__(self, response: Response) -> None:
-        super().__init__()
-        self.response = response
-
-
-def too_late() -> Response:
-    """The answer to a body that did not come."""
-    return _message(408, "The body of the request did not arrive in time.", close=True)
-
-
-def _has_body(environ: Environ) -> bool:
-    return environ.get("CONTENT_LENGTH", "0") != "0" or "HTTP_TRANSFER_ENCODING" in environ
-
-
-def _nothing() -> None:
-    """There is no way to interrupt a read under this server."""
-
-
 def _headers(content_type: str, failed: bool) -> Headers:
     return [("Content-Type", content_type), _FAILED if failed else _NOT_FAILED]
 
 
-def _message(
-    status: int, text: str, failed: bool = False, retry: bool = False, close: bool = False
-) -> Response:
+def _message(status: int, text: str, failed: bool = False, retry: bool = False) -> Response:
     headers = _headers(JSON, failed)
     if retry:
         headers.append(("Retry-After", "1"))
-    if close:
-        headers.append(("Connection", "close"))
     return status, headers, json.dumps({"message": text}).encode("ascii")
 
 
@@ -456,17 +391,14 @@ def _from_worker(result: Result) -> Tuple[Response, Optional[float]]:
     if meta is None:
         return (status, [_IS_JSON, _NOT_FAILED, run_ms], body), ms
     if meta[0] == "headers":
-        return (status, [*meta[1], run_ms], body), ms
+        return (status, [*_allowed(meta[1]), run_ms], body), ms
     return _message(status, meta[1], meta[2]), None
 
 
-def _named_headers(environ: Environ) -> Dict[str, str]:
-    """The headers with the names that a script expects: ``HTTP_X_MS_FOO`` is ``X-Ms-Foo``."""
-    headers = {}
-    for key, value in environ.items():
-        if key.startswith("HTTP_"):
-            headers[key[5:].replace("_", "-").title()] = value
-    for key, name in (("CONTENT_TYPE", "Content-Type"), ("CONTENT_LENGTH", "Content-Length")):
-        if environ.get(key):
-            headers[name] = environ[key]
-    return headers
+def _allowed(headers: Headers) -> Headers:
+    """Those headers of a script that can be sent: no line of theirs may become two."""
+    return [
+        (name, text)
+        for name, text in headers
+        if name.lower() not in _HOP_BY_HOP and _NAME.match(name) and _VALUE.match(text)
+    ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from dataclasses import dataclass
 from typing import Callable, Dict, Mapping, Optional, Tuple, TypeVar
 
@@ -38,7 +37,6 @@ class Settings:
     model_dir: Optional[str]
     host: str
     port: int
-    backend: str
     worker_count: int
     worker_timeout_s: float
     worker_preload: bool
@@ -76,7 +74,6 @@ def load(environ: Mapping[str, str]) -> Settings:
     server_version = ""
     if read.flag("SERVER_VERSION_LOG_RESPONSE_ENABLED", True):
         server_version = "inference-server/" + __version__
-    default_backend = "granian" if sys.version_info >= (3, 10) else "gunicorn"
     origins = read.text("AML_CORS_ORIGINS", "").split(",")
     settings = Settings(
         app_root=os.path.abspath(app_root),
@@ -85,14 +82,13 @@ def load(environ: Mapping[str, str]) -> Settings:
         model_dir=read.optional("AZUREML_MODEL_DIR"),
         host=read.text("INFERENCE_SERVER_HOST", "0.0.0.0"),
         port=read.number("SERVER_PORT", 5001, 1, 65535),
-        backend=read.choice("INFERENCE_SERVER_BACKEND", default_backend, ("granian", "gunicorn")),
         worker_count=read.number("WORKER_COUNT", 1, 1, 1024),
         worker_timeout_s=read.seconds("WORKER_TIMEOUT", 300.0),
         worker_preload=read.flag("WORKER_PRELOAD", False),
         concurrency=read.number("INFERENCE_SERVER_CONCURRENCY", 1, 1, 256),
         scoring_timeout_ms=read.number("SCORING_TIMEOUT_MS", 3600 * 1000, 1, 10**10),
         queue_limit=read.number("INFERENCE_SERVER_QUEUE_LIMIT", 512, 0, 4096),
-        reader_limit=read.number("INFERENCE_SERVER_READER_LIMIT", 128, 1, 4096),
+        reader_limit=read.number("INFERENCE_SERVER_READER_LIMIT", 1024, 1, 65536),
         body_limit=read.number("INFERENCE_SERVER_BODY_LIMIT", 100 * 1024 * 1024, 0, 2**40),
         body_memory=read.number("INFERENCE_SERVER_BODY_MEMORY", 1024 * 1024 * 1024, 0, 2**50),
         read_timeout_s=read.seconds("INFERENCE_SERVER_READ_TIMEOUT", 30.0, positive=True),

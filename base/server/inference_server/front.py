@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
 import sys
 import threading
 import time
-from typing import Any, List, Mapping, NoReturn, Union
+from typing import Any, List, Mapping, NoReturn
 
-from . import __version__, config, exits, extensions, serve_granian, serve_gunicorn
+from . import __version__, config, exits, extensions
 from .app import Application
+from .carrier import Carrier
 from .log import Log
 from .pool import Pool
 from .supervisor import Ready, Supervisor
 
-BACKLOG = 1024
 # After the last request was answered, its bytes still have to leave.
 FLUSH_S = 0.1
 UNSUPPORTED = ("AML_APP_INSIGHTS_ENABLED", "AML_MODEL_DC_STORAGE_ENABLED")
-
-Carrier = Union[serve_granian.Carrier, serve_gunicorn.Carrier]
 
 
 def main() -> NoReturn:
@@ -66,9 +65,7 @@ class Service:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         self._log.info(
-            "inference-server {} on Python {}.{}.{} with {}".format(
-                __version__, *sys.version_info[:3], settings.backend
-            )
+            "inference-server {} on Python {}.{}.{}".format(__version__, *sys.version_info[:3])
         )
         for name in UNSUPPORTED:
             if self._environ.get(name, "").lower() == "true":
@@ -77,15 +74,11 @@ class Service:
             message = "WORKER_PRELOAD has no effect: each of {} workers runs init() itself"
             self._log.warning(message.format(settings.worker_count))
         sock = self._listen()
-        pool = Pool(settings.queue_limit)
+        loop = asyncio.new_event_loop()
+        pool = Pool(loop, settings.queue_limit)
         facts = Ready()
         app = Application(settings, pool, facts, Log("access", settings.log_json))
-        carrier: Carrier
-        if settings.backend == "granian":
-            carrier = serve_granian.Carrier(settings, app, sock)
-        else:
-            carrier = serve_gunicorn.Carrier(settings, app, sock, self._log)
-        app.start()
+        carrier = Carrier(settings, app, sock, loop, self._log)
         # From here on the port answers, with 503 until a worker is ready.
         carrier.start()
         try:
@@ -116,7 +109,7 @@ class Service:
             # Connections inherit it: a peer that vanished is noticed after a while.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             sock.bind((host, port))
-            sock.listen(BACKLOG)
+            sock.listen()
         except OSError as error:
             raise exits.FatalError(
                 exits.PORT, "port {} on {} cannot be opened: {}".format(port, host, error.strerror)

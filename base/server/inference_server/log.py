@@ -1,7 +1,8 @@
 """How does a line reach the log? One ``os.write`` per line, as text or as JSON.
 
 Nothing stays in a buffer: lines of requests that end together are written together, all others at
-once, so that nothing is lost when a process is killed.
+once, so that nothing is lost when a process is killed. Only when nobody reads the log, the lines
+of requests wait, because requests must not.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import select
 import sys
 import time
 from collections import deque
@@ -17,6 +19,9 @@ from typing import Any, Deque, Dict, Optional
 TEXT_FORMAT = "%(asctime)s %(levelname).1s [%(process)d] %(name)s - %(message)s"
 LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
 NAMES = {number: name for name, number in LEVELS.items()}
+LONGEST_PATH = 1000
+# So many lines of requests wait for a log that is not read; the oldest are lost first.
+WAITING_LINES = 10_000
 
 
 class Log:
@@ -28,7 +33,9 @@ class Log:
         self._threshold = LEVELS[level]
         self._fd = fd
         self._pid = os.getpid()
-        self._lines: Deque[str] = deque()
+        self._lines: Deque[str] = deque(maxlen=WAITING_LINES)
+        self._reader = select.poll()
+        self._reader.register(fd, select.POLLOUT)
         self._second = 0
         self._stamp = ""
 
@@ -81,6 +88,8 @@ class Log:
         """Prepare the line of one request; ``flush`` writes it."""
         if self._threshold > 20:
             return
+        if len(path) > LONGEST_PATH:
+            path = path[:LONGEST_PATH] + "..."
         if self._json:
             record: Dict[str, Any] = {"time": self.stamp("T"), "level": "INFO"}
             record["logger"] = "access"
@@ -117,15 +126,14 @@ class Log:
         self._lines.append(line + "\n")
 
     def flush(self) -> None:
-        """Write the lines of requests that were prepared, in their order."""
+        """Write the prepared lines of requests in their order, as long as that does not block."""
         lines = self._lines
-        text = ""
-        try:
-            while True:
+        while lines and self._reader.poll(0):
+            # So much fits into a pipe that is ready, see POLLOUT in pipe(7).
+            text = lines.popleft()
+            while lines and len(text) + len(lines[0]) <= select.PIPE_BUF:
                 text += lines.popleft()
-        except IndexError:
-            if text:
-                self.raw(text)
+            self.raw(text)
 
     def stamp(self, separator: str) -> str:
         """The time of day in UTC with milliseconds; the text of a second is made once."""

@@ -1,33 +1,27 @@
 """Who scores the next request? A fixed set of slots and a bounded queue, first come first served.
 
-The thread that brings a request to a free slot carries it to the worker and back itself, without
-a hand-over. While requests queue, a thread of the slot takes over and carries several at a time,
-because a switch between two processes costs more than a small model does.
+All of it happens on the thread of an event loop. While requests queue, several short ones are
+carried to a worker at a time, because a switch between two processes costs more than a small model.
 """
 
 from __future__ import annotations
 
-import select
+import asyncio
 import socket
-import threading
 from collections import deque
-from typing import TYPE_CHECKING, Any, Deque, List, NamedTuple
+from typing import Any, Callable, Deque, List, NamedTuple, Optional
 
 from . import wire
-
-if TYPE_CHECKING:
-    from .supervisor import WorkerProcess
 
 # Requests are only carried together while run() takes less than this; the slowest one counts.
 FAST_MS = 2.0
 BATCH = 32
-# Fits into the buffer of a socket: sending a batch must not wait for the worker to read, which may
-# itself be waiting for its answers to be read.
+# Fits into the buffer of a socket, so that a worker seldom waits for the rest of a batch.
 BATCH_BYTES = 64 * 1024
 # What a frame adds to its body, at a guess; headers that scripts ask for make it larger.
 FRAME_BYTES = 2048
 # After this long the quiet answers of a batch are fetched while its last one is still awaited.
-PATIENCE_MS = 5
+PATIENCE_S = 0.005
 
 
 class Result(NamedTuple):
@@ -65,7 +59,7 @@ class Job:
         self.body = body
 
     def complete(self, result: Result, more: bool) -> None:
-        """The worker answered; ``more`` answers follow at once on this thread."""
+        """The worker answered; ``more`` answers follow at once."""
         raise NotImplementedError
 
     def fail(self, error: Exception) -> None:
@@ -76,102 +70,194 @@ class Job:
 class Slot:
     """One place in which a request can run: two sockets to a worker.
 
-    The worker answers on the loud socket, where the front waits, except for the requests of a
-    batch that others follow: their answers gather on the quiet one, where they wake nobody and
-    yet are safe should the worker die in the next request.
+    The worker answers on the loud socket, which wakes the loop, except for the requests of a batch
+    that others follow: their answers gather on the quiet one, where they wake nobody and yet are
+    safe should the worker die in the next request.
     """
 
     def __init__(
         self,
         loud: socket.socket,
         quiet: socket.socket,
-        worker: "WorkerProcess",
         limit_s: float,
+        replace: Callable[[str], None],
+        lost: Callable[[], None],
     ) -> None:
-        self.worker = worker
-        self.dead = False
         self.slowest_ms = FAST_MS
-        self.handed_over = threading.Semaphore(0)
-        self._loud = wire.Reader(loud)
-        self._quiet = wire.Reader(quiet)
-        self._sock = loud
-        self._limit_ms = limit_s * 1000
-        self._loud_ready = select.poll()
-        self._loud_ready.register(loud, select.POLLIN)
-        self._any_ready = select.poll()
-        self._any_ready.register(loud, select.POLLIN)
-        self._any_ready.register(quiet, select.POLLIN)
-        self._loud_fd = loud.fileno()
+        self._pool: Optional[Pool] = None
+        self._loop: Any = None
+        self._limit_s = limit_s
+        # What is to happen to the worker: it is stuck, or it is gone.
+        self._replace = replace
+        self._lost = lost
+        self._loud, self._quiet = loud, quiet
+        self._loud_frames, self._quiet_frames = wire.Frames(), wire.Frames()
+        self._waiting: Deque[Job] = deque()
+        self._unsent: Deque[memoryview] = deque()
+        self._hears_quiet = False
+        self._patience: Any = None
+        self._deadline = 0.0
+        self._watch: Any = None
 
-    def carry(self, jobs: List[Job]) -> List[Job]:
-        """Have requests scored, in order. Returns those that a dying worker never started."""
-        data = self._pack_batch(jobs) if len(jobs) > 1 else b""
-        if len(data) > 2 * BATCH_BYTES:
-            # Larger than guessed: the first one goes alone, the others wait for their turn.
-            return self.carry(jobs[:1]) + jobs[1:]
-        waiting = deque(jobs)
-        try:
-            if len(jobs) == 1:
-                try:
-                    wire.send(self._sock, wire.SCORE, 0, jobs[0].meta, jobs[0].body)
-                except (BrokenPipeError, ConnectionResetError):
-                    # The worker was dead before the request came through whole.
-                    self.worker.lost()
-                    return jobs
-            else:
-                self._sock.sendall(data)
-                self._await_batch(waiting)
-                while len(waiting) > 1:
-                    self._take(self._quiet, waiting, more=True)
-            self._take(self._loud, waiting)
-            return []
-        except (BlockingIOError, TooSlowError):
-            self.worker.replace("run() did not end in time and did not react to being stopped")
-            error: Exception = TooSlowError()
-        except (wire.ClosedError, OSError):
-            error = DiedError()
-            self.worker.lost()
-            # What the worker had finished before is still in the socket.
+    def open(self, loop: asyncio.AbstractEventLoop, pool: Pool) -> None:
+        """Begin to take requests."""
+        self._loop, self._pool = loop, pool
+        self._loud.setblocking(False)
+        self._quiet.setblocking(False)
+        loop.add_reader(self._loud, self._on_loud)
+
+    def carry(self, jobs: List[Job]) -> None:
+        """Have requests scored, in order."""
+        self._waiting.extend(jobs)
+        self._deadline = self._loop.time() + self._limit_s
+        if self._watch is None:
+            self._watch = self._loop.call_at(self._deadline, self._on_deadline)
+        if len(jobs) > 1:
+            data = b"".join(
+                [wire.pack(wire.SCORE, 1, job.meta, job.body) for job in jobs[:-1]]
+                + [wire.pack(wire.SCORE, 0, jobs[-1].meta, jobs[-1].body)]
+            )
+            self._patience = self._loop.call_later(PATIENCE_S, self._hear_quiet)
+            self._send(data)
+        else:
+            # A large body is not copied once more to glue it to its head.
+            for part in wire.parts(wire.SCORE, 0, jobs[0].meta, jobs[0].body):
+                self._send(part)
+
+    def _send(self, data: bytes) -> None:
+        view = memoryview(data)
+        if not self._unsent:
             try:
-                while len(waiting) > 1:
-                    self._take(self._quiet, waiting)
-            except (wire.ClosedError, OSError):
+                view = view[self._loud.send(view) :]
+            except BlockingIOError:
                 pass
-        waiting.popleft().fail(error)
-        return list(waiting)
-
-    @staticmethod
-    def _pack_batch(jobs: List[Job]) -> bytes:
-        frames = [wire.pack(wire.SCORE, 1, job.meta, job.body) for job in jobs[:-1]]
-        frames.append(wire.pack(wire.SCORE, 0, jobs[-1].meta, jobs[-1].body))
-        return b"".join(frames)
-
-    def _await_batch(self, waiting: Deque[Job]) -> None:
-        """Wait for the end of a batch; if that takes long, pass on what is there already."""
-        if self._loud_ready.poll(PATIENCE_MS):
-            return
-        while len(waiting) > 1:
-            ready = self._any_ready.poll(self._limit_ms)
-            if not ready:
-                raise TooSlowError
-            if any(fd == self._loud_fd for fd, _ in ready):
+            except OSError:
+                # The loop hears of the end of the worker in a moment.
+                pass
+            if not view:
                 return
-            self._take(self._quiet, waiting)
+            self._loop.add_writer(self._loud, self._on_writable)
+        self._unsent.append(view)
 
-    def _take(self, reader: wire.Reader, waiting: Deque[Job], more: bool = False) -> None:
-        _, status, meta, body, ms = reader.next()
+    def _on_writable(self) -> None:
+        unsent = self._unsent
+        try:
+            while unsent:
+                unsent[0] = unsent[0][self._loud.send(unsent[0]) :]
+                if unsent[0]:
+                    return
+                unsent.popleft()
+        except BlockingIOError:
+            return
+        except OSError:
+            pass
+        self._loop.remove_writer(self._loud)
+
+    def _on_loud(self) -> None:
+        try:
+            frames = self._loud_frames.receive(self._loud)
+        except BlockingIOError:
+            return
+        except (wire.ClosedError, OSError):
+            self._end(DiedError())
+            return
+        if not frames:
+            # A large answer is on its way.
+            self._deadline = self._loop.time() + self._limit_s
+            return
+        try:
+            # What was answered before was sent before.
+            while len(self._waiting) > 1:
+                self._take_quiet(more=True)
+        except (wire.ClosedError, OSError):
+            self._end(DiedError())
+            return
+        self._end_batch()
+        self._complete(frames[0], more=False)
+        pool = self._pool
+        assert pool is not None
+        pool.release(self)
+
+    def _end_batch(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+        if self._hears_quiet:
+            self._hears_quiet = False
+            self._loop.remove_reader(self._quiet)
+
+    def _hear_quiet(self) -> None:
+        """The batch takes long: pass on what is there, and what comes."""
+        self._patience = None
+        self._hears_quiet = True
+        self._loop.add_reader(self._quiet, self._on_quiet)
+
+    def _on_quiet(self) -> None:
+        try:
+            self._take_quiet(more=False)
+        except BlockingIOError:
+            pass
+        except (wire.ClosedError, OSError):
+            self._end(DiedError())
+
+    def _take_quiet(self, more: bool) -> None:
+        self._deadline = self._loop.time() + self._limit_s
+        for frame in self._quiet_frames.receive(self._quiet):
+            self._complete(frame, more)
+
+    def _complete(self, frame: wire.Frame, more: bool) -> None:
+        _, status, meta, body, ms = frame
         # A decaying maximum: one slow run ends the batches for a while.
         slowest_ms = self.slowest_ms * 0.98
         self.slowest_ms = ms if ms > slowest_ms else slowest_ms
-        waiting.popleft().complete(Result(status, meta, body, ms), more)
+        self._waiting.popleft().complete(Result(status, meta, body, ms), more)
+
+    def _on_deadline(self) -> None:
+        self._watch = None
+        if not self._waiting:
+            return
+        if self._loop.time() < self._deadline:
+            self._watch = self._loop.call_at(self._deadline, self._on_deadline)
+            return
+        self._replace("run() did not end in time and did not react to being stopped")
+        self._end(TooSlowError())
+
+    def _end(self, error: Exception) -> None:
+        """The worker is gone. The request it was at fails; those behind it go to the next one."""
+        loop, pool, waiting = self._loop, self._pool, self._waiting
+        assert pool is not None
+        self._end_batch()
+        loop.remove_reader(self._loud)
+        loop.remove_writer(self._loud)
+        try:
+            # What it had finished before is still in the socket.
+            while len(waiting) > 1:
+                self._take_quiet(more=False)
+        except (wire.ClosedError, OSError):
+            pass
+        # Of a request that did not get through whole the worker knows nothing.
+        started = not (self._unsent and len(waiting) == 1)
+        self._unsent.clear()
+        failed = waiting.popleft() if waiting and started else None
+        never_started = list(waiting)
+        waiting.clear()
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+        for sock in (self._loud, self._quiet):
+            sock.close()
+        pool.drop(self, never_started)
+        if failed is not None:
+            failed.fail(error)
+        self._lost()
 
 
 class Pool:
-    """The slots of all live workers."""
+    """The slots of all live workers. Its methods belong to the thread of the loop, but for add."""
 
-    def __init__(self, queue_limit: int) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, queue_limit: int) -> None:
+        self._loop = loop
         self._limit = queue_limit
-        self._mutex = threading.Lock()
         self._free: List[Slot] = []
         self._queue: Deque[Job] = deque()
         self._slots = 0
@@ -192,75 +278,44 @@ class Pool:
         return max(0, self._slots - len(self._free))
 
     def add(self, slot: Slot) -> None:
-        """Take a new slot in."""
-        threading.Thread(target=self._help, args=(slot,), name="slot", daemon=True).start()
-        with self._mutex:
-            self._slots += 1
-        self._give_back(slot)
+        """Take a new slot in; from any thread."""
+        self._loop.call_soon_threadsafe(self._open, slot)
 
-    def remove(self, slot: Slot) -> None:
-        """Drop the slot of a worker that is gone; nobody gets it any more."""
-        with self._mutex:
-            if slot.dead:
-                return
-            slot.dead = True
-            self._slots -= 1
-            if slot in self._free:
-                self._free.remove(slot)
-        slot.handed_over.release()
+    def _open(self, slot: Slot) -> None:
+        slot.open(self._loop, self)
+        self._slots += 1
+        self.release(slot)
+
+    def drop(self, slot: Slot, never_started: List[Job]) -> None:
+        """Forget a slot whose worker is gone; its requests go to the front of the queue."""
+        self._slots -= 1
+        if slot in self._free:
+            self._free.remove(slot)
+        self._queue.extendleft(reversed(never_started))
+        if not self._slots:
+            refused, self._queue = self._queue, deque()
+            for job in refused:
+                job.fail(NotReadyError())
+        while self._free and self._queue:
+            self.release(self._free.pop())
 
     def submit(self, job: Job) -> None:
-        """Have a request scored; it may be done on return, or later on another thread."""
-        with self._mutex:
-            if self._free:
-                slot = self._free.pop()
-            elif not self._slots:
-                raise NotReadyError
-            elif len(self._queue) >= self._limit:
-                raise BusyError
-            else:
-                self._queue.append(job)
-                return
-        self._carry(slot, [job])
-        self._give_back(slot)
+        """Have a request scored, now or when a slot is free."""
+        if self._free:
+            self._free.pop().carry([job])
+        elif not self._slots:
+            raise NotReadyError
+        elif len(self._queue) >= self._limit:
+            raise BusyError
+        else:
+            self._queue.append(job)
 
-    def refuse_waiting(self) -> None:
-        """Send everyone who waits away; used when no worker is there for them."""
-        with self._mutex:
-            refused = list(self._queue)
-            self._queue.clear()
-        for job in refused:
-            job.fail(NotReadyError())
-
-    def _carry(self, slot: Slot, jobs: List[Job]) -> None:
-        never_started = slot.carry(jobs)
-        if never_started:
-            with self._mutex:
-                self._queue.extendleft(reversed(never_started))
-
-    def _give_back(self, slot: Slot) -> None:
-        with self._mutex:
-            if slot.dead:
-                return
-            if not self._queue:
-                self._free.append(slot)
-                return
-        # The caller has a client of its own to answer; the slot's thread goes on.
-        slot.handed_over.release()
-
-    def _help(self, slot: Slot) -> None:
-        """The thread of a slot: carries requests for as long as any wait."""
-        while True:
-            slot.handed_over.acquire()
-            while True:
-                with self._mutex:
-                    if slot.dead:
-                        return
-                    if not self._queue:
-                        self._free.append(slot)
-                        break
-                    jobs = self._next_jobs(slot)
-                self._carry(slot, jobs)
+    def release(self, slot: Slot) -> None:
+        """A slot is free: it takes the next requests, if any wait."""
+        if self._queue:
+            slot.carry(self._next_jobs(slot))
+        else:
+            self._free.append(slot)
 
     def _next_jobs(self, slot: Slot) -> List[Job]:
         """The next requests for a slot: one, or several short ones, but never those of others."""

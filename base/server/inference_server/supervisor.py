@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import socket
-import struct
 import subprocess
 import threading
 import time
@@ -66,7 +65,6 @@ class WorkerProcess:
             for _, other in pairs:
                 other.close()
         self._socks = [pair[0] for pair in pairs]
-        self.slots: List[Slot] = []
 
     @property
     def pid(self) -> int:
@@ -96,16 +94,8 @@ class WorkerProcess:
 
     def open(self, limit_s: float) -> None:
         """Offer the worker's slots to requests."""
-        seconds = int(limit_s)
-        pause = struct.pack("ll", seconds, int((limit_s - seconds) * 1e6))
-        for sock in self._socks:
-            # A receive timeout of the kernel costs no timer and no extra call per request.
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, pause)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, pause)
         for loud, quiet in zip(self._socks[::2], self._socks[1::2]):  # noqa: B905 - Python 3.7
-            self.slots.append(Slot(loud, quiet, self, limit_s))
-        for slot in self.slots:
-            self._pool.add(slot)
+            self._pool.add(Slot(loud, quiet, limit_s, self.replace, self.lost))
 
     def replace(self, reason: str) -> None:
         """Kill a worker that is stuck; the thread that watches it starts the next one."""
@@ -114,9 +104,7 @@ class WorkerProcess:
         self.kill()
 
     def lost(self) -> None:
-        """Take the slots out of use; requests in them fail at once rather than wait."""
-        for slot in self.slots:
-            self._pool.remove(slot)
+        """End the talk with the worker: requests in it fail at once rather than wait."""
         for sock in self._socks:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
@@ -140,11 +128,9 @@ class WorkerProcess:
         if self._leash >= 0:
             os.close(self._leash)
             self._leash = -1
-        # The sockets are not closed here: a thread may still read the last answers. They go with
-        # the slots that hold them.
+        # The slots close the sockets when they have read the last answers. They know their worker;
+        # without this, both would wait for the garbage collector.
         self._socks = []
-        # Slots know their worker; without this, both would wait for the garbage collector.
-        self.slots = []
         if self._reason:
             return self._reason
         if code >= 0:
@@ -238,8 +224,6 @@ class Supervisor:
             failures = 0
             self._announce(process, facts)
             how = process.end()
-            if not self._pool.ready:
-                self._pool.refuse_waiting()
             if self._stopping.is_set():
                 return
             self.restarts += 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 import marshal
 import socket
 import struct
-from typing import Any, Tuple
+from typing import Any, List, Tuple
 
 # kind, status, length of the metadata, length of the body, milliseconds spent in run()
 _HEAD = struct.Struct("<BHIQd")
@@ -35,6 +35,16 @@ def pack(kind: int, status: int = 0, meta: Any = None, body: bytes = b"", ms: fl
     return _HEAD.pack(kind, status, len(extra), len(body), ms) + extra + body
 
 
+def parts(
+    kind: int, status: int = 0, meta: Any = None, body: bytes = b"", ms: float = 0.0
+) -> List[bytes]:
+    """One frame as what to send one after the other: a large body is not copied to its head."""
+    if len(body) <= CHUNK:
+        return [pack(kind, status, meta, body, ms)]
+    extra = b"" if meta is None else marshal.dumps(meta)
+    return [_HEAD.pack(kind, status, len(extra), len(body), ms) + extra, body]
+
+
 def send(
     sock: socket.socket,
     kind: int,
@@ -43,13 +53,56 @@ def send(
     body: bytes = b"",
     ms: float = 0.0,
 ) -> None:
-    """Send one frame; a large body is not copied once more to glue it to its head."""
-    if len(body) <= CHUNK:
-        sock.sendall(pack(kind, status, meta, body, ms))
-        return
-    extra = b"" if meta is None else marshal.dumps(meta)
-    sock.sendall(_HEAD.pack(kind, status, len(extra), len(body), ms) + extra)
-    sock.sendall(body)
+    """Send one frame."""
+    for part in parts(kind, status, meta, body, ms):
+        sock.sendall(part)
+
+
+class Frames:
+    """Makes frames of what comes from a socket that does not block."""
+
+    def __init__(self) -> None:
+        self._data = b""
+        # Of a large frame: the place for it, and how much of it is there.
+        self._large = bytearray()
+        self._filled = 0
+
+    def receive(self, sock: socket.socket) -> List[Frame]:
+        """The frames that one read completes, often none or one.
+
+        ``ClosedError`` when the other end is gone, ``BlockingIOError`` when nothing is there.
+        """
+        if self._large:
+            count = sock.recv_into(memoryview(self._large)[self._filled :])
+            if not count:
+                raise ClosedError
+            self._filled += count
+            if self._filled < len(self._large):
+                return []
+            data, self._large, self._filled = bytes(self._large), bytearray(), 0
+        else:
+            received = sock.recv(CHUNK)
+            if not received:
+                raise ClosedError
+            data = self._data + received
+        frames = []
+        at = 0
+        while len(data) >= at + HEAD_SIZE:
+            kind, status, meta_size, body_size, ms = _unpack_head(data, at)
+            body_at = at + HEAD_SIZE + meta_size
+            end = body_at + body_size
+            if end > len(data):
+                if end - at > CHUNK:
+                    self._large = bytearray(end - at)
+                    self._filled = len(data) - at
+                    self._large[: self._filled] = data[at:]
+                    at = len(data)
+                break
+            meta = marshal.loads(data[at + HEAD_SIZE : body_at]) if meta_size else None
+            frames.append((kind, status, meta, data[body_at:end], ms))
+            at = end
+        self._data = data[at:]
+        return frames
 
 
 class Reader:

@@ -16,10 +16,9 @@ from .cases import ENVIRON, SCRIPTS, Case
 class Pairs:
     """Servers by script, started when a test first needs them."""
 
-    def __init__(self, folder: Path, environment: Path, backend: str, stack: ExitStack) -> None:
+    def __init__(self, folder: Path, environment: Path, stack: ExitStack) -> None:
         self._folder = folder
         self._environment = environment
-        self._backend = backend
         self._stack = stack
         self._servers: dict[tuple[str, bool], Server] = {}
 
@@ -43,7 +42,6 @@ class Pairs:
         if of_reference:
             server = reference.ReferenceServer(self._environment, root, environ)
         else:
-            environ["INFERENCE_SERVER_BACKEND"] = self._backend
             if script == "schema":
                 # The decorators come with the reference; so does its own AMLRequest.
                 packages = str(reference.packages(self._environment))
@@ -59,8 +57,6 @@ def reference_environment(pytestconfig: pytest.Config) -> Path:
 
 
 @pytest.fixture(scope="session")
-def pairs(
-    tmp_path_factory: pytest.TempPathFactory, reference_environment: Path, backend: str
-) -> Iterator[Pairs]:
+def pairs(tmp_path_factory: pytest.TempPathFactory, reference_environment: Path) -> Iterator[Pairs]:
     with ExitStack() as stack:
-        yield Pairs(tmp_path_factory.mktemp("pairs"), reference_environment, backend, stack)
+        yield Pairs(tmp_path_factory.mktemp("pairs"), reference_environment, stack)

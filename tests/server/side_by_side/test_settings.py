@@ -27,14 +27,14 @@ INITS = {"ours": 2, "reference": 1}
 
 
 @pytest.mark.parametrize("name", INITS)
-def test_preload(reference_environment: Path, backend: str, tmp_path: Path, name: str) -> None:
+def test_preload(reference_environment: Path, tmp_path: Path, name: str) -> None:
     assert "WORKER_PRELOAD" in INTENDED_SETTINGS
     (tmp_path / "main.py").write_text(PRELOADED)
     environ = {"WORKER_COUNT": "2", "WORKER_PRELOAD": "true"}
     with ExitStack() as stack:
         server: Server
         if name == "ours":
-            server = Server(tmp_path, {**environ, "INFERENCE_SERVER_BACKEND": backend})
+            server = Server(tmp_path, environ)
         else:
             server = reference.ReferenceServer(reference_environment, tmp_path, environ)
         stack.enter_context(server)

@@ -1,0 +1,88 @@
+"""Who accepts the connections? A thread with an event loop, for as long as the service runs."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import socket
+import threading
+from typing import Any, Dict
+
+from .app import Application
+from .config import Settings
+from .connection import Connections
+from .log import Log
+
+BACKLOG = 1024
+# Idle connections of clients count, so this is generous.
+CONNECTIONS = 16384
+# What the front itself, and what the workers start with, needs.
+SPARE_DESCRIPTORS = 256
+SWEEP_S = 0.25
+
+
+class Carrier:
+    """The listening socket and its connections."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        app: Application,
+        sock: socket.socket,
+        loop: asyncio.AbstractEventLoop,
+        log: Log,
+    ) -> None:
+        self._loop = loop
+        self._app = app
+        self._log = log
+        self._sock = sock
+        self._connections = Connections(settings, app, _most_connections())
+        self._server: Any = None
+        self._thread = threading.Thread(target=self._run, name="http", daemon=True)
+        loop.set_exception_handler(self._report)
+
+    def start(self) -> None:
+        """Begin to accept; returns at once."""
+        self._thread.start()
+
+    def stop_accepting(self) -> None:
+        """Close the port and the connections without a request; the others go on."""
+        self._loop.call_soon_threadsafe(self._stop)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._server = self._loop.run_until_complete(
+            self._loop.create_server(self._connections.make, sock=self._sock, backlog=BACKLOG)
+        )
+        self._sweep()
+        self._loop.run_forever()
+
+    def _stop(self) -> None:
+        self._server.close()
+        self._connections.close_idle()
+
+    def _sweep(self) -> None:
+        self._loop.call_later(SWEEP_S, self._sweep)
+        self._connections.sweep()
+        self._app.flush()
+
+    def _report(self, _loop: asyncio.AbstractEventLoop, context: Dict[str, Any]) -> None:
+        """What must not happen, and what the system refuses."""
+        error = context.get("exception")
+        self._log.error("{}: {!r}".format(context["message"], error))
+        connection = context.get("protocol")
+        if connection is not None:
+            connection.abort()
+
+
+def _most_connections() -> int:
+    """How many connections the limit of open files allows, as far as that can be raised."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = CONNECTIONS + SPARE_DESCRIPTORS
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        raised = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
+        soft = raised
+    if soft == resource.RLIM_INFINITY:
+        return CONNECTIONS
+    return max(1, min(CONNECTIONS, soft - SPARE_DESCRIPTORS))
