@@ -6,7 +6,6 @@ It needs nothing but the standard library. Everything here happens on one thread
 from __future__ import annotations
 
 import json
-import re
 import time
 from os import urandom
 from typing import Callable, Dict, List, Mapping, Optional, Set, Tuple
@@ -39,19 +38,6 @@ SCORE_METHODS = ("POST", "GET", "OPTIONS")
 _IS_JSON = ("Content-Type", JSON)
 _FAILED = ("x-ms-run-function-failed", "True")
 _NOT_FAILED = ("x-ms-run-function-failed", "False")
-# What the connection itself says, and what a script may therefore not.
-_HOP_BY_HOP = {
-    "connection",
-    "content-length",
-    "date",
-    "keep-alive",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-}
-_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
-_VALUE = re.compile("[\\t\x20-\x7e\x80-\xff]*\\Z")
 
 # request, legacy and client identifier, and what is wrong with them
 Ids = Tuple[str, str, str, str]
@@ -130,14 +116,25 @@ class Request(Job):
         """Let the response go to the client; called exactly once."""
         raise NotImplementedError
 
+    def abandon(self) -> None:
+        """Leave the client without a response."""
+        raise NotImplementedError
+
     def complete(self, result: Result, more: bool) -> None:
         """The worker answered."""
-        response, run_ms = _from_worker(result)
-        self._app.send(self, response, run_ms, more)
+        try:
+            response, run_ms = _from_worker(result)
+            self._app.send(self, response, run_ms, more)
+        except Exception as error:
+            # The worker's other requests must not suffer.
+            self._app.give_up(self, error)
 
     def fail(self, error: Exception) -> None:
         """There will be no answer of a worker."""
-        self._app.send(self, self._app.failure(error))
+        try:
+            self._app.send(self, self._app.failure(error))
+        except Exception as fault:
+            self._app.give_up(self, fault)
 
 
 class Application:
@@ -226,6 +223,12 @@ class Application:
                 self._log.flush()
         self._active.discard(request)
         request.respond(response)
+
+    def give_up(self, request: Request, error: Exception) -> None:
+        """What must not happen: a response cannot be sent."""
+        self._log.error("a response could not be sent: {!r}".format(error))
+        self._active.discard(request)
+        request.abandon()
 
     def flush(self) -> None:
         """Write the lines for the log that waited for somebody to read it."""
@@ -391,14 +394,5 @@ def _from_worker(result: Result) -> Tuple[Response, Optional[float]]:
     if meta is None:
         return (status, [_IS_JSON, _NOT_FAILED, run_ms], body), ms
     if meta[0] == "headers":
-        return (status, [*_allowed(meta[1]), run_ms], body), ms
+        return (status, [*meta[1], run_ms], body), ms
     return _message(status, meta[1], meta[2]), None
-
-
-def _allowed(headers: Headers) -> Headers:
-    """Those headers of a script that can be sent: no line of theirs may become two."""
-    return [
-        (name, text)
-        for name, text in headers
-        if name.lower() not in _HOP_BY_HOP and _NAME.match(name) and _VALUE.match(text)
-    ]

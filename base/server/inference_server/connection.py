@@ -39,6 +39,10 @@ _STATUS_LINES = {
 }
 _METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ /")
 
+# Names of headers as clients write them, and in lower case.
+KEYS = 1000
+_keys: Dict[bytes, str] = {}
+
 # What a connection is waiting for.
 _HEAD, _BODY, _ANSWER, _END = range(4)
 _NEVER = float("inf")
@@ -92,6 +96,10 @@ class ClientRequest(Request):
     def respond(self, response: Response) -> None:
         """Let the response go to the client."""
         self._connection.respond(self, response)
+
+    def abandon(self) -> None:
+        """End the connection, because there will be no response."""
+        self._connection.abort()
 
 
 class Connections:
@@ -184,12 +192,15 @@ class Connection(asyncio.Protocol):
         self._began = 0.0
         # and whether a head of ours goes through the parser.
         self._primes = False
-        self._goes_on = False
+        # Whether what comes is thrown away, and how much of it was.
         self._unread = False
         self._discarded = 0
-        self._paused = False
         self._half_closed = False
+        self._paused = False
+        # Bytes that wait to be taken by the client, where these are many.
         self._stuck_bytes = 0
+        # `_go_on` is at work, and is not to be called by what it calls.
+        self._goes_on = False
 
     # What asyncio tells.
 
@@ -277,6 +288,8 @@ class Connection(asyncio.Protocol):
         self._url = b""
         self._headers = {}
         self._count = self._head_bytes = 0
+        if self._state == _HEAD and not self._stuck_bytes:
+            self.deadline = time.monotonic() + self._settings.read_timeout_s
 
     def on_url(self, url: bytes) -> None:
         """A piece of the target of the request."""
@@ -294,10 +307,14 @@ class Connection(asyncio.Protocol):
         self._head_bytes += len(name) + len(value)
         if self._count > HEADERS or self._head_bytes > HEAD_BYTES:
             raise _RefusedError(self._app.head_too_large())
-        if b"_" in name:
+        key = _keys.get(name)
+        if key is None:
+            key = name.decode("ascii").lower()
+            if len(_keys) < KEYS:
+                _keys[name] = key
+        if "_" in key:
             # Behind a proxy it could pass for the name with a hyphen.
             return
-        key = name.decode("ascii").lower()
         text = value.decode("latin-1").strip()
         headers = self._headers
         if key in headers:
@@ -327,7 +344,8 @@ class Connection(asyncio.Protocol):
         if request.length:
             self._admit(request)
             request.upgrades = parser.should_upgrade()
-            request.expects = headers.get("expect", "").lower() == "100-continue"
+            if "expect" in headers:
+                request.expects = headers["expect"].lower() == "100-continue"
             self._shared.reading[self] = None
             if self._current is None:
                 self._await_body(request)
@@ -436,7 +454,8 @@ class Connection(asyncio.Protocol):
         self._shared.idle.pop(self, None)
         self._current = request
         self._state = _ANSWER
-        self.deadline = _NEVER
+        if not self._stuck_bytes:
+            self.deadline = _NEVER
         if refusal is None:
             self._app.handle(request)
         else:
@@ -522,7 +541,7 @@ class Connection(asyncio.Protocol):
         self._state = _END
         self._ahead.clear()
         if not self._unread or self._half_closed:
-            self._transport.close()
+            self.close()
             return
         self.deadline = time.monotonic() + LINGER_S
         self._transport.write_eof()
@@ -548,6 +567,7 @@ class Connection(asyncio.Protocol):
     def close(self) -> None:
         """End the connection when its last answer is out."""
         self._state = _END
+        self.deadline = time.monotonic() + self._settings.idle_timeout_s
         self._transport.close()
 
     def abort(self) -> None:

@@ -7,6 +7,18 @@ import re
 from typing import Any, List, NamedTuple, Optional, Tuple
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
+# What the connection itself says.
+_HOP_BY_HOP = {
+    "connection",
+    "content-length",
+    "date",
+    "keep-alive",
+    "server",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+}
 _encode = json.JSONEncoder(allow_nan=False).encode
 
 Header = Tuple[str, str]
@@ -61,9 +73,7 @@ def _from_response(response: Any) -> Output:
         headers = [pair for pair in headers if pair[0].lower() != "x-ms-run-function-failed"]
         headers.append(("x-ms-run-function-failed", "True"))
     body = bytes(response.get_data())
-    # The server that carries us writes the length itself.
-    hop = ("content-length", "connection", "transfer-encoding", "date", "server", "keep-alive")
-    return Output(status, [pair for pair in headers if pair[0].lower() not in hop], body)
+    return Output(status, [pair for pair in headers if pair[0].lower() not in _HOP_BY_HOP], body)
 
 
 def _one_line(value: str) -> str:
