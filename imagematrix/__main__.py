@@ -3,8 +3,10 @@
 import gc
 import sys
 
-from imagematrix.cli import main
-
-# A command ends soon; looking for garbage takes a tenth of the time to plan ten thousand images.
+# A command ends soon; looking for garbage takes a tenth of the time to plan ten thousand images,
+# and a fifth of the time that the imports take.
 gc.disable()
+
+from imagematrix.cli import main  # noqa: E402
+
 sys.exit(main())

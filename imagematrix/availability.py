@@ -2,9 +2,6 @@
 
 import hashlib
 import http.client
-import ssl
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -109,6 +106,11 @@ def _admitted(path: Path, lock: Lock, digests: dict[Path, str]) -> bool:
 
 def why_unreachable(url: str, ca_bundle: Path | None, timeout: float = 10) -> str:
     """Why `url` cannot be read, as the end of a sentence that begins with it; nothing if it can."""
+    # Not for a plan of fresh images, which asks no index.
+    import ssl
+    import urllib.error
+    import urllib.request
+
     request = urllib.request.Request(url, method="HEAD")
     try:
         context = ssl.create_default_context(cafile=str(ca_bundle) if ca_bundle else None)

@@ -5,6 +5,7 @@ Debian from a mirror of it with mmdebstrap, CPython from an installation on this
 kept as local images; stand-ins have names and a label of their own and are never published.
 """
 
+import contextlib
 import io
 import os
 import shutil
@@ -17,9 +18,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
-import docker
-import docker.errors
 import uv
 from packaging.version import Version
 
@@ -30,10 +30,13 @@ from imagematrix.debian import (
     debian_sources,
     os_release_ids,
 )
-from imagematrix.engine import Engine, say
+from imagematrix.engine import Engine, inspect_images, require_buildx, say
 from imagematrix.errors import UserError, WorkError
 from imagematrix.keys import base_references, told_base_ids
 from imagematrix.variant import Variant
+
+if TYPE_CHECKING:
+    import docker
 
 BOOTSTRAP_LABEL = "inference.base"
 # Fixed, so that the same input makes the same stand-in: 2020-01-01, as Debian's tools count time.
@@ -69,12 +72,13 @@ class Bases:
 
 
 def bases_of(
-    client: docker.DockerClient, variant: Variant, labels: Mapping[str, str]
+    client: "docker.DockerClient", variant: Variant, labels: Mapping[str, str]
 ) -> BaseSource:
     """Whose bases an image with these labels is on, as far as the engine still has stand-ins."""
     told = told_base_ids(variant, labels)
-    here = _ids(client, {reference: bootstrap_name(reference) for reference in told})
-    stand_in = any(told[reference] == known for reference, known in here.items())
+    names = {bootstrap_name(reference): known for reference, known in told.items()}
+    here = inspect_images(client, names)
+    stand_in = any(image["Id"] == names[name] for name, image in here.items())
     return BaseSource.BOOTSTRAP if stand_in else BaseSource.REGISTRY
 
 
@@ -100,75 +104,71 @@ def ensure_bases(
     """
     variants = tuple(variants)
     references = required_references(variants)
-    client = engine.client()
-    try:
-        bases = _ensure(client, references, source, refresh)
-        cuda_images = {v.cuda_image: v.cuda_image for v in variants if v.cuda_image}
-        missing = {}
-        for image in cuda_images:
-            if problem := _pull(client, {image: image}, refresh):
-                missing[image] = problem.removeprefix(f"{image}: ")
-        found = _ids(client, cuda_images)
-        return replace(bases, ids={**bases.ids, **found}, missing=missing)
-    finally:
-        client.close()
+    bases = _ensure(engine, references, source, refresh)
+    cuda_images = {v.cuda_image: v.cuda_image for v in variants if v.cuda_image}
+    missing = {}
+    for image in cuda_images:
+        if problem := _pull(engine, {image: image}, refresh):
+            missing[image] = problem.removeprefix(f"{image}: ")
+    found = _ids(engine, cuda_images)
+    return replace(bases, ids={**bases.ids, **found}, missing=missing)
 
 
 def _ensure(
-    client: docker.DockerClient, references: tuple[str, ...], source: BaseSource, refresh: bool
+    engine: Engine, references: tuple[str, ...], source: BaseSource, refresh: bool
 ) -> Bases:
     official = {reference: reference for reference in references}
     stand_ins = {reference: bootstrap_name(reference) for reference in references}
     if source is BaseSource.AUTO and not refresh:
         for known, images in ((BaseSource.REGISTRY, official), (BaseSource.BOOTSTRAP, stand_ins)):
-            ids = _ids(client, images)
+            ids = _ids(engine, images)
             if ids.keys() == images.keys():
                 say(f"Bases: {known}, already here ({', '.join(sorted(images.values()))}).")
                 return Bases(known, images, ids)
+    # Images will have to be built on what is got now, which may take minutes.
+    require_buildx()
     if source in (BaseSource.AUTO, BaseSource.REGISTRY):
-        problem = _pull(client, official, refresh)
+        problem = _pull(engine, official, refresh)
         if not problem:
             say(f"Bases: registry ({', '.join(sorted(references))}).")
-            return Bases(BaseSource.REGISTRY, official, _ids(client, official))
+            return Bases(BaseSource.REGISTRY, official, _ids(engine, official))
         if source is BaseSource.REGISTRY:
             raise WorkError(f"a base image cannot be pulled: {problem}")
         say(f"Bases: bootstrap, because no registry gives them ({problem}).")
     else:
         say("Bases: bootstrap, as asked.")
-    present = {} if refresh else _ids(client, stand_ins)
+    present = {} if refresh else _ids(engine, stand_ins)
     for reference in references:
         if reference not in present:
-            _bootstrap(client, reference)
-    return Bases(BaseSource.BOOTSTRAP, stand_ins, _ids(client, stand_ins))
+            _bootstrap(engine, reference)
+    return Bases(BaseSource.BOOTSTRAP, stand_ins, _ids(engine, stand_ins))
 
 
-def _ids(client: docker.DockerClient, images: Mapping[str, str]) -> dict[str, str]:
-    ids: dict[str, str] = {}
-    for reference, image in images.items():
-        try:
-            ids[reference] = client.api.inspect_image(image)["Id"]
-        except docker.errors.ImageNotFound:
-            continue
-    return ids
+def _ids(engine: Engine, images: Mapping[str, str]) -> dict[str, str]:
+    told = engine.inspect(images.values())
+    return {ref: told[image]["Id"] for ref, image in images.items() if image in told}
 
 
-def _pull(client: docker.DockerClient, images: Mapping[str, str], refresh: bool) -> str:
+def _pull(engine: Engine, images: Mapping[str, str], refresh: bool) -> str:
     """Pulls what is missing; returns why it could not, or nothing."""
-    present = {} if refresh else _ids(client, images)
+    import docker.errors
+
+    present = {} if refresh else _ids(engine, images)
     for reference, image in images.items():
         if reference in present:
             continue
         repository, tag = image.rsplit(":", 1)
         say(f"Pulling {image} …")
         try:
-            client.api.pull(repository, tag=tag, platform="linux/amd64")
+            with contextlib.closing(engine.client()) as client:
+                client.api.pull(repository, tag=tag, platform="linux/amd64")
         except (docker.errors.APIError, OSError) as error:
             explanation = getattr(error, "explanation", None) or error
             return f"{image}: {str(explanation).strip()}"
     return ""
 
 
-def _bootstrap(client: docker.DockerClient, reference: str) -> None:
+def _bootstrap(engine: Engine, reference: str) -> None:
     kind, tag = reference.split(":")
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
@@ -180,7 +180,8 @@ def _bootstrap(client: docker.DockerClient, reference: str) -> None:
             origin = _python_root(tag.split("-")[0], archive)
         repository, tag = bootstrap_name(reference).rsplit(":", 1)
         changes = [f'LABEL {BOOTSTRAP_LABEL}="bootstrap: {origin}"']
-        client.api.import_image_from_file(str(archive), repository, tag, changes)
+        with contextlib.closing(engine.client()) as client:
+            client.api.import_image_from_file(str(archive), repository, tag, changes)
     say(f"  {bootstrap_name(reference)}: {origin}, {time.monotonic() - started:.0f} s")
 
 

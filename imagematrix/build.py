@@ -1,17 +1,14 @@
 """Building the images of a plan in BuildKit, and saying what became of each."""
 
-import contextlib
 import json
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TextIO
-
-import docker.errors
 
 from imagematrix.bake import BuildEnvironment, bake_file, image_tag, target_images
 from imagematrix.buildlog import BuildLog, FailedStep
@@ -19,7 +16,6 @@ from imagematrix.engine import Engine
 from imagematrix.environment import WORK_FOLDER
 from imagematrix.errors import WorkError
 from imagematrix.plan import Action, Step
-from imagematrix.variant import Variant
 
 _LOG = WORK_FOLDER / "build.log"
 
@@ -50,11 +46,13 @@ def run_build(
     plan: Sequence[Step],
     environment: BuildEnvironment,
     variables: Mapping[str, str],
+    present: Mapping[str, Mapping[str, Any]],
     *,
     anew: bool = False,
 ) -> tuple[Result, ...]:
-    """Builds what the plan says, in one BuildKit run unless an image fails. `anew` takes no step
-    from BuildKit's cache, not even after a failure.
+    """Builds what the plan says, in one BuildKit run unless an image fails. `present` is what the
+    engine told of the images that it has. `anew` takes no step from BuildKit's cache, not even
+    after a failure.
 
     BuildKit ends a run at the first failure, and tells a step that several images share as one of
     any of them. So after a failure no stage of one image is given to another, and the images
@@ -91,8 +89,17 @@ def run_build(
             failed |= failures
             failed |= _children_of(failed, plan)
             pending -= failed.keys()
-    sizes = image_megabytes(engine, [step.variant for step in plan])
+    built = [step.variant.name for step in plan if step.action is Action.BUILD]
+    there = {**present, **present_images(engine, built)}
+    # In MB (10^6 bytes): the sum of the layers as archives, which are uncompressed as made here.
+    sizes = {name: image["Size"] / 1e6 for name, image in there.items()}
     return tuple(_result(step, failed, seconds, sizes) for step in plan)
+
+
+def image_labels(told: Mapping[str, Any]) -> Mapping[str, str]:
+    """The labels among what the engine tells of an image."""
+    labels: Mapping[str, str] = told["Config"].get("Labels") or {}
+    return labels
 
 
 def without_pending_parent(plan: Sequence[Step], pending: Set[str]) -> set[str]:
@@ -185,17 +192,7 @@ def _result(
     return Result(name, outcome, size, seconds.get(name, 0), "; ".join(step.reasons))
 
 
-def image_megabytes(engine: Engine, variants: Sequence[Variant]) -> dict[str, float]:
-    """The size of each image that the engine has, in MB (10^6 bytes): the sum of its layers as
-    archives, which are uncompressed as this module builds them."""
-    client = engine.client()
-    sizes = {}
-    try:
-        for variant in variants:
-            with contextlib.suppress(docker.errors.ImageNotFound):
-                sizes[variant.name] = (
-                    client.api.inspect_image(image_tag(variant.name))["Size"] / 1e6
-                )
-    finally:
-        client.close()
-    return sizes
+def present_images(engine: Engine, names: Iterable[str]) -> dict[str, Mapping[str, Any]]:
+    """What the engine tells of those of our images that it has, under their names."""
+    tags = {image_tag(name): name for name in names}
+    return {tags[tag]: told for tag, told in engine.inspect(tags).items()}

@@ -1,6 +1,7 @@
 """The commands behind the nox sessions: `python -m imagematrix <command> …`."""
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -8,26 +9,23 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-
-import docker.errors
-from rich.console import Console
-from rich.table import Table
+from typing import TYPE_CHECKING, Any
 
 from imagematrix.availability import Supply, find_supplies
 from imagematrix.bake import BuildEnvironment, bake_file, image_tag
 from imagematrix.bases import Bases, BaseSource, bases_of, ensure_bases
 from imagematrix.budget import Kind, Measured, Verdict, compare
-from imagematrix.build import Outcome, Result, run_build
+from imagematrix.build import Outcome, Result, image_labels, present_images, run_build
 from imagematrix.debian import DebianMirrors, debian_mirrors
 from imagematrix.engine import (
     Engine,
     EngineFiles,
     ensure_engine,
     find_engine,
-    present_labels,
+    require_buildx,
     say,
     started_pid,
     stop_engine,
@@ -43,9 +41,11 @@ from imagematrix.matrix import Accelerator, Track
 from imagematrix.plan import Action, Step, make_plan
 from imagematrix.project import Project
 from imagematrix.publish import next_tag, publication, refusals, run_publication, track_refusals
-from imagematrix.published import labels_in_registry, published_labels, registry_of
 from imagematrix.tree import orphans, remove_orphan
 from imagematrix.variant import Selection, Variant, select, with_parents
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 # What is assumed of an image that was never measured, in MB; and how much more than its layers an
 # image takes while it is built: its content and its unpacked tree are both kept.
@@ -62,16 +62,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return error.exit_status
-    except docker.errors.DockerException as error:
-        print(f"the Docker engine refused: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        print(f"{place}{error.strerror or error}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         print("interrupted; nothing half-built was tagged, run it again to go on", file=sys.stderr)
         return 130
+    except Exception as error:
+        # What was raised by it has imported it; nothing else needs it.
+        import docker.errors
+
+        if isinstance(error, docker.errors.DockerException):
+            print(f"the Docker engine refused: {error}", file=sys.stderr)
+            return 1
+        if isinstance(error, OSError):
+            place = f"{error.filename}: " if error.filename else ""
+            print(f"{place}{error.strerror or error}", file=sys.stderr)
+            return 1
+        raise
 
 
 def add_selection(parser: argparse.ArgumentParser) -> None:
@@ -190,15 +195,24 @@ def _build(project: Project, options: argparse.Namespace) -> int:
     started = time.monotonic()
     # Who uses the bake file directly has BuildKit's cache to tell what is fresh.
     options.force = options.force or options.print
-    engine, steps, environment, variables = _prepare(project, options)
+    prepared = _prepare(project, options)
+    engine, steps = prepared.engine, prepared.steps
     if options.print:
         # Without the secrets and wheels of this run, which nobody else could use.
-        shown = BuildEnvironment(base_sources=environment.base_sources)
+        shown = BuildEnvironment(base_sources=prepared.environment.base_sources)
         print(json.dumps(bake_file(steps, shown), indent=2))
         return 0
     _require_disk(project, engine, steps)
     free = _free_megabytes(engine)
-    results = run_build(project.root, engine, steps, environment, variables, anew=options.force)
+    results = run_build(
+        project.root,
+        engine,
+        steps,
+        prepared.environment,
+        prepared.variables,
+        prepared.present,
+        anew=options.force,
+    )
     if options.json:
         print(json.dumps([asdict(result) for result in results], indent=2))
     else:
@@ -212,7 +226,7 @@ def _build(project: Project, options: argparse.Namespace) -> int:
 
 
 def _plan(project: Project, options: argparse.Namespace) -> int:
-    steps = _against(project, options) if options.against else _prepare(project, options)[1]
+    steps = _against(project, options) if options.against else _prepare(project, options).steps
     if options.json:
         rows = [
             {
@@ -238,24 +252,28 @@ def _plan(project: Project, options: argparse.Namespace) -> int:
 
 
 def _publish(project: Project, options: argparse.Namespace) -> int:
+    from imagematrix.published import labels_in_registry, registry_of
+
     host = read_host_config(os.environ, Path.home())
     registry, namespace = registry_of(options.registry, host.ca_bundle)
     chosen = select(project.variants, selection_of(options))
     if not options.historical:
         _refuse(track_refusals(chosen))
-    engine, steps, environment, _ = _prepare(project, options)
+    prepared = _prepare(project, options)
     # Fresh images are on these bases: they are part of their keys.
-    official = all(name == image for name, image in environment.base_sources.items())
+    bases = prepared.environment.base_sources
+    official = all(name == image for name, image in bases.items())
     _refuse(
         refusals(
-            [step for step in steps if step.variant in chosen],
+            [step for step in prepared.steps if step.variant in chosen],
             official_bases=official or options.stand_ins,
         )
     )
+    require_buildx()
     names = [variant.name for variant in chosen]
     today = datetime.now(UTC).date()
     tag = next_tag(today, lambda tag: bool(labels_in_registry(registry, namespace, names, tag)))
-    run_publication(engine, publication(names, options.registry, [tag, "latest"]))
+    run_publication(prepared.engine, publication(names, options.registry, [tag, "latest"]))
     pushed = [f"{options.registry}/{name}:{tag}" for name in names]
     print(json.dumps(pushed, indent=2) if options.json else "\n".join(pushed))
     return 0
@@ -276,6 +294,8 @@ def _chosen(project: Project, options: argparse.Namespace) -> tuple[Variant, ...
 
 def _against(project: Project, options: argparse.Namespace) -> tuple[Step, ...]:
     """The plan for a machine that has what is published, for which no engine is needed."""
+    from imagematrix.published import published_labels
+
     needed = _chosen(project, options)
     host = read_host_config(os.environ, Path.home())
     labels = published_labels(options.against, [v.name for v in needed], host.ca_bundle)
@@ -296,24 +316,32 @@ def _any_base(variant: Variant) -> str:
     return ""
 
 
-def _prepare(
-    project: Project, options: argparse.Namespace
-) -> tuple[Engine, tuple[Step, ...], BuildEnvironment, dict[str, str]]:
+@dataclass(frozen=True)
+class _Prepared:
+    """All that a build needs; `present` is what the engine told of the images that it has."""
+
+    engine: Engine
+    steps: tuple[Step, ...]
+    environment: BuildEnvironment
+    variables: Mapping[str, str]
+    present: Mapping[str, Mapping[str, Any]]
+
+
+def _prepare(project: Project, options: argparse.Namespace) -> _Prepared:
     needed = _chosen(project, options)
     engine = ensure_engine()
     bases = _bases(engine, needed, options)
     host = read_host_config(os.environ, Path.home())
     ids = {variant.name: bases.ids for variant in needed}
     contents = project.contents(needed, ids)
-    client = engine.client()
-    try:
-        labels = present_labels(client, {v.name: image_tag(v.name) for v in needed})
-    finally:
-        client.close()
+    present = present_images(engine, [variant.name for variant in needed])
+    labels = {name: image_labels(told) for name, told in present.items()}
     steps, supplies = _planned(
         project, needed, contents, labels, host, options, bases.why_unavailable
     )
     building = [step.variant for step in steps if step.action is Action.BUILD]
+    if building:
+        require_buildx()
     mirrors = debian_mirrors() if building else DebianMirrors()
     environment, variables = build_environment(
         project.root, engine, bases, host, mirrors, building, supplies
@@ -321,7 +349,7 @@ def _prepare(
     if building:
         for sentence in host.ignored:
             say(f"Not passed to builds: {sentence}.")
-    return engine, steps, environment, variables
+    return _Prepared(engine, steps, environment, variables, present)
 
 
 def _bases(engine: Engine, needed: Sequence[Variant], options: argparse.Namespace) -> Bases:
@@ -383,6 +411,8 @@ def added_megabytes(variant: Variant, sizes: dict[str, float]) -> float:
 
 
 def _show_results(results: Sequence[Result], seconds: float) -> None:
+    from rich.table import Table
+
     table = Table("image", "size", "time", "what happened")
     for result in results:
         size = f"{result.megabytes:,.0f} MB" if result.megabytes is not None else ""
@@ -402,16 +432,14 @@ def _counted(kinds: Iterable[str]) -> str:
 
 def _budget(project: Project, options: argparse.Namespace) -> int:
     chosen = with_parents(select(project.variants, selection_of(options)), project.variants)
-    client = ensure_engine().client()
-    try:
-        tags = {variant.name: image_tag(variant.name) for variant in chosen}
+    engine = ensure_engine()
+    tags = {variant.name: image_tag(variant.name) for variant in chosen}
+    labels = {n: image_labels(told) for n, told in present_images(engine, tags).items()}
+    with contextlib.closing(engine.client()) as client:
         by_tag = image_sizes(project.root, client, tags.values())
         sizes = {name: by_tag[tag] for name, tag in tags.items() if tag in by_tag}
-        labels = present_labels(client, tags)
         layers = {name: len(image_layers(client, tags[name])) for name in sizes}
         bases = {v.name: bases_of(client, v, labels[v.name]) for v in chosen if v.name in sizes}
-    finally:
-        client.close()
     if options.update:
         measured = {
             name: Measured(size, layers[name], told_versions(labels[name]), bases[name])
@@ -442,6 +470,8 @@ def _budget(project: Project, options: argparse.Namespace) -> int:
 
 
 def _show_budgets(verdicts: Mapping[str, Verdict], sizes: Mapping[str, Size]) -> None:
+    from rich.table import Table
+
     table = Table("image", "uncompressed", "compressed", "compared with the record")
     for name, verdict in verdicts.items():
         size = sizes.get(name)
@@ -451,7 +481,9 @@ def _show_budgets(verdicts: Mapping[str, Verdict], sizes: Mapping[str, Size]) ->
     _print(table)
 
 
-def _print(table: Table) -> None:
+def _print(table: "Table") -> None:
+    from rich.console import Console
+
     # Names are for copying: where there is no terminal to fit into, no column is cut.
     console = Console()
     if not console.is_terminal:
@@ -535,6 +567,7 @@ def _engine(project: Project, options: argparse.Namespace) -> int:
     files = EngineFiles()
     if options.action == "start":
         ensure_engine(files)
+        require_buildx()
     if options.action == "stop":
         stopped = stop_engine(files)
         print("stopped" if stopped else "no engine of ours runs; nothing was stopped")

@@ -4,24 +4,29 @@ Only an engine that this module started is ever stopped by it.
 """
 
 import contextlib
+import http.client
 import json
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import docker
-import docker.errors
 from packaging.version import InvalidVersion, Version
 
 from imagematrix.debian import KEYRING, apt_get, debian_mirrors, os_release, os_release_ids
 from imagematrix.errors import UserError, WorkError
+
+# Importing it takes as long as all the rest of a plan: only what needs it does.
+if TYPE_CHECKING:
+    import docker
 
 MINIMUM_VERSION = Version("23")
 # Of builds, by an engine of ours: enough for the downloads of the current CPU images, and the steps
@@ -31,6 +36,8 @@ _PACKAGES = ("docker.io", "docker-cli", "docker-buildx")
 # Stable, and with an engine and a buildx that are new enough and install on the release before it.
 _NEWER_SUITE = "trixie"
 _NAME = "inference-images"
+# How long an engine may take to say what it is.
+_SECONDS = 20
 
 
 @dataclass(frozen=True)
@@ -67,9 +74,23 @@ class Engine:
     containerd_store: bool
     data: Path | None
 
-    def client(self) -> docker.DockerClient:
+    def client(self) -> "docker.DockerClient":
         """A client of this engine; the caller closes it."""
-        return docker.DockerClient(base_url=self.host, timeout=600, use_ssh_client=True)
+        return _client(self.host, 600)
+
+    def inspect(self, images: Iterable[str]) -> dict[str, Mapping[str, Any]]:
+        """What the engine tells of those of the images that it has.
+
+        Each is asked for by its name: with containerd's store, a list of images takes more than
+        twice the time for each of them, and has all that the engine holds.
+        """
+        images = tuple(images)
+        answers = _ask_socket(self.host, [f"/images/{image}/json" for image in images])
+        if answers is not None:
+            found = zip(images, answers, strict=True)
+            return {image: told for image, told in found if told is not None}
+        with contextlib.closing(self.client()) as client:
+            return inspect_images(client, images)
 
     def environ(self) -> dict[str, str]:
         """The environment for commands that shall talk to this engine."""
@@ -87,7 +108,7 @@ def ensure_engine(files: EngineFiles | None = None) -> Engine:
     """The engine that answers, after setting one up where that is possible.
 
     Raises UserError with what to install where no engine answers and none can be set up, or the
-    one that answers is too old or lacks buildx.
+    one that answers is too old.
     """
     files = files or EngineFiles()
     host = _configured_host()
@@ -108,12 +129,16 @@ def ensure_engine(files: EngineFiles | None = None) -> Engine:
     if Version(engine.version) < MINIMUM_VERSION:
         message = f"the Docker engine at {engine.host} is {engine.version}"
         raise UserError(f"{message}; {MINIMUM_VERSION} or newer is needed")
+    return engine
+
+
+def require_buildx() -> None:
+    """Raises UserError with what to install where buildx is missing, which is for building."""
     if not _buildx():
         raise UserError(
             "docker buildx is missing; install it: https://docs.docker.com/build/install-buildx/"
             " (Debian and Ubuntu: apt-get install docker-buildx)"
         )
-    return engine
 
 
 def find_engine(host: str | None = None) -> Engine | None:
@@ -124,20 +149,78 @@ def find_engine(host: str | None = None) -> Engine | None:
 
 def _ask(host: str) -> Engine | str:
     """The engine at `host`, or why it does not answer."""
-    try:
-        client = docker.DockerClient(base_url=host, timeout=20, use_ssh_client=True)
-    except docker.errors.DockerException as error:
-        return str(error)
-    try:
-        info = client.info()
-    except (docker.errors.DockerException, OSError) as error:
-        return str(error)
-    finally:
-        client.close()
+    answers = _ask_socket(host, ["/info"])
+    info = answers[0] if answers else None
+    if info is None:
+        import docker.errors
+
+        try:
+            with contextlib.closing(_client(host, _SECONDS)) as client:
+                info = client.info()
+        except (docker.errors.DockerException, OSError) as error:
+            return str(error)
     status = dict(item for item in info.get("DriverStatus") or [] if len(item) == 2)
     store = "containerd.snapshotter" in status.get("driver-type", "")
     data = Path(info["DockerRootDir"]) if host.startswith("unix://") else None
     return Engine(host, _plain_version(info["ServerVersion"]), store, data)
+
+
+def _client(host: str, seconds: int) -> "docker.DockerClient":
+    import docker
+
+    return docker.DockerClient(base_url=host, timeout=seconds, use_ssh_client=True)
+
+
+def _ask_socket(host: str, paths: Iterable[str]) -> list[Any] | None:
+    """What an engine on this machine answers to each question, None for what it does not have.
+
+    None for all where `host` is no socket, or an answer is none: Docker's own client then asks,
+    which reaches every engine, and has the words for what is wrong with one.
+    """
+    if not host.startswith("unix://"):
+        return None
+    connection = _SocketConnection(host.removeprefix("unix://"))
+    answers: list[Any] = []
+    try:
+        for path in paths:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            content = answer.read()
+            if answer.status not in (200, 404):
+                return None
+            answers.append(json.loads(content) if answer.status == 200 else None)
+    except (OSError, ValueError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+    return answers
+
+
+class _SocketConnection(http.client.HTTPConnection):
+    """HTTP over a socket of this machine."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=_SECONDS)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connects to the socket."""
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def inspect_images(
+    client: "docker.DockerClient", images: Iterable[str]
+) -> dict[str, Mapping[str, Any]]:
+    """What the engine of a client tells of those of the images that it has."""
+    import docker.errors
+
+    told = {}
+    for image in images:
+        with contextlib.suppress(docker.errors.ImageNotFound):
+            told[image] = client.api.inspect_image(image)
+    return told
 
 
 def _configured_host() -> str:
@@ -314,16 +397,3 @@ def stop_engine(files: EngineFiles) -> bool:
             os.waitpid(pid, os.WNOHANG)
         time.sleep(0.2)
     return True
-
-
-def present_labels(
-    client: docker.DockerClient, tags: Mapping[str, str]
-) -> dict[str, dict[str, str]]:
-    """The labels of those images that the engine has, by the keys of `tags`."""
-    labels: dict[str, dict[str, str]] = {}
-    wanted = {tag: name for name, tag in tags.items()}
-    for summary in client.api.images():
-        for tag in summary.get("RepoTags") or []:
-            if tag in wanted:
-                labels[wanted[tag]] = summary.get("Labels") or {}
-    return labels

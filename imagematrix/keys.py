@@ -8,9 +8,9 @@ takes nothing from BuildKit's cache.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +38,12 @@ class Content:
 
     `inputs` has a hash for the name of each input, and makes the key. The others are no part of it,
     and let a reason say more than the name of a file: the lock, and what the rendered Dockerfile
-    stems from.
+    stems from, which `read_sources` finds out for an image that is not fresh.
     """
 
     inputs: Inputs
     lock: Lock = field(default_factory=dict)
-    sources: Inputs = field(default_factory=dict)
+    read_sources: Callable[[], Inputs] = field(default=dict, compare=False)
 
     @cached_property
     def key(self) -> str:
@@ -57,6 +57,11 @@ class Content:
             name: (str(package.version), text_hash(" ".join(sorted(package.sha256)))[:8])
             for name, package in self.lock.items()
         }
+
+    @cached_property
+    def sources(self) -> Inputs:
+        """What the rendered Dockerfile stems from."""
+        return self.read_sources()
 
     @property
     def labels(self) -> dict[str, str]:
@@ -83,7 +88,11 @@ def image_contents(
     """
     result: dict[str, Content] = {}
     copied: dict[str, str] | None = None
-    sources = dockerfile_sources(root, variants)
+
+    @cache
+    def sources() -> Mapping[str, Inputs]:
+        return dockerfile_sources(root, variants)
+
     for variant in variants:
         files = (str(variant.dockerfile), str(variant.lock))
         inputs = {name: file_hash(f"{root}/{name}", read) for name in files}
@@ -94,7 +103,8 @@ def image_contents(
             inputs[PARENT] = result[variant.parent].key
         ids = base_ids.get(variant.name, {})
         inputs |= {name: ids.get(name, "") for name in base_references(variant)}
-        result[variant.name] = Content(inputs, locks[variant.name], sources[variant.name])
+        own = partial(lambda name: sources()[name], variant.name)
+        result[variant.name] = Content(inputs, locks[variant.name], own)
     return result
 
 

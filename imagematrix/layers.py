@@ -11,15 +11,16 @@ import tarfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import docker
-import docker.errors
 import zstandard
 
 from imagematrix.environment import WORK_FOLDER
 from imagematrix.errors import WorkError
 from imagematrix.files import write_atomically
+
+if TYPE_CHECKING:
+    import docker
 
 # With this level, libzstd comes closest to what BuildKit's own zstd makes of the level that images
 # are published with: within 0.3 % of `minimal` and of XGBoost.
@@ -43,12 +44,14 @@ class Size:
 
 
 def image_sizes(
-    root: Path, client: docker.DockerClient, references: Iterable[str]
+    root: Path, client: "docker.DockerClient", references: Iterable[str]
 ) -> dict[str, Size]:
     """The size of each of those images that the engine has: the sum of its layers.
 
     Layers that were never measured here are read from the engine and packed, which takes a while.
     """
+    import docker.errors
+
     layers: dict[str, list[str]] = {}
     for image in references:
         try:
@@ -68,7 +71,7 @@ def image_sizes(
     return {image: sum((known[layer] for layer in own), empty) for image, own in layers.items()}
 
 
-def image_layers(client: docker.DockerClient, image: str) -> list[str]:
+def image_layers(client: "docker.DockerClient", image: str) -> list[str]:
     """The digests of an image's layers, unpacked, from the lowest on.
 
     Raises docker.errors.ImageNotFound.
@@ -78,7 +81,7 @@ def image_layers(client: docker.DockerClient, image: str) -> list[str]:
 
 
 def _measure(
-    client: docker.DockerClient, reference: str, known: Mapping[str, Size]
+    client: "docker.DockerClient", reference: str, known: Mapping[str, Size]
 ) -> dict[str, Size]:
     """The sizes of the layers of an image that are not known, by the digest of their archive.
 

@@ -174,7 +174,8 @@ def sizes(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> dict[str, 
     monkeypatch.setattr(cli, "ensure_engine", Mock())
     monkeypatch.setattr(cli, "image_sizes", measured)
     monkeypatch.setattr(cli, "image_layers", lambda _client, _image: ["a", "b"])
-    monkeypatch.setattr(cli, "present_labels", lambda *_: labels)
+    present = {name: {"Config": {"Labels": told}} for name, told in labels.items()}
+    monkeypatch.setattr(cli, "present_images", lambda *_: present)
     monkeypatch.setattr(cli, "bases_of", lambda *_: BaseSource.BOOTSTRAP)
     return sizes
 

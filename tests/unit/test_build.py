@@ -16,7 +16,7 @@ from imagematrix.keys import Content
 from imagematrix.plan import Action, Step
 from tests.unit.helpers import MINIMAL, PYTORCH, XGBOOST, Repository
 
-ENGINE = cast("Engine", SimpleNamespace())
+ENGINE = cast("Engine", SimpleNamespace(inspect=lambda _images: {}))
 # What BuildKit says of a run, given its bake file and its options, and how the run ends.
 BuildKit = Callable[[Mapping[str, Any], Sequence[str]], tuple[int, str]]
 
@@ -55,8 +55,7 @@ def outcomes(
         return status
 
     monkeypatch.setattr(build, "_bake", bake)
-    monkeypatch.setattr(build, "image_megabytes", lambda *_: {})
-    results = run_build(root, ENGINE, steps, BuildEnvironment(), {}, anew=anew)
+    results = run_build(root, ENGINE, steps, BuildEnvironment(), {}, {}, anew=anew)
     return {result.name: (result.outcome, result.detail) for result in results}
 
 

@@ -1,13 +1,29 @@
 """What is said where no engine answers, before anything is touched."""
 
+import http.server
+import json
 import os
+import socketserver
+import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
+import docker.errors
 import pytest
 
 from imagematrix import engine
-from imagematrix.engine import EngineFiles, ensure_engine, find_engine, started_pid, stop_engine
+from imagematrix.engine import (
+    Engine,
+    EngineFiles,
+    ensure_engine,
+    find_engine,
+    started_pid,
+    stop_engine,
+)
 from imagematrix.errors import UserError
 
 INSTALL = (
@@ -82,3 +98,69 @@ def test_only_a_dockerd_of_ours_is_stopped(files: EngineFiles) -> None:
     files.pid_file.write_text(f"{os.getpid()}\n")
     assert started_pid(files) is None
     assert not stop_engine(files)
+
+
+class _Engine(socketserver.ThreadingUnixStreamServer):
+    """A socket that answers what it is asked, as an engine does that has one image."""
+
+    daemon_threads = True
+
+
+class _Answers(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        known = {
+            "/info": {"ServerVersion": "26.1.5+dfsg1", "DockerRootDir": "/data"},
+            "/images/a:latest/json": {"Id": "sha256:a"},
+        }
+        content = json.dumps(known.get(self.path, {"message": "No such image"})).encode()
+        status = 500 if "broken" in self.path else 200 if self.path in known else 404
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        """Says nothing."""
+
+
+@pytest.fixture
+def answering(files: EngineFiles) -> Iterator[Engine]:
+    with _Engine(str(files.socket), _Answers) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        found = find_engine(files.host)
+        assert found is not None
+        yield found
+        server.shutdown()
+        thread.join()
+
+
+def test_an_engine_on_this_machine_is_asked_without_a_client(
+    answering: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "_client", lambda *_: pytest.fail("a client was made"))
+
+    assert (answering.version, answering.data) == ("26.1.5", Path("/data"))
+    assert answering.inspect(["none:latest", "a:latest"]) == {"a:latest": {"Id": "sha256:a"}}
+
+
+@pytest.mark.parametrize("host", ["", "tcp://127.0.0.1:9"], ids=["an error", "another machine"])
+def test_what_a_socket_does_not_answer_a_client_asks(
+    host: str, answering: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = Mock()
+    client.api.inspect_image.side_effect = [{"Id": "sha256:b"}, docker.errors.ImageNotFound("c")]
+    monkeypatch.setattr(engine, "_client", lambda *_: client)
+    asked = replace(answering, host=host or answering.host)
+
+    assert asked.inspect(["broken", "c"]) == {"broken": {"Id": "sha256:b"}}
+    client.close.assert_called_once()
+
+
+def test_what_takes_long_to_import_is_not_imported_to_ask_an_engine() -> None:
+    program = "import sys, imagematrix.cli; print(*sys.modules)"
+    command = [sys.executable, "-c", program]
+    loaded = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert not {"docker", "requests", "rich", "urllib.request"} & set(loaded)
