@@ -117,7 +117,7 @@ IndexName = Annotated[str, _matching(r"[a-z][a-z0-9-]*", "pytorch-cpu")]
 PackageName = Annotated[str, _matching(r"[a-z0-9]+(-[a-z0-9]+)*", "scikit-learn, in lower case")]
 # https://www.debian.org/doc/debian-policy/ch-controlfields.html#source
 DebianPackage = Annotated[str, _matching(r"[a-z0-9][a-z0-9+.-]+", "libgomp1")]
-# A shell pattern for `find -path`, below site-packages; it must never reach out of there.
+# A shell pattern for `find -path`, below a folder; it must never reach out of there.
 TrimPath = Annotated[
     str,
     _matching(r"(?!/)(?!.*\.\.)[A-Za-z0-9_.*?/+-]*[A-Za-z0-9_.+-][A-Za-z0-9_.*?/+-]*", "*/tests"),
@@ -172,7 +172,7 @@ class WheelSpec(_Section):
 
 
 class TrimSpec(_Section):
-    """Files of the installed packages, and what they are: to be removed, or to be stripped."""
+    """Files of an image, and what they are: to be removed, stripped, or left without bytecode."""
 
     what: Title
     path: TrimPath
@@ -201,6 +201,7 @@ class FrameworkSpec(_Section):
 
     title: Title
     trim: list[TrimSpec] = []
+    uncompiled: list[TrimSpec] = []
     releases: list[ReleaseSpec] = Field(min_length=1)
 
 
@@ -222,6 +223,7 @@ class MatrixSpec(_Section):
     indexes: dict[IndexName, IndexSpec] = {}
     wheels: list[WheelSpec] = []
     trim: list[TrimSpec] = []
+    uncompiled: list[TrimSpec] = []
     frameworks: dict[FrameworkName, FrameworkSpec] = Field(min_length=1)
     exclude: list[ExclusionSpec] = []
 
@@ -480,6 +482,7 @@ _SECTIONS: dict[str, type[_Section]] = {
     "exclude": ExclusionSpec,
     "trim": TrimSpec,
     "strip": TrimSpec,
+    "uncompiled": TrimSpec,
     "releases": ReleaseSpec,
     "frameworks": FrameworkSpec,
 }

@@ -57,7 +57,8 @@ class Installer:
 
 @dataclass(frozen=True)
 class Trim:
-    """`find -path` pattern below site-packages, and what it is that is removed or stripped."""
+    """`find -path` pattern and what it stands for: below site-packages what is removed or stripped,
+    below the interpreter's library what is left without bytecode."""
 
     what: str
     path: str
@@ -87,6 +88,7 @@ class Variant:
     installer: Installer
     trim: tuple[Trim, ...]
     strip: tuple[Trim, ...]
+    uncompiled: tuple[Trim, ...]
     index: Index | None
     wheels: tuple[DeclaredWheel, ...]
     system: tuple[str, ...]
@@ -189,6 +191,7 @@ def _variant(
         installer=Installer(spec.installer.version, spec.installer.sha256),
         trim=_trims((*spec.trim, *framework.trim), cell.accelerator),
         strip=_trims(release.strip, cell.accelerator),
+        uncompiled=_trims((*spec.uncompiled, *framework.uncompiled), cell.accelerator),
         index=index,
         wheels=wheels,
         system=tuple(release.system),
