@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -35,6 +36,7 @@ from imagematrix.debian import debian_mirrors
 from imagematrix.engine import Engine, ensure_engine, say
 from imagematrix.environment import WORK_FOLDER, build_environment
 from imagematrix.hostconfig import read_host_config
+from imagematrix.layers import image_sizes
 from imagematrix.matrix import MINIMAL
 from imagematrix.project import Project
 from imagematrix.render import render_dockerfiles
@@ -289,19 +291,39 @@ def _imports(bench: Bench, tag: str, variant: Variant, environ: Mapping[str, str
     return found
 
 
-def _checks(bench: Bench) -> dict[str, float]:
-    """Seconds of all checks of each image, without the start of its container. Layers that were
-    never measured here are packed by the first check that asks for their size."""
+def _checks(bench: Bench) -> dict[str, dict[str, float]]:
+    """Seconds of all checks of each image, and of what is told apart from them (`check_seconds`);
+    `layers` is to read and pack those that were never measured here."""
+    layers = {}
+    client = bench.engine.client()
+    try:
+        for name in bench.names:
+            started = time.monotonic()
+            image_sizes(REPOSITORY, client, [image_tag(name)])
+            layers[name] = time.monotonic() - started
+    finally:
+        client.close()
     report = bench.folder / "checks.xml"
     selection = f"--selection=--force {' '.join(bench.names)}"
-    command = [sys.executable, "-m", "pytest", "tests/images", selection, f"--junitxml={report}"]
-    bench.run([*command, "-o", "junit_duration_report=call"])
-    seconds: dict[str, float] = dict.fromkeys(bench.names, 0.0)
-    for case in ElementTree.parse(report).iter("testcase"):
-        match = re.search(r"\[(.+)-\w+\]", case.attrib["name"])
-        if match is not None:
-            seconds[match[1]] += float(case.attrib["time"])
-    return seconds
+    bench.run([sys.executable, "-m", "pytest", "tests/images", selection, f"--junitxml={report}"])
+    found = check_seconds(report)
+    return {name: {**found[name], "layers": layers[name]} for name in bench.names}
+
+
+def check_seconds(report: Path) -> dict[str, dict[str, float]]:
+    """What pytest's report says of each image: `work` of all its checks, with the removal of a
+    container; and beyond that the `start` of its container, until it serves, and the `loading` of
+    its framework for those checks that ask it."""
+    suite = ElementTree.parse(report)
+    seconds: dict[str, dict[str, float]] = defaultdict(lambda: {"work": 0.0})
+    for case in suite.iter("testcase"):
+        if match := re.search(r"\[(.+)-\w+\]", case.attrib["name"]):
+            seconds[match[1]]["work"] += float(case.attrib["time"])
+    for told in suite.iterfind("./testsuite/properties/property"):
+        image, _, what = told.attrib["name"].rpartition(" ")
+        seconds[image][what] = float(told.attrib["value"])
+        seconds[image]["work"] -= seconds[image][what]
+    return dict(seconds)
 
 
 def _pin(bench: Bench) -> dict[str, Any]:
@@ -450,8 +472,19 @@ def markdown(figures: Figures) -> str:
         what = f"one pin changed ({pin['pin']}: builds {', '.join(pin['built'])})"
         row(what, pin["seconds"], own, "s", False)
     row(f"`nox -s plan` of {PLANNED:,} images", _median(ours.get("plan")), None, "s", False)
-    for name, seconds in _in_order(figures, ours.get("checks", {})):
-        row(f"all checks, and packing new layers for their size: {name}", seconds, None, "s", False)
+    if "checks" in ours:
+        lines += [
+            "",
+            "All checks of an image: their work is what they take beyond the start of its",
+            "container, until it serves, and beyond loading its framework once more, to ask it.",
+            "New layers are read and packed for their size, once.",
+            "",
+            "| image | work | start | loading | new layers |",
+            "|---|---:|---:|---:|---:|",
+        ]
+        for name, found in _in_order(figures, ours["checks"]):
+            cells = [f"{found[what]:.2f} s" for what in ("work", "start", "loading", "layers")]
+            lines.append(f"| `{name}` | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

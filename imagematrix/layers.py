@@ -9,6 +9,7 @@ import io
 import json
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 _LEVEL = 9
 MEASURED = WORK_FOLDER / f"layers-zstd{_LEVEL}.json"
 _CHUNK = 1 << 20
+# Where containerd keeps content, each in a file that is named by its digest: the containerd that
+# dockerd starts, below its own folder, and the one of the host, which Docker's packages use.
+_CONTAINERD = ("containerd/daemon", "/var/lib/containerd")
+_BLOBS = "io.containerd.content.v1.content/blobs/sha256"
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ def image_sizes(
 ) -> dict[str, Size]:
     """The size of each of those images that the engine has: the sum of its layers.
 
-    Layers that were never measured here are read from the engine and packed, which takes a while.
+    Layers that were never measured here are read and packed, which takes a while.
     """
     import docker.errors
 
@@ -61,10 +66,12 @@ def image_sizes(
     known = _known(root)
     # The image with most layers first: most of the others share them.
     for image in sorted(layers, key=lambda name: -len(layers[name])):
-        if set(layers[image]) - known.keys():
-            measured = _measure(client, image, known)
-            known |= {layer: measured[layer] for layer in layers[image] if layer in measured}
-            if lacking := set(layers[image]) - known.keys():
+        if lacking := set(layers[image]) - known.keys():
+            known |= _measure_files(client, lacking)
+            if lacking - known.keys():
+                measured = _measure(client, image, known)
+                known |= {layer: measured[layer] for layer in lacking & measured.keys()}
+            if lacking := lacking - known.keys():
                 raise WorkError(f"the engine does not give {len(lacking)} layers of {image}")
             _keep(root, known)
     empty = Size(0, 0)
@@ -78,6 +85,26 @@ def image_layers(client: "docker.DockerClient", image: str) -> list[str]:
     """
     layers: list[str] = client.api.inspect_image(image)["RootFS"]["Layers"]
     return layers
+
+
+def _measure_files(client: docker.DockerClient, layers: Iterable[str]) -> dict[str, Size]:
+    """The sizes of those layers that lie as files on this machine, where this user may read them.
+
+    The archive of an image has them too, but at 30 MB/s: for it dockerd asks containerd for 32 KiB
+    at a time, also of layers that are known. A file is only taken for what its digest says, so that
+    it makes no difference whose it is.
+    """
+    found: dict[str, Size] = {}
+    root = Path(client.info()["DockerRootDir"])
+    for layer in layers:
+        for folder in _CONTAINERD:
+            path = root / folder / _BLOBS / layer.removeprefix("sha256:")
+            with suppress(OSError), path.open("rb") as file:
+                digest, size = layer_size(file)
+                if digest == layer:
+                    found[layer] = size
+                    break
+    return found
 
 
 def _measure(

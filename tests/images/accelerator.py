@@ -1,7 +1,8 @@
 """What an image's framework, its libraries and its GPU say of CUDA; runs inside of the image.
 
-    python3 accelerator.py FRAMEWORK                    # what is installed; needs no GPU
-    python3 accelerator.py FRAMEWORK --device EXAMPLE   # a kernel and a model on the GPU as well
+    python3 accelerator.py FRAMEWORK                    # what the framework says
+    python3 accelerator.py FRAMEWORK --libraries        # and the libraries; needs no GPU
+    python3 accelerator.py FRAMEWORK --device EXAMPLE   # and a kernel and a model on the GPU
 
 Prints one JSON object. EXAMPLE is the folder of the framework's example (its score.py and model).
 Needs nothing but the image's own Python (3.7 or newer), so that it also runs where there is no
@@ -19,6 +20,7 @@ import re
 import subprocess
 import sys
 import sysconfig
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -32,18 +34,22 @@ INSUFFICIENT_DRIVER = 35
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("framework")
+    parser.add_argument("--libraries", action="store_true")
     parser.add_argument("--device", metavar="EXAMPLE", type=Path)
     options = parser.parse_args()
     # What frameworks print while they are imported is no part of the answer.
     answer = os.dup(1)
     os.dup2(2, 1)
-    facts: dict[str, Any] = {
-        "framework": framework_facts(options.framework),
-        "cudart": library_version("libcudart.so", "cudaRuntimeGetVersion"),
-        "cudnn": library_version("libcudnn.so", "cudnnGetVersion"),
-        "libraries": len(libraries()),
-        "unresolved": unresolved(),
-    }
+    started = time.perf_counter()
+    facts: dict[str, Any] = {"framework": framework_facts(options.framework)}
+    # All but a few milliseconds is the import.
+    facts["loading_seconds"] = time.perf_counter() - started
+    if options.libraries or options.device is not None:
+        facts["cudart"] = library_version("libcudart.so", "cudaRuntimeGetVersion")
+        facts["cudnn"] = library_version("libcudnn.so", "cudnnGetVersion")
+        every = libraries()
+        facts["libraries"] = len(every)
+        facts["unresolved"] = unresolved(every)
     if options.device is not None:
         facts["kernel"] = kernel()
         facts["model"] = on_device(options.framework, options.device.resolve())
@@ -150,25 +156,25 @@ def is_elf(path: Path) -> bool:
         return file.read(4) == b"\x7fELF"
 
 
-def unresolved() -> dict[str, str]:
+def unresolved(every: list[str]) -> dict[str, str]:
     """Libraries that the loader does not find, and the first that asks for each; those of the
     driver are left out, and those that lie beside: a package loads its own before it needs them."""
     missing: dict[str, str] = {}
-    every = libraries()
     present = {Path(path).name for path in every} | DRIVER_LIBRARIES
-    for start in range(0, len(every), 100):
-        output = subprocess.run(
-            ["ldd", *every[start : start + 100]],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        ).stdout
-        asking = every[start]
-        for line in output.splitlines():
-            if not line.startswith("\t"):
-                asking = line.rstrip(":")
-            elif "not found" in line and line.split()[0] not in present:
-                missing.setdefault(line.split()[0], asking)
+    # What ldd does, which starts a few shells more for each file.
+    trace = "LD_TRACE_LOADED_OBJECTS=1 /lib64/ld-linux-x86-64.so.2"
+    output = subprocess.run(
+        ["sh", "-c", f'for file; do echo "$file:"; {trace} "$file"; done', "sh", *every],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ).stdout
+    asking = ""
+    for line in output.splitlines():
+        if not line.startswith("\t"):
+            asking = line.rstrip(":")
+        elif "not found" in line and line.split()[0] not in present:
+            missing.setdefault(line.split()[0], asking)
     return missing
 
 

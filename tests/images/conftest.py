@@ -3,7 +3,8 @@
 import argparse
 import os
 import shlex
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
@@ -164,8 +165,9 @@ def engine() -> Engine:
 class Stage:
     """Holds one running image at a time: the next one that is asked for takes its place."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, tell: Callable[[str, float], None]) -> None:
         self._engine = engine
+        self._tell = tell
         self._exit = ExitStack()
         self._running: RunningImage | None = None
 
@@ -173,24 +175,35 @@ class Stage:
         """A container of the image that serves its example: the present one, if it is of it."""
         if self._running is None or self._running.variant != variant:
             self.clear()
+            started = time.monotonic()
             lock = _project().locks[variant.name]
             reference = image_tag(variant.name)
             context = run_image(self._engine, reference, variant, lock, ROOT)
             running = self._exit.enter_context(context)
             wait_until_healthy(running)
+            running.seconds["start"] = time.monotonic() - started
             self._running = running
         return self._running
 
+    def shows(self, variant: Variant) -> bool:
+        """Whether the container is one of this image."""
+        return self._running is not None and self._running.variant == variant
+
     def clear(self) -> None:
-        """Removes the container."""
+        """Removes the container, and tells the seconds that are no work of its checks."""
+        if self._running is not None:
+            for what, seconds in self._running.seconds.items():
+                self._tell(f"{self._running.variant.name} {what}", seconds)
         self._running = None
         self._exit.close()
 
 
 @pytest.fixture(scope="session")
-def stage(engine: Engine) -> Iterator[Stage]:
+def stage(
+    engine: Engine, record_testsuite_property: Callable[[str, object], None]
+) -> Iterator[Stage]:
     """Where this worker's images run, one after the other."""
-    stage = Stage(engine)
+    stage = Stage(engine, record_testsuite_property)
     yield stage
     stage.clear()
 
@@ -199,7 +212,7 @@ def stage(engine: Engine) -> Iterator[Stage]:
 def image(request: pytest.FixtureRequest, engine: Engine, stage: Stage) -> RunningImage:
     """A container of one image that serves its example; all checks of an image share it."""
     variant: Variant = request.param
-    if not is_present(engine, image_tag(variant.name)):
+    if not stage.shows(variant) and not is_present(engine, image_tag(variant.name)):
         reason = _why_unavailable(variant, engine)
         if reason and not options_of(request.config).strict:
             pytest.skip(f"{variant.name} is unavailable: {reason}")

@@ -11,7 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,21 @@ from imagematrix.variant import Variant
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 120
+
+# pip without bytecode takes a second to start: one process for both commands.
+_PIP = """
+import contextlib, io, json, runpy, sys
+told = {}
+for command in ("inspect", "check"):
+    sys.argv = ["pip", command, "--disable-pip-version-check"]
+    output, errors = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+        try:
+            runpy.run_module("pip", run_name="__main__")
+        except SystemExit as end:
+            told[command] = [end.code, output.getvalue(), errors.getvalue()]
+print(json.dumps(told))
+"""
 
 
 @dataclass(frozen=True)
@@ -57,6 +72,8 @@ class RunningImage:
     host: Host
     address: str
     has_gpu: bool
+    # What the start of the container and the loading of the framework took: no work of checks.
+    seconds: dict[str, float] = field(default_factory=dict)
 
     @cached_property
     def config(self) -> Mapping[str, Any]:
@@ -99,24 +116,33 @@ class RunningImage:
 
     @cached_property
     def accelerator(self) -> Mapping[str, Any]:
-        """What `accelerator.py` tells, of the GPU as well where there is one."""
+        """What `accelerator.py` tells: of CUDA's libraries where it is declared, and of the GPU
+        where there is one."""
         script = Path(__file__).with_name("accelerator.py")
         _put(self.container, "/tmp", _archive(script.parent, [script]))
         arguments = [self.variant.framework]
+        if self.variant.accelerator is not Accelerator.CPU:
+            arguments.append("--libraries")
         if self.has_gpu:
             arguments += ["--device", "/var/azureml-app"]
         result = self.host.run(f"python3 /tmp/{script.name} {' '.join(arguments)}")
         assert result.rc == 0, f"{script.name} ended with {result.rc}: {result.stderr[-1500:]}"
         facts: Mapping[str, Any] = json.loads(result.stdout)
+        self.seconds["loading"] = facts["loading_seconds"]
         return facts
+
+    @cached_property
+    def pip(self) -> Mapping[str, tuple[int, str, str]]:
+        """Status, output and errors of `pip inspect` and of `pip check`."""
+        return {command: (*answer,) for command, answer in self.python(_PIP).items()}
 
     @cached_property
     def installed(self) -> Mapping[str, str]:
         """The installed distributions: version by canonical name."""
         # `pip list` takes the version from the name of a folder; here it is that of the metadata.
-        report = self.host.run("python3 -m pip inspect --disable-pip-version-check")
-        assert report.rc == 0, f"pip inspect ended with {report.rc}: {report.stderr[-800:]}"
-        items = [item["metadata"] for item in json.loads(report.stdout)["installed"]]
+        status, output, errors = self.pip["inspect"]
+        assert status == 0, f"pip inspect ended with {status}: {errors[-800:]}"
+        items = [item["metadata"] for item in json.loads(output)["installed"]]
         return {item["name"]: item["version"] for item in items}
 
     def request(

@@ -39,7 +39,7 @@ FIGURES = builds.Figures(
             "xgboost": {"uncompressed": 300e6, "compressed": 90e6, "hidden": 0},
         },
         "imports": {"xgboost": [1.0]},
-        "checks": {"xgboost": 3.5},
+        "checks": {"xgboost": {"work": 3.5, "start": 1.0, "loading": 0.5, "layers": 20.0}},
     },
     plain={
         "cold": {"minimal": 150.0, "xgboost": 250.0},
@@ -65,7 +65,8 @@ def test_the_report_has_the_ratio_of_each_measure() -> None:
         "| nothing changed | 2.00 s | 8.00 s | 0.25 |",
         "| one pin changed (a==2 → a<2: builds xgboost) | 50 s | 250 s | 0.20 |",
         "| `nox -s plan` of 10,000 images | 4.00 s |  |  |",
-        "| all checks, and packing new layers for their size: xgboost | 3.50 s |  |  |",
+        "| image | work | start | loading | new layers |",
+        "| `xgboost` | 3.50 s | 1.00 s | 0.50 s | 20.00 s |",
     ]
 
 
@@ -87,17 +88,21 @@ def test_the_reports_have_the_order_of_the_matrix_and_the_largest_saving_first()
         ["scikit-learn", "lightgbm"],
         "2 processors",
         "2026-01-01",
-        ours={"checks": {"lightgbm": 3.0, "scikit-learn": 4.0}},
+        ours={"imports": {"lightgbm": [3.0], "scikit-learn": [4.0]}},
+        plain={
+            side: {"lightgbm": [3.0], "scikit-learn": [4.0]}
+            for side in ("imports", "imports without bytecode")
+        },
         saved={
             "lightgbm": {"a": 60_000},
             "scikit-learn": {"a": 60_000, "b": 90_000},
         },
     )
 
-    checks = [row for row in builds.markdown(figures).splitlines() if "all checks" in row]
-    assert [row.split()[-7] for row in checks] == ["scikit-learn", "lightgbm"]
-    rows = builds.sizes_markdown(figures).splitlines()[-3:]
-    assert rows == [
+    rows = builds.sizes_markdown(figures).splitlines()
+    imports = [row.split()[1] for row in rows if " s | " in row]
+    assert imports == ["`scikit-learn`", "`lightgbm`"]
+    assert rows[-3:] == [
         "| `scikit-learn` | b | 0.1 MB |",
         "| `scikit-learn` | a | 0.1 MB |",
         "| `lightgbm` | a | 0.1 MB |",
@@ -117,6 +122,25 @@ def test_parts_that_are_not_measured_again_are_kept(tmp_path: Path) -> None:
 
     assert (kept.ours, kept.plain) == (FIGURES.ours, FIGURES.plain)
     assert (others.ours, others.plain) == ({}, {})
+
+
+def test_the_work_of_checks_is_without_start_and_loading(tmp_path: Path) -> None:
+    report = tmp_path / "checks.xml"
+    report.write_text(
+        """<testsuites><testsuite><properties>
+        <property name="minimal start" value="1.5"/><property name="minimal loading" value="0.25"/>
+        </properties>
+        <testcase name="test_image[minimal-first_check]" time="2.0">
+          <properties><property name="check" value="first_check"/></properties></testcase>
+        <testcase name="test_image[minimal-second_check]" time="1.0"/>
+        <testcase name="test_image[xgb-1-first_check]" time="1.0"/>
+        </testsuite></testsuites>"""
+    )
+
+    assert builds.check_seconds(report) == {
+        "minimal": {"work": 1.25, "start": 1.5, "loading": 0.25},
+        "xgb-1": {"work": 1.0},
+    }
 
 
 def test_what_a_layer_replaces_or_removes_is_hidden() -> None:

@@ -39,8 +39,10 @@ def archive(files: dict[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def client(images: dict[str, dict[str, bytes]], layers: list[bytes] = LAYERS) -> Any:
-    """An engine that has these images, as `docker save` gives them."""
+def client(
+    images: dict[str, dict[str, bytes]], layers: list[bytes] = LAYERS, root: Path = Path("nowhere")
+) -> Any:
+    """An engine that has these images, as `docker save` gives them, and its data below `root`."""
 
     def inspect(name: str) -> dict[str, Any]:
         if name not in images:
@@ -52,6 +54,7 @@ def client(images: dict[str, dict[str, bytes]], layers: list[bytes] = LAYERS) ->
         return (data[start : start + 7000] for start in range(0, len(data), 7000))
 
     fake = Mock()
+    fake.info.return_value = {"DockerRootDir": str(root)}
     fake.api.inspect_image.side_effect = inspect
     fake.api.get_image.side_effect = save
     return fake
@@ -90,6 +93,22 @@ def test_a_layer_is_measured_once(tmp_path: Path) -> None:
     again.api.get_image.assert_not_called()
     known = json.loads((tmp_path / MEASURED).read_text())
     assert known.keys() == {f"sha256:{digest(layer)}" for layer in LAYERS}
+
+
+@pytest.mark.parametrize(("damaged", "saved"), [([], 0), ([1], 1)])
+def test_layers_are_read_from_the_files_of_containerd_if_they_are_what_they_are_called(
+    damaged: list[int], saved: int, tmp_path: Path
+) -> None:
+    folder = tmp_path / "containerd/daemon/io.containerd.content.v1.content/blobs/sha256"
+    folder.mkdir(parents=True)
+    for number, layer in enumerate(LAYERS):
+        (folder / digest(layer)).write_bytes(b"other" if number in damaged else layer)
+    engine = client({"image": FORMS["oci"]}, root=tmp_path)
+
+    sizes = image_sizes(tmp_path, engine, ["image"])
+
+    assert sizes == image_sizes(tmp_path / "other", client({"image": FORMS["oci"]}), ["image"])
+    assert engine.api.get_image.call_count == saved
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"a": 1}', '{"a": [1]}'])
