@@ -93,6 +93,12 @@ def savings(variant: Variant, plain: Tree, ours: Tree) -> dict[str, int]:
 
 
 def _entry(variant: Variant, path: str, site: str, left_out: Iterable[str]) -> str:
+    if path.endswith(".pyc"):
+        source = path.removeprefix(site.removesuffix("site-packages/")).replace("__pycache__/", "")
+        for entry in variant.uncompiled:
+            # The name of bytecode is that of its source with the interpreter's behind it.
+            if fnmatch.fnmatchcase(source.partition(".cpython-")[0] + ".py", entry.path):
+                return f"bytecode: {entry.what}"
     if path.startswith(site):
         parts = PurePosixPath(path.removeprefix(site)).parts
         parents = ["/".join(parts[: i + 1]) for i in range(len(parts))]
@@ -100,9 +106,7 @@ def _entry(variant: Variant, path: str, site: str, left_out: Iterable[str]) -> s
         for trim in (*variant.trim, *variant.strip):
             if any(fnmatch.fnmatchcase(f"/{parent}", f"/{trim.path}") for parent in parents):
                 return f"{trim.what} (`{trim.path}`)"
-        return (
-            "bytecode of pip" if parts[0] == "pip" and path.endswith(".pyc") else "other packages"
-        )
+        return "other packages"
     if any(fnmatch.fnmatchcase(path, pattern) for pattern in left_out):
         return "left out of Debian's packages"
     return "CPython" if path.startswith("/usr/local/") else "other of Debian"

@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from packaging.tags import Tag
 from packaging.utils import (
     InvalidWheelFilename,
     NormalizedName,
@@ -65,7 +66,7 @@ def find_supply(
 
     `digests` remembers the sha256 of files that were read.
     """
-    wheels = tuple(path for path in files if _admitted(path, lock, digests))
+    wheels = tuple(path for path in files if _admitted(path, variant.python, lock, digests))
     if variant.index is None:
         return Supply(wheels)
     here = {canonicalize_name(parse_wheel_filename(path.name)[0]) for path in wheels}
@@ -82,21 +83,25 @@ def find_supply(
 
 # Each wheel of this host is held against the lock of every image.
 @lru_cache(maxsize=4096)
-def _name_and_version(wheel: str) -> tuple[NormalizedName, Version] | None:
+def _parsed(wheel: str) -> tuple[NormalizedName, Version, frozenset[Tag]] | None:
     try:
-        name, version, _, _ = parse_wheel_filename(wheel)
+        name, version, _, tags = parse_wheel_filename(wheel)
     except InvalidWheelFilename:
         return None
-    return name, version
+    return name, version, tags
 
 
-def _admitted(path: Path, lock: Lock, digests: dict[Path, str]) -> bool:
-    told = _name_and_version(path.name)
+def _admitted(path: Path, python: str, lock: Lock, digests: dict[Path, str]) -> bool:
+    told = _parsed(path.name)
     if told is None:
         return False
-    name, version = told
+    name, version, tags = told
     locked = lock.get(name)
     if locked is None or locked.version != version:
+        return False
+    # One for another Python need not be read, which takes a while for some.
+    own = f"cp{python.replace('.', '')}"
+    if not any(t.interpreter in (own, "py3") or t.abi == "abi3" for t in tags):
         return False
     if path not in digests:
         with path.open("rb") as file:

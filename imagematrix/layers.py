@@ -87,7 +87,7 @@ def image_layers(client: "docker.DockerClient", image: str) -> list[str]:
     return layers
 
 
-def _measure_files(client: docker.DockerClient, layers: Iterable[str]) -> dict[str, Size]:
+def _measure_files(client: "docker.DockerClient", layers: Iterable[str]) -> dict[str, Size]:
     """The sizes of those layers that lie as files on this machine, where this user may read them.
 
     The archive of an image has them too, but at 30 MB/s: for it dockerd asks containerd for 32 KiB

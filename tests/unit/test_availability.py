@@ -115,6 +115,15 @@ def test_a_wheel_is_read_once_for_all_images(pytorch: Variant, wheels: Path) -> 
     assert find_supply(pytorch, LOCK, [wheels / TORCH], digests, lambda _: "").wheels
 
 
+def test_a_wheel_for_another_python_is_not_read(pytorch: Variant, wheels: Path) -> None:
+    digests: dict[Path, str] = {}
+    other = wheels / TORCH.replace("cp312-cp312", "cp311-cp311")
+    other.write_bytes(CONTENT)
+
+    assert find_supply(pytorch, LOCK, [other], digests, lambda _: "").wheels == ()
+    assert digests == {}
+
+
 def test_wheels_are_found_in_the_folders_of_the_host(
     repository: Repository, wheels: Path, closed: str
 ) -> None:

@@ -160,7 +160,8 @@ def test_savings_are_named_by_the_entry_that_makes_them() -> None:
     site = "/usr/local/lib/python3.12/site-packages"
     plain = {
         f"{site}/numpy/tests/test_a.py": 100,
-        f"{site}/pip/__pycache__/a.pyc": 20,
+        f"{site}/pip/__pycache__/a.cpython-312.pyc": 20,
+        "/usr/local/lib/python3.12/lib2to3/a/__pycache__/b.cpython-312.pyc": 4,
         f"{site}/numpy/core.py": 7,
         "/usr/sbin/mkfs": 3,
         "/usr/share/b": 2,
@@ -176,7 +177,8 @@ def test_savings_are_named_by_the_entry_that_makes_them() -> None:
 
     assert saved == {
         "test suites (`*/tests`)": 100,
-        "bytecode of pip": 20,
+        "bytecode: pip": 20,
+        "bytecode: translator from Python 2": 4,
         "left out of Debian's packages": 3,
         "other packages": 2,
         "other of Debian": 2,

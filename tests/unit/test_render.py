@@ -119,6 +119,7 @@ def test_a_root_starts_from_debian_and_python_and_ends_from_nothing(variant: Var
         "FROM system AS interpreter",
         "FROM scratch AS wheels",
         "FROM interpreter AS installer",
+        *([f"FROM debian:{variant.suite}-slim AS binutils"] if variant.strip else []),
         "FROM interpreter AS assembled",
         "FROM scratch",
     ]
@@ -126,7 +127,8 @@ def test_a_root_starts_from_debian_and_python_and_ends_from_nothing(variant: Var
 
 @every(ROOTS)
 def test_a_root_keeps_the_contract_of_the_images(variant: Variant) -> None:
-    assert instructions(variant, "USER") == ["USER 0", "USER 1000:1000"]
+    stages = 2 if variant.strip else 1
+    assert instructions(variant, "USER") == ["USER 0"] * stages + ["USER 1000:1000"]
     assert instructions(variant, "WORKDIR", "EXPOSE", "ENTRYPOINT", "CMD") == [
         "WORKDIR /var/azureml-app",
         "EXPOSE 5001",
@@ -175,6 +177,13 @@ def test_what_is_trimmed_and_where_from_is_the_matrix_s(variant: Variant) -> Non
 
     assert re.findall(r"find \. -path '([^']*)'", text) == declared
     assert ("/mnt/binutils/bin/strip" in text) == ("AS binutils" in text) == bool(variant.strip)
+    library = f"/usr/local/lib/python{variant.python}/"
+    uncompiled = [library + entry.path for entry in variant.uncompiled]
+    if variant.parent is not None:
+        uncompiled = [path for path in uncompiled if "/site-packages/" in path]
+    assert re.findall(r"-not -path '(/[^']*)'", text) == sorted(
+        uncompiled, key=lambda path: "/site-packages/" in path
+    )
     index = f"UV_INDEX={variant.index.url} " if variant.index else ""
     assert re.findall(r"UV_INDEX=\S+ ", text) == ([index] if index else [])
 
