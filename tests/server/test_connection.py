@@ -189,7 +189,7 @@ def test_names_with_an_underscore_are_dropped(serve: Serve) -> None:
         (b"POST /score HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
         (b"POST /score HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", 400),
         (b"GET / HTTP/1.1\r\nA: b\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n", 400),
+        (b"POST /score HTTP/1.1\r\nTransfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nA : b\r\n\r\n", 400),
         (b"GET / HTTP/2.0\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 101 + b"\r\n", 431),

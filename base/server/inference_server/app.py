@@ -219,10 +219,11 @@ class Application:
             self._log.access(
                 method, path, status, seconds * 1000, len(body), request_id, client_id, run_ms
             )
-            if not more:
-                self._log.flush()
         self._active.discard(request)
         request.respond(response)
+        # After the response: the client need not wait for the log.
+        if not more:
+            self._log.flush()
 
     def give_up(self, request: Request, error: Exception) -> None:
         """What must not happen: a response cannot be sent."""

@@ -38,6 +38,7 @@ _STATUS_LINES = {
     int(status): "HTTP/1.1 {} {}\r\n".format(int(status), status.phrase) for status in HTTPStatus
 }
 _METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ /")
+_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 
 # Names of headers as clients write them, and in lower case.
 KEYS = 1000
@@ -128,7 +129,7 @@ class Connections:
                 break
         connection = Connection(self)
         connection.refused = self.closing or len(self._all) >= self._most
-        self._all[connection] = None
+        self._all[connection] = self.idle[connection] = None
         return connection
 
     def drop(self, connection: Connection) -> None:
@@ -274,8 +275,12 @@ class Connection(asyncio.Protocol):
             self._refuse(self._app.not_allowed() if named else self._app.broken())
         except httptools.HttpParserError:
             self._refuse(self._app.broken())
-        if self._in_head and self._pieces > HEAD_BYTES:
-            self._refuse(self._app.head_too_large())
+        if self._in_head:
+            self._await_rest()
+        elif self._incoming is not None:
+            self._shared.reading[self] = None
+            if self._state == _HEAD:
+                self._await_body(self._incoming)
         self._regulate()
 
     # What the parser tells.
@@ -288,8 +293,6 @@ class Connection(asyncio.Protocol):
         self._url = b""
         self._headers = {}
         self._count = self._head_bytes = 0
-        if self._state == _HEAD and not self._stuck_bytes:
-            self.deadline = time.monotonic() + self._settings.read_timeout_s
 
     def on_url(self, url: bytes) -> None:
         """A piece of the target of the request."""
@@ -309,6 +312,9 @@ class Connection(asyncio.Protocol):
             raise _RefusedError(self._app.head_too_large())
         key = _keys.get(name)
         if key is None:
+            if not _TOKEN.match(name):
+                # An old parser takes a space before the colon.
+                raise _RefusedError(self._app.broken())
             key = name.decode("ascii").lower()
             if len(_keys) < KEYS:
                 _keys[name] = key
@@ -346,9 +352,6 @@ class Connection(asyncio.Protocol):
             request.upgrades = parser.should_upgrade()
             if "expect" in headers:
                 request.expects = headers["expect"].lower() == "100-continue"
-            self._shared.reading[self] = None
-            if self._current is None:
-                self._await_body(request)
 
     def on_body(self, part: bytes) -> None:
         """A part of the body."""
@@ -511,11 +514,14 @@ class Connection(asyncio.Protocol):
 
     def _regulate(self) -> None:
         """Take in no more than one request ahead, and none while answers are not taken out."""
-        ahead = self._ahead or self._in_head or self._incoming is not None
-        pause = not self._unread and bool(
-            self._stuck_bytes or (ahead and self._current is not None)
-        )
-        if pause != self._paused and self._state != _END:
+        if self._current is None:
+            pause = bool(self._stuck_bytes)
+        else:
+            ahead = self._ahead or self._in_head or self._incoming is not None
+            pause = bool(ahead or self._stuck_bytes)
+        if self._unread:
+            pause = False
+        if pause is not self._paused and self._state != _END:
             self._paused = pause
             if pause:
                 self._transport.pause_reading()
@@ -527,6 +533,13 @@ class Connection(asyncio.Protocol):
         self._shared.idle[self] = None
         if not self._stuck_bytes:
             self.deadline = time.monotonic() + self._settings.idle_timeout_s
+
+    def _await_rest(self) -> None:
+        """A head came in part: the rest of it has as long as a body."""
+        if self._pieces > HEAD_BYTES:
+            self._refuse(self._app.head_too_large())
+        elif not self._pieces and self._state == _HEAD and not self._stuck_bytes:
+            self.deadline = time.monotonic() + self._settings.read_timeout_s
 
     def _await_body(self, request: ClientRequest) -> None:
         self._state = _BODY
@@ -571,7 +584,9 @@ class Connection(asyncio.Protocol):
         self._transport.close()
 
     def abort(self) -> None:
-        """End the connection at once."""
+        """End the connection at once, or as soon as there is one."""
         self._state = _END
+        self.refused = True
         self._shared.drop(self)
-        self._transport.abort()
+        if self._transport is not None:
+            self._transport.abort()
