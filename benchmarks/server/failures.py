@@ -1,6 +1,9 @@
 """What happens when something goes wrong: each mode on ours and on the reference, by one script.
 
-    python benchmarks/server/failures.py [--output FOLDER] [--only WORD]
+    PYTHONPATH=. python benchmarks/server/failures.py [--output FOLDER] [--only WORD]
+
+Both run as containers, of the minimal image and of one built on it that holds the reference; with
+--no-containers both run as processes, and need no Docker engine.
 
 For each mode: what the client got or how the process ended, and how long it took until a good
 request was answered again. Writes ``failures.json`` and ``failures.md``. Ours is checked against
@@ -23,7 +26,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from servers import KINDS, WORK, Kind, Running, free_port, start, tree
+from servers import KINDS, WORK, Kind, Running, free_port, start
 
 PATIENCE_S = 6.0
 GOOD = b'{"do": "good"}'
@@ -235,7 +238,7 @@ def kill_worker(server: Running) -> str:
     )
     busy.start()
     time.sleep(0.2)
-    os.kill(tree(server.process.pid)[-1], signal.SIGKILL)
+    os.kill(server.processes()[-1], signal.SIGKILL)
     busy.join()
     return found[0]
 
@@ -487,18 +490,25 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="What happens when something goes wrong.")
     parser.add_argument("--output", type=Path, default=WORK.parent)
     parser.add_argument("--only", default="", help="modes whose name has this word")
+    parser.add_argument("--no-containers", action="store_true", help="without a Docker engine")
     parser.add_argument("--kind", choices=["ours", "reference"], help="one server only")
     options = parser.parse_args()
     WORK.mkdir(parents=True, exist_ok=True)
     options.output.mkdir(parents=True, exist_ok=True)
-    kinds = [kind for kind in KINDS if options.kind in (None, kind.name)]
-    results = {kind.name: all_modes(kind, WORK, options.only) for kind in kinds}
-    lines = [
-        "# When something goes wrong",
-        "",
-        f"Time limit of run(): 1 s. {sys.version.split()[0]}.",
-        "",
-    ]
+    with contextlib.ExitStack() as stack:
+        kinds: tuple[Kind, ...] = KINDS
+        where = f"as processes of Python {sys.version.split()[0]}"
+        if not options.no_containers:
+            from in_containers import PARENT, containers
+
+            kinds = stack.enter_context(containers()).kinds
+            where = f"as containers of {PARENT}, and of an image on it that holds the reference"
+        results = {
+            kind.name: all_modes(kind, WORK, options.only)
+            for kind in kinds
+            if options.kind in (None, kind.name)
+        }
+    lines = ["# When something goes wrong", "", f"Time limit of run(): 1 s. Both {where}.", ""]
     lines += ["| mode | " + " | ".join(f"{name} | good again" for name in results) + " |"]
     lines += ["|---|" + "---|---|" * len(results)]
     patterns = wanted()

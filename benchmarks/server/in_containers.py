@@ -6,10 +6,11 @@ import contextlib
 import http.client
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import docker
-from servers import REFERENCE, SCRIPT
+from servers import KINDS, REFERENCE, SCRIPT, Kind
 
 from imagematrix.bake import image_tag
 from imagematrix.engine import Engine, find_engine
@@ -18,7 +19,8 @@ from tests.derived.containers import Service, build, started
 
 PARENT = "minimal-py312-inference"
 TAG = "inference-benchmark-reference:latest"
-COMMANDS = {"ours": None, "reference": ["azmlinfsrv", "--entry_script", "main.py"]}
+REFERENCE_COMMAND = ("azmlinfsrv", "--entry_script", "main.py")
+COMMANDS = {"ours": None, "reference": [*REFERENCE_COMMAND]}
 # Adds up what the processes of a container hold, without this one.
 RESIDENT = """
 import os, pathlib
@@ -44,6 +46,14 @@ class Containers:
         # What the engine does with a new image once only is no part of a start.
         for name in self._images:
             self.measure(name)
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """Both servers, to be started from their images."""
+        commands = {"ours": (), "reference": (*REFERENCE_COMMAND, "--port", "{port}")}
+        return tuple(
+            replace(kind, image=(self._images[kind.name], *commands[kind.name])) for kind in KINDS
+        )
 
     def measure(self, name: str) -> dict[str, float]:
         """Seconds until the first 200 on ``/score``, and MiB when idle."""

@@ -43,6 +43,8 @@ class Kind:
     name: str
     requirement: str
     command: tuple[str, ...]
+    # The image to run it from, with further words for `docker run`; without one, an environment.
+    image: tuple[str, ...] = ()
 
     def install(self, folder: Path) -> Path:
         environment = folder / self.name
@@ -93,6 +95,15 @@ class Running:
     process: subprocess.Popen[bytes]
     port: int
     started: float
+    container: str = ""
+
+    def processes(self) -> list[int]:
+        """The processes of the server, the youngest ones last."""
+        if not self.container:
+            return tree(self.process.pid)
+        command = ["docker", "inspect", "--format", "{{.State.Pid}}", self.container]
+        first = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        return tree(int(first))
 
     def get(self, path: str = "/", timeout: float = 5.0) -> int:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
@@ -125,7 +136,7 @@ class Running:
     def memory(self) -> dict[str, float]:
         """MiB of the process tree: resident (shared pages counted each time) and proportional."""
         resident = proportional = 0.0
-        for pid in tree(self.process.pid):
+        for pid in self.processes():
             for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
                 if line.startswith("Rss:"):
                     resident += int(line.split()[1]) / 1024
@@ -164,40 +175,48 @@ def start(
     port: int | None = None,
 ) -> Iterator[Running]:
     """A server with its defaults, every safety feature on, on a core of its own where given."""
-    environment = kind.install(folder)
     root = folder / "app"
     root.mkdir(exist_ok=True)
     (root / "main.py").unlink(missing_ok=True)
     if script is not None:
         (root / "main.py").write_text(script)
     port = port or free_port()
+    told = {"SERVER_PORT": str(port), "WORKER_COUNT": "1", **(settings or {})}
     environ = {
         key: value
         for key, value in os.environ.items()
         if not key.startswith(("AML_", "AZUREML_", "INFERENCE_SERVER_", "PYTHONPATH"))
     }
-    environ.update({"AML_APP_ROOT": str(root), "SERVER_PORT": str(port), "WORKER_COUNT": "1"})
-    environ.update(settings or {})
-    if kind.name == "ours":
-        environ["PYTHONPATH"] = str(SOURCE)
+    container = ""
+    if kind.image:
+        # With the ports and the signals of this machine, so that it is asked in the same way.
+        container = f"benchmark-{kind.name}-{port}"
+        command = ["docker", "run", "--rm", "--name", container, "--network", "host"]
+        command += ["--volume", f"{root}:/var/azureml-app:ro"]
+        command += [word for key in told for word in ("--env", f"{key}={told[key]}")]
+        command += [part.format(port=port) for part in kind.image]
+    else:
+        environment = kind.install(folder)
+        environ.update({"AML_APP_ROOT": str(root), **told})
+        if kind.name == "ours":
+            environ["PYTHONPATH"] = str(SOURCE)
+        program, *arguments = [part.format(port=port) for part in kind.command]
+        command = [str(environment / program), *arguments]
     pin = [] if core is None else ["taskset", "--cpu-list", str(core)]
-    program, *arguments = [part.format(port=port) for part in kind.command]
     log = folder / f"{kind.name}.log"
     with log.open("wb") as file:
         started = time.perf_counter()
         process = subprocess.Popen(
-            [*pin, str(environment / program), *arguments],
-            cwd=root,
-            env=environ,
-            stdout=file,
-            stderr=subprocess.STDOUT,
+            [*pin, *command], cwd=root, env=environ, stdout=file, stderr=subprocess.STDOUT
         )
     try:
-        yield Running(process, port, started)
+        yield Running(process, port, started, container)
     finally:
         process.send_signal(signal.SIGTERM)
         try:
             process.wait(15)
         except subprocess.TimeoutExpired:
+            if container:
+                subprocess.run(["docker", "kill", container], capture_output=True)
             process.kill()
             process.wait()
