@@ -22,8 +22,9 @@ MATRIX = "matrix.yaml"
 _NO_SOURCE = frozenset(
     {"name", "folder", "framework", "python", "parent", "track", "pins", "wheels", "example"}
 )
-# A longer value is told by its hash: all sources of an image are one of its labels.
+# A longer value, or list, is told by its hash: all sources of an image are one of its labels.
 _LONGEST = 60
+_LONGEST_LIST = 2000
 
 
 def dockerfile_sources(root: Path, variants: Sequence[Variant]) -> dict[str, Mapping[str, str]]:
@@ -70,16 +71,21 @@ def _closure(name: str, used: Callable[[str], Iterable[str]]) -> set[str]:
 
 
 def _values(name: str, value: Any) -> Iterator[tuple[str, str]]:
-    """The parts of a value that are text; each item of a list is one that is there or not."""
+    """The parts of a value that are text; each item of a short list is one that is there or not."""
     if value is None:
         return
     if is_dataclass(value):
         for field in fields(value):
             yield from _values(f"{name}.{field.name}", getattr(value, field.name))
     elif isinstance(value, tuple):
+        items = []
         for item in value:
             parts = [text for _, text in _values("", item)] if is_dataclass(item) else [str(item)]
-            yield f"{name} {' '.join(parts)}", ""
+            items.append(" ".join(parts))
+        if sum(map(len, items)) > _LONGEST_LIST:
+            yield name, text_hash("\n".join(items))
+        else:
+            yield from ((f"{name} {item}", "") for item in items)
     else:
         text = str(value)
         yield name, text if len(text) <= _LONGEST else text_hash(text)
