@@ -164,7 +164,7 @@ BROKEN = (
         "untrimmed",
         f"USER 0\nRUN mkdir {SITE}/httptools/tests && touch {SITE}/httptools/tests/test_core.c"
         f" {SITE}/httptools/parser/parser.pyi\nUSER 1000:1000",
-        {"what_is_trimmed_is_gone": "trimmed, but there: httptools/tests, "},
+        {"what_is_trimmed_is_gone": "trimmed, but there: httptools/parser/parser.pyi, "},
     ),
     Broken(
         "half-removed-debian-package",

@@ -244,7 +244,7 @@ def what_is_trimmed_is_gone(image: RunningImage) -> None:
     assert not found, f"trimmed, but there: {_listing(found)}"
 
 
-@_layer("framework")
+@_layer(MINIMAL)
 def what_is_stripped_has_no_symbols(image: RunningImage) -> None:
     """The libraries that the matrix strips have no table of symbols but that of the loader."""
     strip = image.variant.strip
