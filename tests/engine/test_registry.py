@@ -181,9 +181,9 @@ def _bundle(folder: Path, ca_bundle: Path | None) -> Path:
 
 def _download_wheel(folder: Path) -> None:
     """One wheel that the lock of IMAGE admits, so that the build takes it from the folder."""
-    click = Project(ROOT).locks[IMAGE]["click"]
+    pip = Project(ROOT).locks[IMAGE]["pip"]
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-    command += ["--only-binary", ":all:", "--dest", str(folder), f"click=={click.version}"]
+    command += ["--only-binary", ":all:", "--dest", str(folder), f"pip=={pip.version}"]
     subprocess.run(command, check=True, capture_output=True)
     assert list(folder.glob("*.whl")), "no wheel was downloaded"
 
@@ -199,7 +199,7 @@ def test_build_used_the_index_the_proxy_and_the_wheels(registry_build: RegistryB
     """Were one of them not used, that it leaves no trace would show nothing."""
     seen = registry_build.seen
     packages = {page.strip("/").split("/")[-1] for page in seen.pages}
-    assert {"uv", "httptools", "pip"} <= packages, packages
+    assert {"uv", "httptools"} <= packages, packages
     assert "[context wheels] load from client" in registry_build.stderr
     assert seen.tunnels, "nothing went through the proxy"
 
