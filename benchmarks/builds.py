@@ -34,7 +34,8 @@ from imagematrix.bake import image_tag
 from imagematrix.bases import Bases, BaseSource, ensure_bases
 from imagematrix.debian import debian_mirrors
 from imagematrix.engine import Engine, ensure_engine, say
-from imagematrix.environment import WORK_FOLDER, build_environment
+from imagematrix.environment import build_environment
+from imagematrix.files import WORK_FOLDER
 from imagematrix.hostconfig import read_host_config
 from imagematrix.layers import image_sizes
 from imagematrix.matrix import MINIMAL

@@ -1,12 +1,10 @@
 """Whether the packages of an image can be had on this machine, and from where."""
 
 import hashlib
-import http.client
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from packaging.tags import Tag
 from packaging.utils import (
@@ -18,6 +16,7 @@ from packaging.utils import (
 from packaging.version import Version
 
 from imagematrix.hostconfig import HostConfig
+from imagematrix.indexes import wheel_files, why_unreachable
 from imagematrix.lockfile import Lock
 from imagematrix.variant import Index, Variant
 
@@ -27,12 +26,14 @@ class Supply:
     """What a build of an image is given beside the lock.
 
     `wheels` are files of this host that the lock admits. `index` is the image's own index, None
-    when the wheels make it needless. `unavailable` says why the image cannot be built, or nothing.
+    when the wheels make it needless; `asked` is the page of it that was asked for, and its answer
+    where it is of no use. `unavailable` says why the image cannot be built, or nothing.
     """
 
     wheels: tuple[Path, ...] = ()
     index: Index | None = None
     unavailable: str = ""
+    asked: tuple[str, str] | None = None
 
 
 def find_supplies(
@@ -46,8 +47,7 @@ def find_supplies(
             answers[url] = why_unreachable(url, host.ca_bundle)
         return answers[url]
 
-    files = [path for folder in host.wheel_folders for path in sorted(folder.glob("*.whl"))]
-    files = [path for path in files if path.is_file()]
+    files = wheel_files(host)
     digests: dict[Path, str] = {}
     return {
         variant.name: find_supply(variant, locks[variant.name], files, digests, ask)
@@ -74,11 +74,13 @@ def find_supply(
     missing = sorted(wanted - here)
     if not missing:
         return Supply(wheels)
-    reason = why_not(f"{variant.index.url}/{missing[0]}/")
-    if reason:
-        named = ", ".join(f"{name} {lock[name].version}" for name in missing)
-        reason = f"{named} is only on {variant.index.url}, which {reason}"
-    return Supply(wheels, variant.index, reason)
+    page = f"{variant.index.url}/{missing[0]}/"
+    answer = why_not(page)
+    if not answer:
+        return Supply(wheels, variant.index)
+    named = ", ".join(f"{name} {lock[name].version}" for name in missing)
+    reason = f"{named} is only on {variant.index.url}, which {answer}"
+    return Supply(wheels, variant.index, reason, (page, answer))
 
 
 # Each wheel of this host is held against the lock of every image.
@@ -107,22 +109,3 @@ def _admitted(path: Path, python: str, lock: Lock, digests: dict[Path, str]) -> 
         with path.open("rb") as file:
             digests[path] = hashlib.file_digest(file, "sha256").hexdigest()
     return digests[path] in locked.sha256
-
-
-def why_unreachable(url: str, ca_bundle: Path | None, timeout: float = 10) -> str:
-    """Why `url` cannot be read, as the end of a sentence that begins with it; nothing if it can."""
-    # Not for a plan of fresh images, which asks no index.
-    import ssl
-    import urllib.error
-    import urllib.request
-
-    request = urllib.request.Request(url, method="HEAD")
-    try:
-        context = ssl.create_default_context(cafile=str(ca_bundle) if ca_bundle else None)
-        with urllib.request.urlopen(request, timeout=timeout, context=context):
-            return ""
-    except urllib.error.HTTPError as error:
-        return f"answers {error.code} {error.reason}"
-    except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
-        reason = getattr(error, "reason", error)
-        return f"cannot be reached from here ({urlsplit(url).hostname}: {reason})"

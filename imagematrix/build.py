@@ -5,39 +5,19 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
 from imagematrix.bake import BuildEnvironment, bake_file, image_tag, target_images
 from imagematrix.buildlog import BuildLog, FailedStep
 from imagematrix.engine import Engine
-from imagematrix.environment import WORK_FOLDER
 from imagematrix.errors import WorkError
+from imagematrix.files import WORK_FOLDER
 from imagematrix.plan import Action, Step
+from imagematrix.results import Outcome, Result
 
 _LOG = WORK_FOLDER / "build.log"
-
-
-class Outcome(StrEnum):
-    """What became of an image."""
-
-    BUILT = "built"
-    FRESH = "fresh"
-    FAILED = "failed"
-    UNAVAILABLE = "unavailable"
-
-
-@dataclass(frozen=True)
-class Result:
-    """One image of a build. `megabytes` is its uncompressed size, None where there is no image."""
-
-    name: str
-    outcome: Outcome
-    megabytes: float | None
-    seconds: float
-    detail: str
 
 
 def run_build(

@@ -7,18 +7,17 @@ import os
 import shutil
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from imagematrix.availability import Supply, find_supplies
 from imagematrix.bake import BuildEnvironment, bake_file, image_tag
 from imagematrix.bases import Bases, BaseSource, bases_of, ensure_bases
 from imagematrix.budget import Kind, Measured, Verdict, compare
-from imagematrix.build import Outcome, Result, image_labels, present_images, run_build
+from imagematrix.build import image_labels, present_images, run_build
 from imagematrix.debian import DebianMirrors, debian_mirrors
 from imagematrix.engine import (
     Engine,
@@ -31,7 +30,7 @@ from imagematrix.engine import (
     stop_engine,
 )
 from imagematrix.environment import build_environment
-from imagematrix.errors import InputError, UserError, WorkError
+from imagematrix.errors import InputError, UserError, WorkError, exit_status_of
 from imagematrix.files import write_atomically
 from imagematrix.hostconfig import HostConfig, read_host_config
 from imagematrix.keys import Content, told_base_ids, told_versions
@@ -41,11 +40,18 @@ from imagematrix.matrix import Accelerator, Track
 from imagematrix.plan import Action, Step, make_plan
 from imagematrix.project import Project
 from imagematrix.publish import next_tag, publication, refusals, run_publication, track_refusals
+from imagematrix.results import (
+    Outcome,
+    Result,
+    counted,
+    exit_status,
+    results_json,
+    results_table,
+    table,
+)
 from imagematrix.tree import orphans, remove_orphan
+from imagematrix.unchanged import Note, host_digest, image_ids, take_note, tree_digest
 from imagematrix.variant import Selection, Variant, select, with_parents
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 # What is assumed of an image that was never measured, in MB; and how much more than its layers an
 # image takes while it is built: its content and its unpacked tree are both kept.
@@ -55,28 +61,10 @@ _DISK_FACTOR = 2.2
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit status: 0 done, 1 work failed, 2 the request is wrong."""
-    options = _parser().parse_args(arguments)
-    try:
-        status: int = options.run(Project(Path.cwd()), options)
-        return status
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return error.exit_status
-    except KeyboardInterrupt:
-        print("interrupted; nothing half-built was tagged, run it again to go on", file=sys.stderr)
-        return 130
-    except Exception as error:
-        # What was raised by it has imported it; nothing else needs it.
-        import docker.errors
-
-        if isinstance(error, docker.errors.DockerException):
-            print(f"the Docker engine refused: {error}", file=sys.stderr)
-            return 1
-        if isinstance(error, OSError):
-            place = f"{error.filename}: " if error.filename else ""
-            print(f"{place}{error.strerror or error}", file=sys.stderr)
-            return 1
-        raise
+    given = sys.argv[1:] if arguments is None else arguments
+    options = _parser().parse_args(given)
+    options.given = given[1:]
+    return exit_status_of(lambda: options.run(Project(Path.cwd()), options))
 
 
 def add_selection(parser: argparse.ArgumentParser) -> None:
@@ -108,9 +96,16 @@ def build_options(arguments: Sequence[str]) -> argparse.Namespace:
     return _parser().parse_args(["build", *arguments])
 
 
+class _Exact(argparse.ArgumentParser):
+    """Takes no abbreviated options: what was given is compared with what was given before."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given, allow_abbrev=False)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="imagematrix", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="command")
+    commands = parser.add_subparsers(required=True, metavar="command", parser_class=_Exact)
 
     build = commands.add_parser("build", help="build what is not fresh")
     add_selection(build)
@@ -193,6 +188,8 @@ def _add_bases(parser: argparse.ArgumentParser) -> None:
 
 def _build(project: Project, options: argparse.Namespace) -> int:
     started = time.monotonic()
+    # Before anything is read: what changes meanwhile is looked at the next time.
+    tree = tree_digest(project.root)
     # Who uses the bake file directly has BuildKit's cache to tell what is fresh.
     options.force = options.force or options.print
     prepared = _prepare(project, options)
@@ -213,16 +210,38 @@ def _build(project: Project, options: argparse.Namespace) -> int:
         prepared.present,
         anew=options.force,
     )
+    if not (options.force or options.pull):
+        _note_what_was_found(project, options, prepared, tree, results)
     if options.json:
-        print(json.dumps([asdict(result) for result in results], indent=2))
+        print(results_json(results))
     else:
-        _show_results(results, time.monotonic() - started)
+        print(results_table(results, time.monotonic() - started))
         left = _free_megabytes(engine)
         if free is not None and left is not None:
             print(f"{max(free - left, 0) / 1e3:.1f} GB of disk taken, {left / 1e3:.1f} GB free")
-    failed = any(result.outcome is Outcome.FAILED for result in results)
-    unavailable = any(result.outcome is Outcome.UNAVAILABLE for result in results)
-    return 1 if failed or (unavailable and options.strict) else 0
+    return exit_status(results, strict=options.strict)
+
+
+def _note_what_was_found(
+    project: Project,
+    options: argparse.Namespace,
+    prepared: "_Prepared",
+    tree: str,
+    results: Sequence[Result],
+) -> None:
+    """Lets the next build of the same images see that nothing changed, if this one left nothing to
+    be tried again: a failure, or a base image that could not be pulled."""
+    bases = prepared.bases
+    if bases.missing or any(result.outcome is Outcome.FAILED for result in results):
+        return
+    # A base image by its official name is taken before a stand-in.
+    tags = {*bases.ids, *bases.images.values()}
+    tags |= {image_tag(result.name) for result in results}
+    asked = (supply.asked for supply in prepared.supplies.values())
+    answers = dict(answer for answer in asked if answer is not None)
+    host = host_digest(prepared.host) if answers else ""
+    note = Note(tree, image_ids(prepared.engine, sorted(tags)), answers, host, results)
+    take_note(project.root, options.given, note)
 
 
 def _plan(project: Project, options: argparse.Namespace) -> int:
@@ -240,14 +259,8 @@ def _plan(project: Project, options: argparse.Namespace) -> int:
         ]
         print(json.dumps(rows, indent=2))
         return 0
-    # Plain columns: a table of rich's takes seconds for thousands of images.
-    name, action = (max(map(len, column)) for column in ([s.variant.name for s in steps], Action))
-    lines = [
-        f"{step.variant.name:{name}}  {step.action:{action}}  {'; '.join(step.reasons)}".rstrip()
-        for step in steps
-    ]
-    print("\n".join(lines))
-    say(_counted(step.action for step in steps))
+    print(table([(step.variant.name, step.action, "; ".join(step.reasons)) for step in steps]))
+    say(counted(step.action for step in steps))
     return 0
 
 
@@ -261,7 +274,7 @@ def _publish(project: Project, options: argparse.Namespace) -> int:
         _refuse(track_refusals(chosen))
     prepared = _prepare(project, options)
     # Fresh images are on these bases: they are part of their keys.
-    bases = prepared.environment.base_sources
+    bases = prepared.bases.images
     official = all(name == image for name, image in bases.items())
     _refuse(
         refusals(
@@ -321,6 +334,9 @@ class _Prepared:
     """All that a build needs; `present` is what the engine told of the images that it has."""
 
     engine: Engine
+    bases: Bases
+    host: HostConfig
+    supplies: Mapping[str, Supply]
     steps: tuple[Step, ...]
     environment: BuildEnvironment
     variables: Mapping[str, str]
@@ -349,7 +365,7 @@ def _prepare(project: Project, options: argparse.Namespace) -> _Prepared:
     if building:
         for sentence in host.ignored:
             say(f"Not passed to builds: {sentence}.")
-    return _Prepared(engine, steps, environment, variables, present)
+    return _Prepared(engine, bases, host, supplies, steps, environment, variables, present)
 
 
 def _bases(engine: Engine, needed: Sequence[Variant], options: argparse.Namespace) -> Bases:
@@ -410,23 +426,6 @@ def added_megabytes(variant: Variant, sizes: dict[str, float]) -> float:
     return max(size - sizes.get(variant.parent or "", 0.0), 0.0)
 
 
-def _show_results(results: Sequence[Result], seconds: float) -> None:
-    from rich.table import Table
-
-    table = Table("image", "size", "time", "what happened")
-    for result in results:
-        size = f"{result.megabytes:,.0f} MB" if result.megabytes is not None else ""
-        spent = f"{result.seconds:.0f} s" if result.outcome is Outcome.BUILT else ""
-        detail = f"{result.outcome}: {result.detail}" if result.detail else str(result.outcome)
-        table.add_row(result.name, size, spent, detail)
-    _print(table)
-    print(f"{_counted(result.outcome for result in results)} in {seconds:.0f} s")
-
-
-def _counted(kinds: Iterable[str]) -> str:
-    return ", ".join(f"{count} {kind}" for kind, count in sorted(Counter(kinds).items()))
-
-
 # --- budgets --------------------------------------------------------------------------------------
 
 
@@ -464,34 +463,19 @@ def _budget(project: Project, options: argparse.Namespace) -> int:
         ]
         print(json.dumps(rows, indent=2))
     else:
-        _show_budgets(verdicts, sizes)
+        print(_budget_table(verdicts, sizes))
     failed = {Kind.GREW, Kind.UNKNOWN}
     return 1 if any(verdicts[name].kind in failed for name in sizes) else 0
 
 
-def _show_budgets(verdicts: Mapping[str, Verdict], sizes: Mapping[str, Size]) -> None:
-    from rich.table import Table
-
-    table = Table("image", "uncompressed", "compressed", "compared with the record")
+def _budget_table(verdicts: Mapping[str, Verdict], sizes: Mapping[str, Size]) -> str:
+    rows = [("image", "uncompressed", "compressed", "compared with the record")]
     for name, verdict in verdicts.items():
         size = sizes.get(name)
-        told = () if size is None else (size.uncompressed, size.compressed)
-        shown = [f"{value / 1e6:,.1f} MB" for value in told] or ["", ""]
-        table.add_row(name, *shown, verdict.text or str(verdict.kind))
-    _print(table)
-
-
-def _print(table: "Table") -> None:
-    from rich.console import Console
-
-    # Names are for copying: where there is no terminal to fit into, no column is cut.
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=200)
-    for column in table.columns:
-        column.no_wrap = column.header == "image"
-        column.overflow = "fold"
-    console.print(table)
+        told = (0, 0) if size is None else (size.uncompressed, size.compressed)
+        shown = [f"{value / 1e6:,.1f} MB" if value else "" for value in told]
+        rows.append((name, shown[0], shown[1], verdict.text or str(verdict.kind)))
+    return table(rows, right=(1, 2))
 
 
 # --- files ----------------------------------------------------------------------------------------

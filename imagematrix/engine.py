@@ -4,7 +4,6 @@ Only an engine that this module started is ever stopped by it.
 """
 
 import contextlib
-import http.client
 import json
 import os
 import re
@@ -15,7 +14,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,8 +37,9 @@ _PACKAGES = ("docker.io", "docker-cli", "docker-buildx")
 # Stable, and with an engine and a buildx that are new enough and install on the release before it.
 _NEWER_SUITE = "trixie"
 _NAME = "inference-images"
-# How long an engine may take to say what it is.
+# How long an engine may take to say what it is, and how much it is asked at a time.
 _SECONDS = 20
+_QUESTIONS = 4
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,7 @@ def _client(host: str, seconds: int) -> "docker.DockerClient":
     return docker.DockerClient(base_url=host, timeout=seconds, use_ssh_client=True)
 
 
-def _ask_socket(host: str, paths: Iterable[str]) -> list[Any] | None:
+def _ask_socket(host: str, paths: Sequence[str]) -> list[Any] | None:
     """What an engine on this machine answers to each question, None for what it does not have.
 
     None for all where `host` is no socket, or an answer is none: Docker's own client then asks,
@@ -179,35 +181,28 @@ def _ask_socket(host: str, paths: Iterable[str]) -> list[Any] | None:
     """
     if not host.startswith("unix://"):
         return None
-    connection = _SocketConnection(host.removeprefix("unix://"))
-    answers: list[Any] = []
+    ask = partial(_get, host.removeprefix("unix://"))
     try:
-        for path in paths:
-            connection.request("GET", path)
-            answer = connection.getresponse()
-            content = answer.read()
-            if answer.status not in (200, 404):
-                return None
-            answers.append(json.loads(content) if answer.status == 200 else None)
-    except (OSError, ValueError, http.client.HTTPException):
+        # With containerd's store, the engine takes milliseconds for each image.
+        with ThreadPoolExecutor(_QUESTIONS) as threads:
+            answers = list(threads.map(ask, paths))
+        if any(status not in (200, 404) for status, _ in answers):
+            return None
+        return [json.loads(content) if status == 200 else None for status, content in answers]
+    except (OSError, ValueError):
         return None
-    finally:
-        connection.close()
-    return answers
 
 
-class _SocketConnection(http.client.HTTPConnection):
-    """HTTP over a socket of this machine."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=_SECONDS)
-        self._path = path
-
-    def connect(self) -> None:
-        """Connects to the socket."""
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
+def _get(socket_path: str, path: str) -> tuple[int, bytes]:
+    """Status and content of an answer by HTTP/1.0, for which the standard library's client would
+    take as long to import as all answers take."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(_SECONDS)
+        connection.connect(socket_path)
+        connection.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+        answer = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+    head, _, content = answer.partition(b"\r\n\r\n")
+    return int(head.split(maxsplit=2)[1]), content
 
 
 def inspect_images(
@@ -235,11 +230,25 @@ def _plain_version(text: str) -> str:
 
 def _context_host() -> str:
     default = EngineFiles().host
-    if shutil.which("docker") is None:
+    if not _names_context() or shutil.which("docker") is None:
         return default
     command = ["docker", "context", "inspect", "--format", "{{.Endpoints.docker.Host}}"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     return result.stdout.strip() or default if result.returncode == 0 else default
+
+
+def _names_context() -> bool:
+    """Whether a context was chosen, as docker looks for one: it takes a while to start."""
+    if os.environ.get("DOCKER_CONTEXT"):
+        return True
+    folder = os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker"
+    try:
+        return bool(json.loads(Path(folder, "config.json").read_bytes()).get("currentContext"))
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, AttributeError):
+        # Docker has the words for what is wrong with it.
+        return True
 
 
 def _buildx() -> bool:

@@ -11,11 +11,9 @@ from imagematrix.bake import BuildEnvironment
 from imagematrix.bases import Bases
 from imagematrix.debian import DebianMirrors, debian_sources
 from imagematrix.engine import Engine
+from imagematrix.files import WORK_FOLDER
 from imagematrix.hostconfig import PYPI, HostConfig
 from imagematrix.variant import Variant
-
-# Where a build of this repository leaves its log and stages wheels; git ignores it.
-WORK_FOLDER = Path("build")
 
 # A mirror of one's own may have a certificate of one's own.
 _APT_CONFIG = 'Acquire::https::CAInfo "/run/secrets/ca-bundle";\n'

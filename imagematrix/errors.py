@@ -1,5 +1,7 @@
 """What can go wrong, in words for the person who has to mend it."""
 
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePath
 
@@ -49,3 +51,28 @@ class InputError(UserError):
         count = len(self.diagnostics)
         lines = "\n".join(map(str, self.diagnostics))
         super().__init__(f"{lines}\n{count} error{'s' if count != 1 else ''}; nothing was changed")
+
+
+def exit_status_of(command: Callable[[], int]) -> int:
+    """That of a command, after what it raised is told: 1 for work that failed, 2 for a request that
+    is wrong, 130 for an interrupt."""
+    try:
+        return command()
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        print("interrupted; nothing half-built was tagged, run it again to go on", file=sys.stderr)
+        return 130
+    except Exception as error:
+        # What was raised by it has imported it; nothing else needs it.
+        import docker.errors
+
+        if isinstance(error, docker.errors.DockerException):
+            print(f"the Docker engine refused: {error}", file=sys.stderr)
+            return 1
+        if isinstance(error, OSError):
+            place = f"{error.filename}: " if error.filename else ""
+            print(f"{place}{error.strerror or error}", file=sys.stderr)
+            return 1
+        raise

@@ -9,6 +9,8 @@ from pathlib import Path, PurePath
 
 from imagematrix.errors import Diagnostic, InputError
 
+# Where commands leave their logs, records and staged wheels; git ignores it.
+WORK_FOLDER = Path("build")
 # More than nearly every file holds; memory for much more would be mapped anew for each of them.
 _PART = 1 << 16
 

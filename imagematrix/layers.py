@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import zstandard
 
-from imagematrix.environment import WORK_FOLDER
 from imagematrix.errors import WorkError
-from imagematrix.files import write_atomically
+from imagematrix.files import WORK_FOLDER, write_atomically
 
 if TYPE_CHECKING:
     import docker

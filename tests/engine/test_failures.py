@@ -129,13 +129,24 @@ def test_one_failure_does_not_stop_the_others(project: Path, engine: Engine) -> 
     assert not is_present(engine, image_tag(CORRUPT))
 
 
+def _outcomes(project: Path) -> tuple[list[str], bool]:
+    """What becomes of the parent and of the good image; and whether that took a plan, which tells
+    which bases it found."""
+    result = _run(project, "build", GOOD, "--json")
+    assert result.returncode == 0, result.stderr[-3000:]
+    return [row["outcome"] for row in json.loads(result.stdout)], "Bases: " in result.stderr
+
+
 def test_second_build_has_nothing_to_do(project: Path, engine: Engine) -> None:
-    """What was built is fresh."""
+    """What was built is fresh, which the next one sees without a plan; not what is gone then."""
     if not is_present(engine, image_tag(GOOD)):
         assert _run(project, "build", GOOD).returncode == 0
-    result = _run(project, "build", GOOD, "--json")
-    assert result.returncode == 0
-    assert {row["outcome"] for row in json.loads(result.stdout)} == {"fresh"}
+    (project / "build" / "unchanged.json").unlink(missing_ok=True)
+    assert _outcomes(project) == (["fresh", "fresh"], True)
+    assert _outcomes(project) == (["fresh", "fresh"], False)
+    _remove(engine, GOOD)
+    assert _outcomes(project) == (["fresh", "built"], True)
+    assert _outcomes(project) == (["fresh", "fresh"], False)
 
 
 def test_index_that_cannot_be_reached_is_named(project: Path, engine: Engine) -> None:

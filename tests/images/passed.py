@@ -15,8 +15,7 @@ import docker.errors
 
 from imagematrix.bake import image_tag
 from imagematrix.engine import Engine
-from imagematrix.environment import WORK_FOLDER
-from imagematrix.files import write_atomically
+from imagematrix.files import WORK_FOLDER, write_atomically
 from imagematrix.variant import Variant
 
 _RECORD = WORK_FOLDER / "passed.json"

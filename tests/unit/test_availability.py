@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from imagematrix.availability import Supply, find_supplies, find_supply, why_unreachable
+from imagematrix.availability import Supply, find_supplies, find_supply
+from imagematrix.indexes import why_unreachable
 from imagematrix.variant import Index, Variant
 from tests.unit.helpers import MINIMAL, PYTORCH, XGBOOST, Repository, host_config, lock_of
 
@@ -155,6 +156,7 @@ def test_an_index_that_is_no_use_makes_the_image_unavailable(pytorch: Variant) -
         (),
         pytorch.index,
         "torch 2.0.0+cpu is only on https://wheels.example/cpu, which answers 404 Not Found",
+        ("https://wheels.example/cpu/torch/", "answers 404 Not Found"),
     )
 
 

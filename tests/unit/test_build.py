@@ -9,11 +9,12 @@ import pytest
 
 from imagematrix import build
 from imagematrix.bake import BuildEnvironment
-from imagematrix.build import Outcome, run_build
+from imagematrix.build import run_build
 from imagematrix.buildlog import BuildLog
 from imagematrix.engine import Engine
 from imagematrix.keys import Content
 from imagematrix.plan import Action, Step
+from imagematrix.results import Outcome
 from tests.unit.helpers import MINIMAL, PYTORCH, XGBOOST, Repository
 
 ENGINE = cast("Engine", SimpleNamespace(inspect=lambda _images: {}))

@@ -163,4 +163,32 @@ def test_what_takes_long_to_import_is_not_imported_to_ask_an_engine() -> None:
     program = "import sys, imagematrix.cli; print(*sys.modules)"
     command = [sys.executable, "-c", program]
     loaded = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-    assert not {"docker", "requests", "rich", "urllib.request"} & set(loaded)
+    assert not {"docker", "requests", "urllib.request"} & set(loaded)
+
+
+@pytest.mark.parametrize(
+    ("config", "asked"),
+    [
+        (None, False),
+        ('{"auths": {}}', False),
+        ('{"currentContext": "rootless"}', True),
+        ("[]", True),
+        ("{", True),
+    ],
+)
+def test_docker_is_asked_for_its_context_where_one_was_chosen(
+    config: str | None, asked: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    monkeypatch.delenv("DOCKER_CONTEXT", raising=False)
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    if config is not None:
+        (tmp_path / "config.json").write_text(config)
+    (tmp_path / "docker").write_text("#!/bin/sh\necho unix:///of/the/context\n")
+    (tmp_path / "docker").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    chosen, default = "unix:///of/the/context", EngineFiles().host
+
+    assert engine._configured_host() == (chosen if asked else default)
+    monkeypatch.setenv("DOCKER_CONTEXT", "rootless")
+    assert engine._configured_host() == chosen
