@@ -44,11 +44,12 @@ class Broken:
 
 
 def _distribution(name: str, version: str) -> str:
-    folder = f"{SITE}/{name.replace('-', '_')}-{version}.dist-info"
+    folder = f"{name.replace('-', '_')}-{version}.dist-info"
     metadata = f"Metadata-Version: 2.1\\nName: {name}\\nVersion: {version}\\n"
     return (
-        f"USER 0\nRUN mkdir {folder} && printf '{metadata}' > {folder}/METADATA"
-        f" && touch {folder}/RECORD\nUSER 1000:1000"
+        f"USER 0\nRUN cd {SITE} && mkdir {folder} && printf '{metadata}' > {folder}/METADATA"
+        f" && printf '{folder}/METADATA,,\\n{folder}/RECORD,,\\n' > {folder}/RECORD\n"
+        "USER 1000:1000"
     )
 
 
@@ -76,6 +77,14 @@ BROKEN = (
         {"distributions_equal_the_lock": "extra: left-pad 1.3.0"},
     ),
     Broken(
+        "extra-package-of-the-old-kind",
+        f"USER 0\nRUN printf 'Name: old\\nVersion: 1\\n' > {SITE}/old.egg-info\nUSER 1000:1000",
+        {
+            "distributions_equal_the_lock": "extra: old 1",
+            "files_of_the_records_are_there": "no RECORD, so that pip cannot replace them: old",
+        },
+    ),
+    Broken(
         "missing-package",
         f"USER 0\nRUN rm -r {SITE}/httptools-*.dist-info\nUSER 1000:1000",
         {
@@ -85,9 +94,16 @@ BROKEN = (
     ),
     Broken(
         "missing-requirement",
-        f"USER 0\nRUN cd {SITE} && sed -i '/^Version: /a Requires-Dist: left-pad'"
+        f"USER 0\nRUN cd {SITE} && sed -i '/^Version: /a Requires-Dist: left-pad\\nRequires-Dist:"
+        ' another-pad; python_version < "3"\\nRequires-Dist: absent; extra == "test"\''
         " httptools-*.dist-info/METADATA\nUSER 1000:1000",
-        {"requirements_are_consistent": "requires left-pad, which is not installed"},
+        {"requirements_are_consistent": "requirements: httptools requires left-pad, which is not"},
+    ),
+    Broken(
+        "requirement-of-another-version",
+        f"USER 0\nRUN cd {SITE} && sed -i '/^Version: /a Requires-Dist: Pip<1'"
+        " httptools-*.dist-info/METADATA\nUSER 1000:1000",
+        {"requirements_are_consistent": "httptools requires Pip<1, but 2"},
     ),
     Broken(
         "cuda-library-in-cpu-image",
@@ -158,7 +174,7 @@ BROKEN = (
     Broken(
         "missing-file",
         f"USER 0\nRUN rm {SITE}/httptools/py.typed\nUSER 1000:1000",
-        {"files_of_the_records_are_there": "recorded, but missing: httptools/py.typed"},
+        {"files_of_the_records_are_there": f"recorded, but missing: {SITE}/httptools/py.typed"},
     ),
     Broken(
         "untrimmed",
