@@ -1,6 +1,6 @@
 """The engine, the image that all of this is built on, and containers that end with their test."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,7 +19,11 @@ from tests.images.running import build_images
 ROOT = Path(__file__).resolve().parents[2]
 PARENT = "minimal-py312-inference"
 
-Build = Callable[[str], str]
+
+class Build(Protocol):
+    """Builds steps on the minimal image, or on another one of ours, and returns the tag."""
+
+    def __call__(self, steps: str, parent: str = PARENT) -> str: ...
 
 
 class Serve(Protocol):
@@ -78,12 +82,14 @@ def serve(client: docker.DockerClient) -> Iterator[Serve]:
 
 @pytest.fixture(scope="module")
 def derive(engine: Engine, client: docker.DockerClient, variant: Variant) -> Iterator[Build]:
-    """Builds steps on the minimal image and returns the tag; the images go with the module."""
+    """Builds on our images; what it built goes with the module."""
     tags: list[str] = []
 
-    def make(steps: str) -> str:
+    def make(steps: str, parent: str = PARENT) -> str:
+        if parent != PARENT:
+            build_images(parent)
         tag = f"inference-test-derived:{uuid4().hex}"
-        build(engine, image_tag(PARENT), steps, variant.suite, tag)
+        build(engine, image_tag(parent), steps, variant.suite, tag)
         tags.append(tag)
         return tag
 

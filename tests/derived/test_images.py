@@ -1,8 +1,11 @@
 """Images built on ours as the README says: pip as their user, apt as root, another server."""
 
+import json
+
 import pytest
 
-from tests.derived.conftest import Build, Serve
+from imagematrix.project import Project
+from tests.derived.conftest import ROOT, Build, Serve
 
 SCRIPT = """
 import importlib.metadata, json, os
@@ -15,10 +18,16 @@ def run(data):
     found = {name: importlib.metadata.version(name) for name in names}
     return {"uid": os.getuid(), "versions": found}
 """
-# click is a package of the image's own lock.
+# httptools is a package of the image's own lock, and what its server reads HTTP with.
 PIP = """
 RUN pip install --no-cache-dir humanize==4.9.0
-RUN pip install --no-cache-dir click==8.1.8
+RUN pip install --no-cache-dir httptools==0.8.0
+"""
+# numpy is one of which much is trimmed.
+PIP_AS_ROOT = """
+USER root
+RUN pip install --no-cache-dir numpy==2.4.6
+USER dockeruser
 """
 APT = """
 USER root
@@ -65,10 +74,29 @@ def with_reference(derive: Build) -> str:
 
 def test_pip_adds_and_replaces_packages(derive: Build, serve: Serve) -> None:
     service = serve({"main.py": SCRIPT}, image=derive(PIP)).await_ready()
-    answer = service.score({"names": ["humanize", "click"]})
+    answer = service.score({"names": ["humanize", "httptools"]})
     assert answer.status == 200
-    assert answer.json == {"uid": 1000, "versions": {"humanize": "4.9.0", "click": "8.1.8"}}
+    assert answer.json == {"uid": 1000, "versions": {"humanize": "4.9.0", "httptools": "0.8.0"}}
     assert "No broken requirements found." in service.execute("pip", "check")
+
+
+def test_pip_replaces_a_trimmed_package_of_a_framework(derive: Build, serve: Serve) -> None:
+    """All of the old one goes, without a word on its files that were trimmed; models are scored."""
+    variant = next(v for v in Project(ROOT).variants if v.framework == "scikit-learn")
+    example = ROOT / variant.example
+    files = {path.name: path.read_bytes() for path in example.iterdir() if path.is_file()}
+    image = derive(PIP_AS_ROOT, parent=variant.name)
+
+    service = serve(files, {"AZUREML_ENTRY_SCRIPT": "score.py"}, image=image).await_ready()
+
+    answer = service.score(json.loads(files["request.json"]))
+    expected = json.loads(files["response.json"])
+    assert (answer.status, answer.json["predictions"]) == (200, expected["predictions"])
+    assert "numpy 2.4.6" in " ".join(service.execute("pip", "list").split())
+    assert "No broken requirements found." in service.execute("pip", "check")
+    site = f"/usr/local/lib/python{variant.python}/site-packages"
+    left = service.execute("sh", "-c", f"ls -d {site}/numpy-*")
+    assert left.split() == [f"{site}/numpy-2.4.6.dist-info"]
 
 
 def test_apt_adds_libraries(derive: Build, serve: Serve) -> None:
