@@ -17,13 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from rich.console import Console
-from rich.table import Table
-
 from imagematrix.keys import base_references, image_contents
 from imagematrix.matrix import MINIMAL, load_matrix
 from imagematrix.plan import make_plan
 from imagematrix.render import render_dockerfiles
+from imagematrix.results import table
 from imagematrix.tree import check_rendered, orphans, read_locks
 from imagematrix.variant import Variant, expand
 
@@ -181,14 +179,12 @@ def _figures(measurement: Measurement) -> dict[str, Any]:
 
 
 def _show(measurements: list[Measurement], growth: float) -> None:
-    table = Table("images", *measurements[0].seconds, "seconds", "µs per image")
-    for column in table.columns:
-        column.justify = "right"
+    rows = [("images", *measurements[0].seconds, "seconds", "µs per image")]
     for measurement in measurements:
         stages = [f"{value:.2f}" for value in measurement.seconds.values()]
         total, each = f"{measurement.total:.2f}", f"{measurement.microseconds:.0f}"
-        table.add_row(f"{measurement.images:,}", *stages, total, each)
-    Console(width=100).print(table)
+        rows.append((f"{measurement.images:,}", *stages, total, each))
+    print(table(rows, right=range(len(rows[0]))))
     verdict = "linear" if growth <= LINEAR else "NOT linear"
     print(f"{verdict}: the largest takes {growth:.2f} times as long per image as the smallest")
 
