@@ -187,7 +187,8 @@ def measure(bench: Bench, parts: Sequence[str]) -> None:
         _plan(bench.folder, bench.rounds, figures)
     if set(parts) & {"cold", "noop", "pin", "sizes", "imports", "checks"}:
         say("ours: building …")
-        cold = bench.run([sys.executable, "-m", "imagematrix", "build", *bench.names])
+        build = [sys.executable, "-m", "imagematrix", "build", *bench.names]
+        cold = _cold(bench, build, bench.names)
         if "cold" in parts:
             figures.ours["cold"] = cold
             say(f"ours: {cold:.0f} s")
@@ -196,8 +197,8 @@ def measure(bench: Bench, parts: Sequence[str]) -> None:
             if tree is not None:
                 bench.trees[variant.name] = tree
         if "noop" in parts:
-            build = [*_nox(), "-s", "build", "--", *bench.names]
-            figures.ours["noop"] = [bench.run(build) for _ in range(bench.rounds)]
+            again = [*_nox(), "-s", "build", "--", *bench.names]
+            figures.ours["noop"] = [bench.run(again) for _ in range(bench.rounds)]
         if "checks" in parts:
             figures.ours["checks"] = _checks(bench)
         if "pin" in parts:
@@ -230,20 +231,21 @@ def measure(bench: Bench, parts: Sequence[str]) -> None:
         file = bench.folder / "bake.json"
         file.write_text(json.dumps(definition), encoding="utf-8")
         bake = ["docker", "buildx", "bake", "--file", str(file), "--progress=plain"]
-        figures.plain["bake"] = _bake(bench, bake)
+        figures.plain["bake"] = _cold(bench, bake, list(map(plain.name, bench.variants)))
         say(f"plain bake: {figures.plain['bake']:.0f} s")
         figures.plain["noop"] = [bench.run(bake) for _ in range(bench.rounds)]
         _remove(bench, list(map(plain.name, bench.variants)))
 
 
-def _bake(bench: Bench, command: Sequence[str]) -> float:
-    """Seconds of a cold build of all at once. That many pips at a time are too much for some
-    networks, and pip gives up: then all is begun anew."""
+def _cold(bench: Bench, command: Sequence[str], names: Sequence[str]) -> float:
+    """Seconds of a cold build of all at once, which makes these images. That many downloads at a
+    time are too much for some networks, and pip or uv gives up: then all is begun anew."""
     for _ in range(ATTEMPTS - 1):
         try:
             return bench.run(command)
         except SystemExit as error:
-            say(f"plain bake failed, again from nothing: {str(error).strip().splitlines()[-1]}")
+            say(f"failed, again from nothing: {str(error).strip().splitlines()[-1]}")
+            _remove(bench, names)
             bench.prune()
     return bench.run(command)
 
