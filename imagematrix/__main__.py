@@ -13,6 +13,7 @@ from imagematrix.unchanged import unchanged_build  # noqa: E402
 
 
 def run() -> int:
+    """Runs the command that was given; returns its exit status."""
     command, *arguments = sys.argv[1:] or [""]
     status = unchanged_build(Path.cwd(), arguments) if command == "build" else None
     if status is not None:

@@ -8,7 +8,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -200,6 +200,7 @@ def _build(project: Project, options: argparse.Namespace) -> int:
         print(json.dumps(bake_file(steps, shown), indent=2))
         return 0
     _require_disk(project, engine, steps)
+    found = _found(prepared, tree)
     free = _free_megabytes(engine)
     results = run_build(
         project.root,
@@ -210,8 +211,6 @@ def _build(project: Project, options: argparse.Namespace) -> int:
         prepared.present,
         anew=options.force,
     )
-    if not (options.force or options.pull):
-        _note_what_was_found(project, options, prepared, tree, results)
     if options.json:
         print(results_json(results))
     else:
@@ -219,29 +218,44 @@ def _build(project: Project, options: argparse.Namespace) -> int:
         left = _free_megabytes(engine)
         if free is not None and left is not None:
             print(f"{max(free - left, 0) / 1e3:.1f} GB of disk taken, {left / 1e3:.1f} GB free")
+    if not (options.force or options.pull):
+        _take_note(project, options, engine, found, results)
     return exit_status(results, strict=options.strict)
 
 
-def _note_what_was_found(
-    project: Project,
-    options: argparse.Namespace,
-    prepared: "_Prepared",
-    tree: str,
-    results: Sequence[Result],
-) -> None:
-    """Lets the next build of the same images see that nothing changed, if this one left nothing to
-    be tried again: a failure, or a base image that could not be pulled."""
+def _found(prepared: "_Prepared", tree: str) -> Note | None:
+    """What a build finds before it begins; None where it would not find that again: a base image
+    that could not be pulled, which may come."""
     bases = prepared.bases
-    if bases.missing or any(result.outcome is Outcome.FAILED for result in results):
-        return
+    if bases.missing:
+        return None
     # A base image by its official name is taken before a stand-in.
-    tags = {*bases.ids, *bases.images.values()}
-    tags |= {image_tag(result.name) for result in results}
+    images = image_ids(prepared.engine, bases.ids.keys())
+    images |= {bases.images.get(reference, reference): id_ for reference, id_ in bases.ids.items()}
+    for step in prepared.steps:
+        told = prepared.present.get(step.variant.name)
+        images[image_tag(step.variant.name)] = told["Id"] if told else None
     asked = (supply.asked for supply in prepared.supplies.values())
     answers = dict(answer for answer in asked if answer is not None)
-    host = host_digest(prepared.host) if answers else ""
-    note = Note(tree, image_ids(prepared.engine, sorted(tags)), answers, host, results)
-    take_note(project.root, options.given, note)
+    return Note(tree, images, answers, host_digest(prepared.host) if answers else "", ())
+
+
+def _take_note(
+    project: Project,
+    options: argparse.Namespace,
+    engine: Engine,
+    found: Note | None,
+    results: Sequence[Result],
+) -> None:
+    """Lets the next build of the same images see that nothing changed, unless something failed."""
+    if found is None or any(result.outcome is Outcome.FAILED for result in results):
+        return
+    built = [image_tag(result.name) for result in results if result.outcome is Outcome.BUILT]
+    images = {**found.images, **image_ids(engine, built)}
+    try:
+        take_note(project.root, options.given, replace(found, images=images, results=results))
+    except OSError as error:
+        say(f"The next build looks at everything again: {error}")
 
 
 def _plan(project: Project, options: argparse.Namespace) -> int:
@@ -469,12 +483,13 @@ def _budget(project: Project, options: argparse.Namespace) -> int:
 
 
 def _budget_table(verdicts: Mapping[str, Verdict], sizes: Mapping[str, Size]) -> str:
-    rows = [("image", "uncompressed", "compressed", "compared with the record")]
+    titles = ("image", "uncompressed", "compressed", "compared with the record")
+    rows: list[tuple[str, ...]] = [titles]
     for name, verdict in verdicts.items():
         size = sizes.get(name)
-        told = (0, 0) if size is None else (size.uncompressed, size.compressed)
-        shown = [f"{value / 1e6:,.1f} MB" if value else "" for value in told]
-        rows.append((name, shown[0], shown[1], verdict.text or str(verdict.kind)))
+        told = () if size is None else (size.uncompressed, size.compressed)
+        shown = [f"{value / 1e6:,.1f} MB" for value in told] or ["", ""]
+        rows.append((name, *shown, verdict.text or str(verdict.kind)))
     return table(rows, right=(1, 2))
 
 

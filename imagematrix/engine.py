@@ -189,7 +189,7 @@ def _ask_socket(host: str, paths: Sequence[str]) -> list[Any] | None:
         if any(status not in (200, 404) for status, _ in answers):
             return None
         return [json.loads(content) if status == 200 else None for status, content in answers]
-    except (OSError, ValueError):
+    except (OSError, ValueError, LookupError):
         return None
 
 
@@ -239,14 +239,14 @@ def _context_host() -> str:
 
 def _names_context() -> bool:
     """Whether a context was chosen, as docker looks for one: it takes a while to start."""
-    if os.environ.get("DOCKER_CONTEXT"):
+    if os.environ.get("DOCKER_CONTEXT") or os.environ.get("DOCKER_TLS_VERIFY"):
         return True
-    folder = os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker"
     try:
+        folder = os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker"
         return bool(json.loads(Path(folder, "config.json").read_bytes()).get("currentContext"))
     except FileNotFoundError:
         return False
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RuntimeError):
         # Docker has the words for what is wrong with it.
         return True
 

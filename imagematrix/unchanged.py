@@ -9,8 +9,8 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,8 @@ def unchanged_build(root: Path, arguments: Sequence[str]) -> int | None:
     """Tells the results of the last build of these arguments where nothing changed since, and
     returns its exit status; None where a plan has to be made."""
     started = time.monotonic()
-    note = _read(root).get(_selection(arguments))
+    # What stands behind `--` is a pattern, whatever it looks like.
+    note = None if "--" in arguments else _read(root).get(_selection(arguments))
     if note is None or note.tree != tree_digest(root):
         return None
     engine = find_engine()
@@ -70,13 +71,13 @@ def unchanged_build(root: Path, arguments: Sequence[str]) -> int | None:
 def take_note(root: Path, arguments: Sequence[str], note: Note) -> None:
     """Keeps what a build found for the next one of these arguments. What it built is fresh then."""
     results = [
-        Result(result.name, Outcome.FRESH, result.megabytes, 0, "")
+        replace(result, outcome=Outcome.FRESH, seconds=0, detail="")
         if result.outcome is Outcome.BUILT
         else result
         for result in note.results
     ]
     notes = {known: old for known, old in _read(root).items() if old.tree == note.tree}
-    notes[_selection(arguments)] = Note(note.tree, note.images, note.answers, note.host, results)
+    notes[_selection(arguments)] = replace(note, results=results)
     record = {known: asdict(kept) for known, kept in notes.items()}
     write_atomically(root / _RECORD, json.dumps(record, indent=2) + "\n")
 
@@ -90,7 +91,7 @@ def tree_digest(root: Path) -> str:
         except OSError:
             # Who needs it will say so; editors leave links that lead nowhere.
             content = "unreadable"
-        digest.update(f"{path} {content}\n".encode())
+        digest.update(os.fsencode(f"{path} {content}\n"))
     return digest.hexdigest()
 
 
@@ -109,7 +110,7 @@ def host_digest(host: HostConfig) -> str:
     return hashlib.sha256(repr((host, wheels)).encode()).hexdigest()
 
 
-def image_ids(engine: Engine, tags: Iterable[str]) -> dict[str, str | None]:
+def image_ids(engine: Engine, tags: Collection[str]) -> dict[str, str | None]:
     """The ID that the engine has for each tag, None where it has no such image."""
     told = engine.inspect(tags)
     return {tag: told[tag]["Id"] if tag in told else None for tag in tags}
@@ -124,7 +125,7 @@ def _read(root: Path) -> dict[str, Note]:
     try:
         record = json.loads((root / _RECORD).read_text(encoding="utf-8"))
         return {selection: _note(**told) for selection, told in record.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError, LookupError):
         return {}
 
 

@@ -81,7 +81,7 @@ BROKEN = (
         f"USER 0\nRUN printf 'Name: old\\nVersion: 1\\n' > {SITE}/old.egg-info\nUSER 1000:1000",
         {
             "distributions_equal_the_lock": "extra: old 1",
-            "files_of_the_records_are_there": "no RECORD, so that pip cannot replace them: old",
+            "files_of_the_records_are_there": "without a RECORD, by which pip replaces them: old",
         },
     ),
     Broken(
@@ -98,6 +98,13 @@ BROKEN = (
         ' another-pad; python_version < "3"\\nRequires-Dist: absent; extra == "test"\''
         " httptools-*.dist-info/METADATA\nUSER 1000:1000",
         {"requirements_are_consistent": "requirements: httptools requires left-pad, which is not"},
+    ),
+    Broken(
+        "package-in-two-places",
+        "RUN folder=$(python3 -m site --user-site) && mkdir -p $folder && cd $folder"
+        f" && cp -r {SITE}/httptools-*.dist-info . && for info in *; do"
+        " echo $info/METADATA,, > $info/RECORD; done",
+        {"distributions_equal_the_lock": "installed in two places: httptools"},
     ),
     Broken(
         "requirement-of-another-version",

@@ -59,7 +59,11 @@ def client(engine: Engine) -> Iterator[docker.DockerClient]:
 @pytest.fixture(scope="session")
 def variant() -> Variant:
     """What the minimal image is said to be."""
-    return next(variant for variant in Project(ROOT).variants if variant.name == PARENT)
+    return _variant(PARENT)
+
+
+def _variant(name: str) -> Variant:
+    return next(variant for variant in Project(ROOT).variants if variant.name == name)
 
 
 @pytest.fixture
@@ -81,7 +85,7 @@ def serve(client: docker.DockerClient) -> Iterator[Serve]:
 
 
 @pytest.fixture(scope="module")
-def derive(engine: Engine, client: docker.DockerClient, variant: Variant) -> Iterator[Build]:
+def derive(engine: Engine, client: docker.DockerClient) -> Iterator[Build]:
     """Builds on our images; what it built goes with the module."""
     tags: list[str] = []
 
@@ -89,7 +93,7 @@ def derive(engine: Engine, client: docker.DockerClient, variant: Variant) -> Ite
         if parent != PARENT:
             build_images(parent)
         tag = f"inference-test-derived:{uuid4().hex}"
-        build(engine, image_tag(parent), steps, variant.suite, tag)
+        build(engine, image_tag(parent), steps, _variant(parent).suite, tag)
         tags.append(tag)
         return tag
 

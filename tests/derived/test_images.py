@@ -81,7 +81,7 @@ def test_pip_adds_and_replaces_packages(derive: Build, serve: Serve) -> None:
 
 
 def test_pip_replaces_a_trimmed_package_of_a_framework(derive: Build, serve: Serve) -> None:
-    """All of the old one goes, without a word on its files that were trimmed; models are scored."""
+    """Its files that were trimmed are no obstacle, and models are scored with the new one."""
     variant = next(v for v in Project(ROOT).variants if v.framework == "scikit-learn")
     example = ROOT / variant.example
     files = {path.name: path.read_bytes() for path in example.iterdir() if path.is_file()}

@@ -8,6 +8,7 @@ import json
 import math
 import re
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase, translate
 from functools import cache
@@ -34,7 +35,7 @@ from imagematrix.keys import (
 from imagematrix.layers import image_sizes
 from imagematrix.matrix import MINIMAL, Accelerator
 from imagematrix.variant import Trim, Variant
-from tests.images.running import RunningImage
+from tests.images.running import APP, RunningImage
 
 Check = Callable[[RunningImage], None]
 
@@ -108,6 +109,9 @@ def python_version(image: RunningImage) -> None:
 @_layer(MINIMAL)
 def distributions_equal_the_lock(image: RunningImage) -> None:
     """What is installed is what is locked, no more and no less."""
+    names = Counter(canonicalize_name(found.name) for found in image.distributions)
+    twice = [name for name, count in names.items() if count > 1]
+    assert not twice, f"installed in two places: {_listing(twice)}"
     installed = {canonicalize_name(n): Version(v) for n, v in image.installed.items()}
     locked = {name: package.version for name, package in image.lock.items()}
     extra = [f"{n} {installed[n]}" for n in installed.keys() - locked.keys()]
@@ -124,7 +128,7 @@ def distributions_equal_the_lock(image: RunningImage) -> None:
 
 @_layer(MINIMAL)
 def requirements_are_consistent(image: RunningImage) -> None:
-    """Each requirement of what is installed is met, as `pip check` asks for it."""
+    """Each requirement of what is installed is met."""
     installed = {canonicalize_name(n): v for n, v in image.installed.items()}
     environment = {**image.marker_environment, "extra": ""}
     found = []
@@ -185,7 +189,7 @@ def bytecode_is_there(image: RunningImage) -> None:
     for source in sources:
         compiled = str(source.parent / "__pycache__" / f"{source.stem}.{tag}.pyc") in files
         below = str(source).removeprefix(library)
-        if _any_of(image.variant.uncompiled).match(f"./{below}"):
+        if _any_of(image.variant.uncompiled).match(below):
             if compiled:
                 needless.append(str(source))
         elif not compiled:
@@ -219,14 +223,14 @@ _SITE = re.compile(r"/usr/local/lib/python[\d.]+/site-packages/(.+)")
 
 @cache
 def _any_of(trims: tuple[Trim, ...]) -> re.Pattern[str]:
-    """Matches a path below a folder that an entry names, or that lies in one that it names."""
-    return re.compile("|".join(f"(?:{translate(f'./{trim.path}')})" for trim in trims) or "(?!)")
+    """Matches what an entry names; nothing where there is none."""
+    return re.compile("|".join(f"(?:{translate(trim.path)})" for trim in trims) or "(?!)")
 
 
 @cache
 def _is_trimmed(path: str, trims: tuple[Trim, ...]) -> bool:
     """Whether an entry names a path below site-packages, or a folder that the path is in."""
-    if _any_of(trims).match(f"./{path}"):
+    if _any_of(trims).match(path):
         return True
     folder, slash, _ = path.rpartition("/")
     return bool(slash) and _is_trimmed(folder, trims)
@@ -238,7 +242,7 @@ def files_of_the_records_are_there(image: RunningImage) -> None:
     recorded = [path for found in image.distributions for path in found.files]
     assert len(recorded) > 300, f"only {len(recorded)} files are recorded: the scan saw nothing"
     without = [found.name for found in image.distributions if not found.files]
-    assert not without, f"no RECORD, so that pip cannot replace them: {_listing(without)}"
+    assert not without, f"without a RECORD, by which pip replaces them: {_listing(without)}"
     there = {entry.path for entry in image.entries}
     missing = (path for path in recorded if path not in there)
     found = [
@@ -297,10 +301,10 @@ def _below_usr(path: str) -> str:
 def debian_packages_are_whole(image: RunningImage) -> None:
     """dpkg misses nothing but what its own settings leave out, and no package is half installed."""
     # Each command that a container is given takes as long as these do.
-    commands = "dpkg --audit; echo $?; cat /etc/dpkg/dpkg.cfg.d/*; echo; dpkg --verify"
+    commands = "dpkg --audit; echo $?; cat /etc/dpkg/dpkg.cfg.d/*; echo ----; dpkg --verify"
     told = image.host.run(commands).stdout
     assert told.startswith("0\n"), f"dpkg --audit: {told[:300]}"
-    settings, lines = (part.splitlines() for part in told.rsplit("\n\n", 1))
+    settings, lines = (part.splitlines() for part in told.rsplit("----\n", 1))
     excluded = [s.removeprefix("path-exclude=") for s in settings if s.startswith("path-exclude=")]
     assert len(excluded) > 5, f"dpkg leaves out {excluded}"
     assert len(lines) > 50, f"dpkg --verify told {len(lines)} lines: it saw nothing"
@@ -644,8 +648,7 @@ def _differences(told: Any, expected: Any, where: str) -> Iterable[str]:
 
 
 # Where serving may leave something: /tmp, and the folder that the example was put into.
-_APP = "/var/azureml-app"
-_WRITABLE = ("/tmp", "/var", _APP)
+_WRITABLE = ("/tmp", "/var", APP)
 
 
 @_layer(MINIMAL)
@@ -653,7 +656,7 @@ def serving_writes_nothing(image: RunningImage) -> None:
     """Scoring leaves no bytecode, cache or telemetry behind: it works on a read-only root."""
     example_is_scored(image)
     found = [
-        p for p in image.written if p not in _WRITABLE and not p.startswith(("/tmp/", f"{_APP}/"))
+        p for p in image.written if p not in _WRITABLE and not p.startswith(("/tmp/", f"{APP}/"))
     ]
     assert not found, f"written while serving: {_listing(found)}"
 

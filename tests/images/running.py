@@ -31,6 +31,8 @@ from imagematrix.variant import Variant
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 120
+APP = "/var/azureml-app"
+ENTRY_SCRIPT = "score.py"
 
 # Not by importlib.metadata, which Python 3.7 lacks, and which leaves out files that are not there;
 # nor by pip, which has no bytecode and takes a second to start. What markers are compared with:
@@ -39,19 +41,21 @@ _DISTRIBUTIONS = """
 import csv, glob, json, os, platform, sys
 from email.parser import HeaderParser
 
-def read(*parts):
-    with open(os.path.join(*parts), encoding="utf-8") as file:
+def read(path):
+    with open(path, encoding="utf-8", errors="replace") as file:
         return file.read()
 
 found = []
 for top in dict.fromkeys(filter(os.path.isdir, sys.path)):
     for path in sorted(glob.glob(top + "/*.dist-info") + glob.glob(top + "/*.egg-info")):
-        names = {"METADATA", "PKG-INFO"} & set(os.listdir(path)) if os.path.isdir(path) else []
-        told = HeaderParser().parsestr(read(path, *names))
+        places = [os.path.join(path, "METADATA"), os.path.join(path, "PKG-INFO"), path]
+        told = HeaderParser().parsestr("".join([read(p) for p in places if os.path.isfile(p)][:1]))
         record = os.path.join(path, "RECORD")
         rows = csv.reader(read(record).splitlines()) if os.path.exists(record) else []
         files = [os.path.normpath(os.path.join(top, row[0])) for row in rows]
-        found.append([told["Name"], told["Version"], told.get_all("Requires-Dist", []), files])
+        name = told.get("Name", os.path.basename(path))
+        version = told.get("Version", "0")
+        found.append([name, version, told.get_all("Requires-Dist", []), files])
 print(json.dumps([found, {
     "implementation_name": sys.implementation.name,
     "implementation_version": platform.python_version(),
@@ -87,7 +91,7 @@ class Distribution:
     files: Sequence[str]
 
 
-# Made in every container before it starts, with what is mounted there.
+# Made in every container when it starts, with what is mounted there.
 _OF_THE_ENGINE = frozenset({"/", "/.dockerenv", "/etc", "/etc/mtab"})
 
 
@@ -166,13 +170,13 @@ class RunningImage:
         return facts
 
     @cached_property
-    def _distributions(self) -> tuple[tuple["Distribution", ...], dict[str, str]]:
+    def _distributions(self) -> tuple[tuple[Distribution, ...], dict[str, str]]:
         found, environment = self.python(_DISTRIBUTIONS)
         assert found, "no distribution was found"
         return tuple(Distribution(*told) for told in found), environment
 
     @property
-    def distributions(self) -> tuple["Distribution", ...]:
+    def distributions(self) -> tuple[Distribution, ...]:
         """The distributions that this Python finds, by their metadata."""
         return self._distributions[0]
 
@@ -183,25 +187,27 @@ class RunningImage:
 
     @property
     def installed(self) -> Mapping[str, str]:
-        """The installed distributions: version by name."""
-        return {found.name: found.version for found in self.distributions}
+        """The installed distributions: version by name, of the first that this Python finds."""
+        return {found.name: found.version for found in reversed(self.distributions)}
 
     @property
     def written(self) -> tuple[str, ...]:
-        """The paths of the image's own file systems that were made or changed since the container
-        was created, without what the engine puts into every container."""
+        """The paths of the image's own file systems that were made or changed since the example was
+        put into the container, without what the engine puts there when it starts."""
         # Docker's own comparison reads both trees, which takes four times as long.
-        since = self.container.attrs["Created"]
-        script = f"cat /proc/self/mountinfo && find / -xdev -newerct {since} -printf '%p\\0'"
-        status, output = self.container.exec_run(["sh", "-c", script], user="0")
+        seen = "/tmp/seen"
+        script = (
+            f"touch {seen} && cat /proc/self/mountinfo &&"
+            f" find / -xdev -newercc {APP}/{ENTRY_SCRIPT} -printf '%p\\0' || true"
+        )
+        _, output = self.container.exec_run(["sh", "-c", script], user="0", stderr=False)
         assert isinstance(output, bytes)
-        assert status == 0, f"find ended with {status}: {output[-300:]!r}"
         mounts, _, paths = output.decode().rpartition("\n")
         # man 5 proc_pid_mountinfo: the fifth field is where it is mounted.
         mounted = {line.split(" ")[4] for line in mounts.splitlines()}
-        found = set(paths.split("\0")) - {""}
-        assert "/" in found, "the root of a new container is new: the scan saw nothing"
-        return tuple(sorted(found - mounted - _OF_THE_ENGINE))
+        found = set(paths.split("\0"))
+        assert seen in found, "what was just made was not seen: the scan saw nothing"
+        return tuple(sorted(found - mounted - _OF_THE_ENGINE - {""}))
 
     def request(
         self, path: str, body: bytes | None = None, timeout: float = 60
@@ -232,7 +238,7 @@ def run_image(
     try:
         container = client.containers.create(
             reference,
-            environment={"AZUREML_ENTRY_SCRIPT": "score.py"},
+            environment={"AZUREML_ENTRY_SCRIPT": ENTRY_SCRIPT},
             ports={"5001/tcp": ("127.0.0.1", 0)},
             labels={"inference.test": "true"},
             device_requests=gpus,
@@ -240,7 +246,7 @@ def run_image(
         try:
             example = root / variant.example
             files = [p for p in sorted(example.rglob("*")) if "__pycache__" not in p.parts]
-            _put(container, "/var/azureml-app", _archive(example, files))
+            _put(container, APP, _archive(example, files))
             container.start()
             container.reload()
             (binding,) = container.attrs["NetworkSettings"]["Ports"]["5001/tcp"]

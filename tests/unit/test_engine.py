@@ -159,6 +159,19 @@ def test_what_a_socket_does_not_answer_a_client_asks(
     client.close.assert_called_once()
 
 
+def test_a_socket_without_an_answer_is_no_engine(files: EngineFiles) -> None:
+    class _Silent(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(1000)
+
+    with _Engine(str(files.socket), _Silent) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        assert find_engine(files.host) is None
+        server.shutdown()
+        thread.join()
+
+
 def test_what_takes_long_to_import_is_not_imported_to_ask_an_engine() -> None:
     program = "import sys, imagematrix.cli; print(*sys.modules)"
     command = [sys.executable, "-c", program]

@@ -1,5 +1,6 @@
 """A build that has nothing to do: seen without a plan, and never where something changed."""
 
+import argparse
 import json
 import os
 import subprocess
@@ -7,11 +8,14 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from imagematrix import unchanged
+from imagematrix import cli, unchanged
+from imagematrix.availability import Supply
+from imagematrix.bases import Bases, BaseSource
 from imagematrix.files import WORK_FOLDER
 from imagematrix.results import Outcome, Result
 from imagematrix.unchanged import Note, host_digest, take_note, tree_digest, unchanged_build
@@ -98,14 +102,19 @@ def test_an_unavailable_image_is_one_as_long_as_its_index_answers_the_same(
 
 
 def _edit(path: str) -> Callable[[Repository, World], None]:
-    return lambda repository, _: repository.put(path, "something else")
+    def edit(repository: Repository, _: World) -> None:
+        assert (repository.root / path).is_file()
+        repository.put(path, "something else")
+
+    return edit
 
 
 CHANGES: dict[str, Callable[[Repository, World], object]] = {
     "the matrix": _edit("matrix.yaml"),
     "a template": _edit("frameworks/Dockerfile.j2"),
     "the server": _edit("base/server/app.py"),
-    "a new file": _edit("base/server/new.py"),
+    "a new file": lambda repository, _: repository.put("base/server/new.py", "pass\n"),
+    "the tools": lambda repository, _: repository.put("requirements.txt", "jinja2==4\n"),
     "a lock": _edit(f"frameworks/xgboost/{XGBOOST}/requirements.txt"),
     "the machinery": lambda _, world: (world.machinery / "render.py").write_text("pass"),
     "a file that is gone": lambda repository, _: (repository.root / "base/Dockerfile.j2").unlink(),
@@ -151,7 +160,16 @@ def test_notes_of_other_files_are_forgotten(repository: Repository, world: World
 
 
 @pytest.mark.parametrize(
-    "record", ["", "[]", "{}", '{"[]": {}}', '{"[]": {"results": [{"outcome": "new"}]}}', "\0"]
+    "record",
+    [
+        "",
+        "[]",
+        "{}",
+        "\0",
+        '{"[]": {}}',
+        '{"[]": {"results": [{}]}}',
+        '{"[]": {"results": [{"outcome": "new"}]}}',
+    ],
 )
 def test_a_record_that_says_nothing_is_as_none(
     record: str, repository: Repository, world: World
@@ -162,6 +180,114 @@ def test_a_record_that_says_nothing_is_as_none(
     assert unchanged_build(repository.root, []) is None
     built(repository)
     assert unchanged_build(repository.root, []) == 0
+
+
+def test_what_stands_behind_two_dashes_is_no_option(repository: Repository, world: World) -> None:
+    take_note(repository.root, ["--"], built(repository))
+
+    assert unchanged_build(repository.root, ["--", "--json"]) is None
+
+
+def test_any_name_of_a_file_is_read(repository: Repository) -> None:
+    before = tree_digest(repository.root)
+    (repository.root / "base" / os.fsdecode(b"\xff")).write_bytes(b"")
+    assert tree_digest(repository.root) != before
+
+
+def prepared(repository: Repository, world: World, **parts: Any) -> cli._Prepared:
+    """What a build of the first two images has before it begins: the one is fresh, the other not,
+    on stand-ins for the base images of which one has its official name here as well."""
+    first, second = repository.project.variants[:2]
+    ids = {"debian:trixie-slim": "sha256:d", "python:3.12-slim-trixie": "sha256:p"}
+    world.images = {"debian:trixie-slim": "sha256:o"}
+    told: dict[str, Any] = {
+        "engine": world,
+        "bases": Bases(BaseSource.BOOTSTRAP, {name: f"bootstrap/{name}" for name in ids}, ids),
+        "host": world.host,
+        "supplies": {},
+        "steps": [SimpleNamespace(variant=first), SimpleNamespace(variant=second)],
+        "environment": None, "variables": {}, "present": {first.name: {"Id": "sha256:a"}},
+    }  # fmt: skip
+    return cli._Prepared(**{**told, **parts})
+
+
+def test_a_build_finds_its_images_its_bases_and_their_official_names(
+    repository: Repository, world: World
+) -> None:
+    found = cli._found(prepared(repository, world), "tree")
+
+    assert found == Note(
+        tree="tree",
+        images={
+            "bootstrap/debian:trixie-slim": "sha256:d",
+            "bootstrap/python:3.12-slim-trixie": "sha256:p",
+            "debian:trixie-slim": "sha256:o",
+            "python:3.12-slim-trixie": None,
+            f"{MINIMAL}:latest": "sha256:a",
+            f"{XGBOOST}:latest": None,
+        },
+        answers={},
+        host="",
+        results=(),
+    )
+
+
+def test_a_build_finds_what_an_index_answered(repository: Repository, world: World) -> None:
+    supplies = {MINIMAL: Supply(), XGBOOST: Supply(unavailable="…", asked=(INDEX, "answers 404"))}
+    found = cli._found(prepared(repository, world, supplies=supplies), "tree")
+
+    assert found is not None
+    assert (found.answers, found.host) == ({INDEX: "answers 404"}, host_digest(world.host))
+
+
+def test_a_base_image_that_may_come_is_looked_for_again(
+    repository: Repository, world: World
+) -> None:
+    bases = Bases(BaseSource.REGISTRY, {}, {}, {"nvidia/cuda:11": "no route"})
+    assert cli._found(prepared(repository, world, bases=bases), "tree") is None
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "noted"),
+    [
+        ([Outcome.FRESH, Outcome.BUILT], True),
+        ([Outcome.FRESH, Outcome.UNAVAILABLE], True),
+        ([Outcome.BUILT, Outcome.FAILED], False),
+    ],
+)
+def test_a_build_that_failed_is_tried_again(
+    outcomes: list[Outcome], noted: bool, repository: Repository, world: World
+) -> None:
+    before = prepared(repository, world)
+    found = cli._found(before, tree_digest(repository.root))
+    names = [step.variant.name for step in before.steps]
+    results = [
+        Result(name, outcome, 1.0, 0, "") for name, outcome in zip(names, outcomes, strict=True)
+    ]
+    world.images |= {
+        "bootstrap/debian:trixie-slim": "sha256:d",
+        "bootstrap/python:3.12-slim-trixie": "sha256:p",
+        f"{MINIMAL}:latest": "sha256:a",
+    }
+    if Outcome.BUILT in outcomes:
+        world.images[f"{names[outcomes.index(Outcome.BUILT)]}:latest"] = "sha256:new"
+
+    options = argparse.Namespace(given=[])
+    cli._take_note(repository.project, options, before.engine, found, results)
+
+    assert unchanged_build(repository.root, []) == (0 if noted else None)
+
+
+def test_a_note_that_cannot_be_written_takes_nothing_from_the_build(
+    repository: Repository, world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = prepared(repository, world)
+    (repository.root / WORK_FOLDER).write_text("no folder")
+    options = argparse.Namespace(given=[])
+
+    cli._take_note(repository.project, options, before.engine, cli._found(before, ""), [FRESH])
+
+    assert capsys.readouterr().err.startswith("The next build looks at everything again: ")
 
 
 def test_what_does_not_make_images_is_no_part_of_the_files(repository: Repository) -> None:
