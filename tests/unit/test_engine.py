@@ -21,6 +21,7 @@ from imagematrix.engine import (
     EngineFiles,
     ensure_engine,
     find_engine,
+    require_buildx,
     started_pid,
     stop_engine,
 )
@@ -157,6 +158,20 @@ def test_what_a_socket_does_not_answer_a_client_asks(
 
     assert asked.inspect(["broken", "c"]) == {"broken": {"Id": "sha256:b"}}
     client.close.assert_called_once()
+
+
+@pytest.mark.parametrize("program", ["", "#!/bin/sh\nexit 1\n"], ids=["no docker", "no plugin"])
+def test_buildx_that_is_missing_is_told_with_what_to_install(
+    program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if program:
+        (tmp_path / "docker").write_text(program)
+        (tmp_path / "docker").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with pytest.raises(UserError, match="docker buildx is missing; install it: https://") as error:
+        require_buildx()
+    assert error.value.exit_status == 2
 
 
 def test_a_socket_without_an_answer_is_no_engine(files: EngineFiles) -> None:
