@@ -145,8 +145,8 @@ def _ensure(
 
 
 def _ids(engine: Engine, images: Mapping[str, str]) -> dict[str, str]:
-    told = engine.inspect(images.values())
-    return {ref: told[image]["Id"] for ref, image in images.items() if image in told}
+    ids = engine.ids(images.values())
+    return {ref: id_ for ref, image in images.items() if (id_ := ids[image]) is not None}
 
 
 def _pull(engine: Engine, images: Mapping[str, str], refresh: bool) -> str:

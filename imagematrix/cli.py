@@ -50,7 +50,7 @@ from imagematrix.results import (
     table,
 )
 from imagematrix.tree import orphans, remove_orphan
-from imagematrix.unchanged import Note, host_digest, image_ids, take_note, tree_digest
+from imagematrix.unchanged import Note, host_digest, take_note, tree_digest
 from imagematrix.variant import Selection, Variant, select, with_parents
 
 # What is assumed of an image that was never measured, in MB; and how much more than its layers an
@@ -200,7 +200,7 @@ def _build(project: Project, options: argparse.Namespace) -> int:
         print(json.dumps(bake_file(steps, shown), indent=2))
         return 0
     _require_disk(project, engine, steps)
-    found = _found(prepared, tree)
+    found = None if options.force or options.pull else _note_before(prepared, tree)
     free = _free_megabytes(engine)
     results = run_build(
         project.root,
@@ -218,19 +218,20 @@ def _build(project: Project, options: argparse.Namespace) -> int:
         left = _free_megabytes(engine)
         if free is not None and left is not None:
             print(f"{max(free - left, 0) / 1e3:.1f} GB of disk taken, {left / 1e3:.1f} GB free")
-    if not (options.force or options.pull):
-        _take_note(project, options, engine, found, results)
+    if found is not None:
+        _note_after(project, options, engine, found, results)
     return exit_status(results, strict=options.strict)
 
 
-def _found(prepared: "_Prepared", tree: str) -> Note | None:
+def _note_before(prepared: "_Prepared", tree: str) -> Note | None:
     """What a build finds before it begins; None where it would not find that again: a base image
     that could not be pulled, which may come."""
     bases = prepared.bases
     if bases.missing:
         return None
     # A base image by its official name is taken before a stand-in.
-    images = image_ids(prepared.engine, bases.ids.keys())
+    official = [reference for reference, image in bases.images.items() if image != reference]
+    images = prepared.engine.ids(official)
     images |= {bases.images.get(reference, reference): id_ for reference, id_ in bases.ids.items()}
     for step in prepared.steps:
         told = prepared.present.get(step.variant.name)
@@ -240,18 +241,18 @@ def _found(prepared: "_Prepared", tree: str) -> Note | None:
     return Note(tree, images, answers, host_digest(prepared.host) if answers else "", ())
 
 
-def _take_note(
+def _note_after(
     project: Project,
     options: argparse.Namespace,
     engine: Engine,
-    found: Note | None,
+    found: Note,
     results: Sequence[Result],
 ) -> None:
     """Lets the next build of the same images see that nothing changed, unless something failed."""
-    if found is None or any(result.outcome is Outcome.FAILED for result in results):
+    if any(result.outcome is Outcome.FAILED for result in results):
         return
     built = [image_tag(result.name) for result in results if result.outcome is Outcome.BUILT]
-    images = {**found.images, **image_ids(engine, built)}
+    images = {**found.images, **engine.ids(built)}
     try:
         take_note(project.root, options.given, replace(found, images=images, results=results))
     except OSError as error:

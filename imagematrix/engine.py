@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -93,6 +93,11 @@ class Engine:
             return {image: told for image, told in found if told is not None}
         with contextlib.closing(self.client()) as client:
             return inspect_images(client, images)
+
+    def ids(self, images: Collection[str]) -> dict[str, str | None]:
+        """The ID of each of the images, None for one that the engine does not have."""
+        told = self.inspect(images)
+        return {image: told[image]["Id"] if image in told else None for image in images}
 
     def environ(self) -> dict[str, str]:
         """The environment for commands that shall talk to this engine."""
@@ -194,8 +199,8 @@ def _ask_socket(host: str, paths: Sequence[str]) -> list[Any] | None:
 
 
 def _get(socket_path: str, path: str) -> tuple[int, bytes]:
-    """Status and content of an answer by HTTP/1.0, for which the standard library's client would
-    take as long to import as all answers take."""
+    """Status and content of an answer by HTTP/1.0. To import the standard library's client takes
+    longer than the answer."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(_SECONDS)
         connection.connect(socket_path)

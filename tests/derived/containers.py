@@ -21,8 +21,8 @@ from imagematrix.debian import debian_mirrors, debian_sources
 from imagematrix.engine import Engine
 from imagematrix.environment import pip_config
 from imagematrix.hostconfig import read_host_config
+from tests.images.running import APP_ROOT
 
-APP_ROOT = "/var/azureml-app"
 START_SECONDS = 30
 PORT = "5001/tcp"
 CA_BUNDLE = "/run/secrets/ca-bundle"

@@ -35,7 +35,7 @@ from imagematrix.keys import (
 from imagematrix.layers import image_sizes
 from imagematrix.matrix import MINIMAL, Accelerator
 from imagematrix.variant import Trim, Variant
-from tests.images.running import APP, RunningImage
+from tests.images.running import APP_ROOT, RunningImage
 
 Check = Callable[[RunningImage], None]
 
@@ -648,7 +648,7 @@ def _differences(told: Any, expected: Any, where: str) -> Iterable[str]:
 
 
 # Where serving may leave something: /tmp, and the folder that the example was put into.
-_WRITABLE = ("/tmp", "/var", APP)
+_WRITABLE = ("/tmp", "/var", APP_ROOT)
 
 
 @_layer(MINIMAL)
@@ -656,7 +656,9 @@ def serving_writes_nothing(image: RunningImage) -> None:
     """Scoring leaves no bytecode, cache or telemetry behind: it works on a read-only root."""
     example_is_scored(image)
     found = [
-        p for p in image.written if p not in _WRITABLE and not p.startswith(("/tmp/", f"{APP}/"))
+        p
+        for p in image.written
+        if p not in _WRITABLE and not p.startswith(("/tmp/", f"{APP_ROOT}/"))
     ]
     assert not found, f"written while serving: {_listing(found)}"
 

@@ -31,7 +31,7 @@ from imagematrix.variant import Variant
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 120
-APP = "/var/azureml-app"
+APP_ROOT = "/var/azureml-app"
 ENTRY_SCRIPT = "score.py"
 
 # Not by importlib.metadata, which Python 3.7 lacks, and which leaves out files that are not there;
@@ -162,7 +162,7 @@ class RunningImage:
         if self.variant.accelerator is not Accelerator.CPU:
             arguments.append("--libraries")
         if self.has_gpu:
-            arguments += ["--device", "/var/azureml-app"]
+            arguments += ["--device", APP_ROOT]
         result = self.host.run(f"python3 /tmp/{script.name} {' '.join(arguments)}")
         assert result.rc == 0, f"{script.name} ended with {result.rc}: {result.stderr[-1500:]}"
         facts: Mapping[str, Any] = json.loads(result.stdout)
@@ -198,10 +198,12 @@ class RunningImage:
         seen = "/tmp/seen"
         script = (
             f"touch {seen} && cat /proc/self/mountinfo &&"
-            f" find / -xdev -newercc {APP}/{ENTRY_SCRIPT} -printf '%p\\0' || true"
+            f" find / -xdev -newercc {APP_ROOT}/{ENTRY_SCRIPT} -printf '%p\\0'"
         )
-        _, output = self.container.exec_run(["sh", "-c", script], user="0", stderr=False)
+        status, output = self.container.exec_run(["sh", "-c", script], user="0", stderr=False)
         assert isinstance(output, bytes)
+        # 1 where a file went while find looked at it.
+        assert status in (0, 1), f"find ended with {status}"
         mounts, _, paths = output.decode().rpartition("\n")
         # man 5 proc_pid_mountinfo: the fifth field is where it is mounted.
         mounted = {line.split(" ")[4] for line in mounts.splitlines()}
@@ -246,7 +248,7 @@ def run_image(
         try:
             example = root / variant.example
             files = [p for p in sorted(example.rglob("*")) if "__pycache__" not in p.parts]
-            _put(container, APP, _archive(example, files))
+            _put(container, APP_ROOT, _archive(example, files))
             container.start()
             container.reload()
             (binding,) = container.attrs["NetworkSettings"]["Ports"]["5001/tcp"]

@@ -145,6 +145,10 @@ def test_an_engine_on_this_machine_is_asked_without_a_client(
 
     assert (answering.version, answering.data) == ("26.1.5", Path("/data"))
     assert answering.inspect(["none:latest", "a:latest"]) == {"a:latest": {"Id": "sha256:a"}}
+    assert answering.ids(["none:latest", "a:latest"]) == {
+        "none:latest": None,
+        "a:latest": "sha256:a",
+    }
 
 
 @pytest.mark.parametrize("host", ["", "tcp://127.0.0.1:9"], ids=["an error", "another machine"])

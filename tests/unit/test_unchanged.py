@@ -37,9 +37,9 @@ class World:
     host: Any = field(default_factory=host_config)
     engine: bool = True
 
-    def inspect(self, tags: list[str]) -> dict[str, dict[str, str]]:
-        """As an engine does it."""
-        return {tag: {"Id": self.images[tag]} for tag in tags if tag in self.images}
+    def ids(self, tags: list[str]) -> dict[str, str | None]:
+        """As an engine tells them."""
+        return {tag: self.images.get(tag) for tag in tags}
 
 
 @pytest.fixture
@@ -214,7 +214,7 @@ def prepared(repository: Repository, world: World, **parts: Any) -> cli._Prepare
 def test_a_build_finds_its_images_its_bases_and_their_official_names(
     repository: Repository, world: World
 ) -> None:
-    found = cli._found(prepared(repository, world), "tree")
+    found = cli._note_before(prepared(repository, world), "tree")
 
     assert found == Note(
         tree="tree",
@@ -234,7 +234,7 @@ def test_a_build_finds_its_images_its_bases_and_their_official_names(
 
 def test_a_build_finds_what_an_index_answered(repository: Repository, world: World) -> None:
     supplies = {MINIMAL: Supply(), XGBOOST: Supply(unavailable="…", asked=(INDEX, "answers 404"))}
-    found = cli._found(prepared(repository, world, supplies=supplies), "tree")
+    found = cli._note_before(prepared(repository, world, supplies=supplies), "tree")
 
     assert found is not None
     assert (found.answers, found.host) == ({INDEX: "answers 404"}, host_digest(world.host))
@@ -244,7 +244,7 @@ def test_a_base_image_that_may_come_is_looked_for_again(
     repository: Repository, world: World
 ) -> None:
     bases = Bases(BaseSource.REGISTRY, {}, {}, {"nvidia/cuda:11": "no route"})
-    assert cli._found(prepared(repository, world, bases=bases), "tree") is None
+    assert cli._note_before(prepared(repository, world, bases=bases), "tree") is None
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,8 @@ def test_a_build_that_failed_is_tried_again(
     outcomes: list[Outcome], noted: bool, repository: Repository, world: World
 ) -> None:
     before = prepared(repository, world)
-    found = cli._found(before, tree_digest(repository.root))
+    found = cli._note_before(before, tree_digest(repository.root))
+    assert found is not None
     names = [step.variant.name for step in before.steps]
     results = [
         Result(name, outcome, 1.0, 0, "") for name, outcome in zip(names, outcomes, strict=True)
@@ -273,9 +274,26 @@ def test_a_build_that_failed_is_tried_again(
         world.images[f"{names[outcomes.index(Outcome.BUILT)]}:latest"] = "sha256:new"
 
     options = argparse.Namespace(given=[])
-    cli._take_note(repository.project, options, before.engine, found, results)
+    cli._note_after(repository.project, options, before.engine, found, results)
 
     assert unchanged_build(repository.root, []) == (0 if noted else None)
+
+
+@pytest.mark.parametrize("option", ["--force", "--pull"])
+def test_what_is_asked_for_anew_is_never_told_from_a_note(
+    option: str, repository: Repository, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = prepared(repository, world)
+    monkeypatch.chdir(repository.root)
+    monkeypatch.setattr(cli, "_prepare", lambda *_: before)
+    monkeypatch.setattr(cli, "_require_disk", lambda *_: None)
+    monkeypatch.setattr(cli, "_free_megabytes", lambda _: None)
+    monkeypatch.setattr(cli, "run_build", lambda *_, **__: (FRESH,))
+
+    assert cli.main(["build", option]) == 0
+    assert not (repository.root / RECORD).exists()
+    assert cli.main(["build"]) == 0
+    assert list(json.loads((repository.root / RECORD).read_text())) == ["[]"]
 
 
 def test_a_note_that_cannot_be_written_takes_nothing_from_the_build(
@@ -285,7 +303,9 @@ def test_a_note_that_cannot_be_written_takes_nothing_from_the_build(
     (repository.root / WORK_FOLDER).write_text("no folder")
     options = argparse.Namespace(given=[])
 
-    cli._take_note(repository.project, options, before.engine, cli._found(before, ""), [FRESH])
+    found = cli._note_before(before, "")
+    assert found is not None
+    cli._note_after(repository.project, options, before.engine, found, [FRESH])
 
     assert capsys.readouterr().err.startswith("The next build looks at everything again: ")
 
