@@ -47,6 +47,33 @@ def memory_limit(root: str = "/") -> Optional[int]:
     return min(limits) if limits else None
 
 
+def memory_room(root: str = "/") -> Optional[int]:
+    """How many more bytes this container may hold now, without what it can give up: files' pages.
+
+    Where no limit holds, what the machine has to spare; None where it does not say.
+    """
+    rooms: List[int] = []
+    for folder in _folders("memory", root):
+        for limit_file, used_file in (
+            ("memory.max", "memory.current"),
+            ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+        ):
+            limit = _words(os.path.join(folder, limit_file))
+            used = _words(os.path.join(folder, used_file))
+            if limit and used and limit[0].isdigit() and int(limit[0]) < 2**60:
+                stat = dict(_pairs(os.path.join(folder, "memory.stat")))
+                # The older kind's own numbers leave the groups below out; those totals do not.
+                files = sum(
+                    stat.get("total_" + name, stat.get(name, 0))
+                    for name in ("inactive_file", "active_file")
+                )
+                rooms.append(int(limit[0]) - int(used[0]) + files)
+    spare = dict(_pairs(os.path.join(root, "proc/meminfo"))).get("MemAvailable:")
+    if spare is not None:
+        rooms.append(spare * 1024)
+    return max(0, min(rooms)) if rooms else None
+
+
 def thread_environment(
     environ: Mapping[str, str], workers: int, limit: Optional[float] = None
 ) -> Dict[str, str]:
@@ -133,6 +160,13 @@ def _mounts(file: str) -> Iterator[Tuple[str, List[str], str, str]]:
         fields, kinds = left.split(" "), right.split(" ")
         if len(fields) > 4 and len(kinds) > 2:
             yield kinds[0], kinds[2].split(","), fields[3], fields[4]
+
+
+def _pairs(file: str) -> Iterator[Tuple[str, int]]:
+    for line in _lines(file):
+        words = line.split()
+        if len(words) > 1 and words[1].isdigit():
+            yield words[0], int(words[1])
 
 
 def _words(file: str) -> List[str]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, List, NamedTuple, Optional, Tuple
+from typing import Any, Iterator, List, NamedTuple, Optional, Tuple
 
-_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
+TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_NAME = re.compile(TOKEN + r"\Z")
 # What the connection itself says.
 _HOP_BY_HOP = {
     "connection",
@@ -30,6 +31,7 @@ class Output(NamedTuple):
     status: int
     headers: Optional[List[Header]]
     body: bytes
+    stream: Optional[Iterator[bytes]] = None
 
 
 class UnserialisableError(Exception):
