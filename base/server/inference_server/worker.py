@@ -23,7 +23,6 @@ from typing import Any, Dict, List, Mapping, NoReturn, Optional, Tuple
 from . import __version__, config, exits, outputs, script, swagger, wire
 from .inputs import Call, RawInput, RefusedError, TextInput
 from .log import Log, route_script_output
-from .raw import BadRequestError
 
 SOCKETS = "INFERENCE_SERVER_WORKER_SOCKETS"
 LEASH = "INFERENCE_SERVER_WORKER_LEASH"
@@ -90,8 +89,6 @@ class Worker:
             ms = (time.perf_counter() - started) * 1000
         except RefusedError as refused:
             return refused.status, ("error", refused.message, False), b"", -1.0
-        except BadRequestError as refused_by_script:
-            return refused_by_script.code, ("error", str(refused_by_script), False), b"", -1.0
         except TimedOutError:
             elapsed = (time.perf_counter() - started) * 1000
             self._log.error(
@@ -111,6 +108,10 @@ class Worker:
             return 500, ("error", SCRIPT_FAILED, True), b"", -1.0
         try:
             output = outputs.make(result)
+            body = output.body
+            if output.stream is not None:
+                with contextlib.closing(output.stream) as parts:
+                    body = b"".join(parts)
         except outputs.UnserialisableError as unserialisable:
             self._log.error(str(unserialisable))
             return 500, ("error", INTERNAL, False), b"", -1.0
@@ -118,8 +119,8 @@ class Worker:
             self._log.error("the result of run() cannot be sent: {}".format(script.trace(error)))
             return 500, ("error", INTERNAL, False), b"", -1.0
         if output.headers is None:
-            return 200, None, output.body, ms
-        return output.status, ("headers", output.headers), output.body, ms
+            return 200, None, body, ms
+        return output.status, ("headers", output.headers), body, ms
 
     def _run_limited(self, arguments: Mapping[str, Any], now: float) -> Any:
         """Call ``run()`` with a limit, at which ``TimedOutError`` is raised in it.
