@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from typing import Any, Iterator, List, NamedTuple, Optional, Tuple
+from urllib.parse import quote
 
 TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _NAME = re.compile(TOKEN + r"\Z")
@@ -20,18 +21,62 @@ _HOP_BY_HOP = {
     "transfer-encoding",
     "upgrade",
 }
+# What a client acts on, or a contract promises: more than one value of it means nothing.
+_ONCE = {
+    "content-type",
+    "x-ms-client-request-id",
+    "x-ms-request-id",
+    "x-ms-run-fn-exec-ms",
+    "x-ms-run-function-failed",
+    "x-ms-server-version",
+    "x-request-id",
+}
+# Of the body that such an answer does not have.
+_NOT_WITH_304 = {
+    "allow",
+    "content-encoding",
+    "content-language",
+    "content-md5",
+    "content-range",
+    "content-type",
+    "last-modified",
+}
+_ADDRESSES = {"content-location", "location"}
+_ASCII = "".join(map(chr, range(0x21, 0x7F)))
 _encode = json.JSONEncoder(allow_nan=False).encode
 
 Header = Tuple[str, str]
 
 
 class Output(NamedTuple):
-    """What a worker sends back. ``headers`` is None for the common case: 200 and JSON."""
+    """What a worker sends back. ``headers`` is None for the common case: 200 and JSON.
+
+    Where ``stream`` is given, the body comes from there and ``body`` is empty. Who takes it calls
+    its ``close()`` at the end, or when nobody wants the rest.
+    """
 
     status: int
     headers: Optional[List[Header]]
     body: bytes
-    stream: Optional[Iterator[bytes]] = None
+    stream: Optional[Stream] = None
+
+
+class Stream(Iterator[bytes]):
+    """The body of a streamed response, as its parts come."""
+
+    def __init__(self, response: Any) -> None:
+        self._parts = iter(response.iter_encoded())
+        self._response = response
+
+    def __next__(self) -> bytes:
+        part = next(self._parts)
+        if isinstance(part, (bytes, bytearray, memoryview)):
+            return bytes(part)
+        raise TypeError("a streamed response yields text or bytes, not {!r}".format(part))
+
+    def close(self) -> None:
+        """Close what the parts come from; a generator ends where it is."""
+        _close(self._response)
 
 
 class UnserialisableError(Exception):
@@ -64,18 +109,47 @@ def make(result: Any) -> Output:
 
 def _from_response(response: Any) -> Output:
     """An AMLResponse of ours, or any response with Flask's interface."""
-    headers = [(str(name), _one_line(str(value))) for name, value in response.headers.items()]
     status = int(response.status_code)
     if not 200 <= status <= 599:
         raise UnserialisableError("run() returned a response with the status {}".format(status))
-    for name, _ in headers:
+    headers = _headers_of(response, status)
+    if status in (204, 304):
+        body = b""
+    elif getattr(response, "is_streamed", False):
+        return Output(status, headers, b"", Stream(response))
+    else:
+        body = bytes(response.get_data())
+    _close(response)
+    return Output(status, headers, body)
+
+
+def _close(response: Any) -> None:
+    close = getattr(response, "close", None)
+    if close is not None:
+        close()
+
+
+def _headers_of(response: Any, status: int) -> List[Header]:
+    dropped = _HOP_BY_HOP | _NOT_WITH_304 if status == 304 else _HOP_BY_HOP
+    given = []
+    for name, value in response.headers.items():
+        name, value, key = str(name), str(value), str(name).lower()
         if not _NAME.match(name):
             raise UnserialisableError("run() returned a header with the name {!r}".format(name))
+        if key not in dropped:
+            value = quote(value, safe=_ASCII) if key in _ADDRESSES else value
+            given.append((key, name, _one_line(value)))
+    failed = "x-ms-run-function-failed"
     if status >= 500:
-        headers = [pair for pair in headers if pair[0].lower() != "x-ms-run-function-failed"]
-        headers.append(("x-ms-run-function-failed", "True"))
-    body = bytes(response.get_data())
-    return Output(status, [pair for pair in headers if pair[0].lower() not in _HOP_BY_HOP], body)
+        given.append((failed, failed, "True"))
+    elif all(key != failed for key, _, _ in given):
+        given.append((failed, failed, "False"))
+    last = {key: at for at, (key, _, _) in enumerate(given)}
+    return [
+        (name, value)
+        for at, (key, name, value) in enumerate(given)
+        if key not in _ONCE or last[key] == at
+    ]
 
 
 def _one_line(value: str) -> str:

@@ -10,9 +10,9 @@ import traceback
 from types import ModuleType
 from typing import Any, Callable, Dict, List, NamedTuple
 
-from . import exits, raw
+from . import exits
 from .config import Settings
-from .inputs import Call, RawInput, SchemaInput, TextInput, raw_module_of_reference
+from .inputs import Call, RawInput, SchemaInput, TextInput, raw_requested
 from .log import Log
 
 Parse = Callable[[Call], Dict[str, Any]]
@@ -128,7 +128,7 @@ def _analyse(path: str, init: Callable[[], Any], run: Callable[..., Any]) -> Scr
     data: List[inspect.Parameter] = [p for p in parameters if p.name != "request_headers"]
     if not data:
         raise _fault("run() in {} needs to accept an argument for input data".format(path))
-    is_raw = raw._rawHttpRequested or raw_module_of_reference() is not None
+    is_raw = raw_requested()
     schemas = sys.modules.get("inference_schema.schema_util")
     decorated = schemas is not None and schemas.is_schema_decorated(run)
     if is_raw and decorated:

@@ -21,7 +21,6 @@ from typing import (
     Any,
     Callable,
     Dict,
-    Iterator,
     List,
     Mapping,
     NamedTuple,
@@ -33,7 +32,6 @@ from typing import (
 from . import __version__, config, exits, outputs, script, swagger, wire
 from .inputs import Call, RawInput, RefusedError, TextInput
 from .log import Log, route_script_output
-from .raw import BadRequestError
 from .watch import Lane, LeftError, TimedOutError, Watch
 
 SOCKETS = "INFERENCE_SERVER_WORKER_SOCKETS"
@@ -60,13 +58,13 @@ class Answer(NamedTuple):
     meta: Any
     body: bytes
     ms: float = -1.0
-    stream: Optional[Stream] = None
+    stream: Optional[StreamedBody] = None
 
 
-class Stream:
+class StreamedBody:
     """The rest of a body that the script makes bit by bit, and until when it has time for it."""
 
-    def __init__(self, chunks: Iterator[bytes], ends: float) -> None:
+    def __init__(self, chunks: outputs.Stream, ends: float) -> None:
         self.ends = ends
         self._chunks = chunks
 
@@ -79,9 +77,7 @@ class Stream:
 
     def close(self) -> None:
         """Let the script clean up; that it was not read to its end is no fault."""
-        close = getattr(self._chunks, "close", None)
-        if close is not None:
-            close()
+        self._chunks.close()
 
 
 class Worker:
@@ -135,7 +131,7 @@ class Worker:
                 return
             wire.send(sock, wire.PART, body=view[at : at + wire.PART_BYTES])
 
-    def _send_stream(self, sock: socket.socket, stream: Stream, lane: Lane) -> bool:
+    def _send_stream(self, sock: socket.socket, stream: StreamedBody, lane: Lane) -> bool:
         """Send what the script goes on to make; whether that came to its end."""
         try:
             while lane.is_wanted:
@@ -162,7 +158,7 @@ class Worker:
         finally:
             self._close(stream)
 
-    def _close(self, stream: Stream) -> None:
+    def _close(self, stream: StreamedBody) -> None:
         try:
             stream.close()
         except BaseException as error:
@@ -194,8 +190,6 @@ class Worker:
             ms = (time.perf_counter() - started) * 1000
         except RefusedError as refused:
             return Answer(refused.status, ("error", refused.message, False), b"")
-        except BadRequestError as refused_by_script:
-            return Answer(refused_by_script.code, ("error", str(refused_by_script), False), b"")
         except LeftError:
             return Answer(500, ("error", CLIENT_LEFT, False), b"")
         except TimedOutError:
@@ -225,7 +219,7 @@ class Worker:
             return Answer(200, None, output.body, ms)
         if output.stream is None:
             return Answer(output.status, ("headers", output.headers), output.body, ms)
-        stream = Stream(output.stream, started + self._limit_s)
+        stream = StreamedBody(output.stream, started + self._limit_s)
         try:
             # Until the first bytes are there, a fault can still be told by the status.
             first = self._limited(lane, stream.ends, stream.next)
