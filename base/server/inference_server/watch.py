@@ -34,8 +34,8 @@ class TimedOutError(StoppedError):
     """Its time is over."""
 
 
-class LeftError(StoppedError):
-    """The client is gone."""
+class LeftError(StoppedError, GeneratorExit):
+    """The client is gone. A generator that makes its response is told as if it were closed."""
 
 
 class Lane:
