@@ -159,7 +159,8 @@ def test_a_client_that_breaks_off_is_told(server: Server, client: socket.socket)
 
 def test_trailers_are_no_headers(server: Server) -> None:
     received = server.raw(
-        b"POST /score HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"POST /score HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n"
         b"1\r\nx\r\n0\r\nx-request-id: forged\r\n\r\n"
     )
     assert results(received) == [b'"x"']
@@ -182,7 +183,8 @@ def test_names_with_an_underscore_are_dropped(serve: Serve) -> None:
     ("data", "status"),
     [
         (
-            b"POST /score HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\nabc",
+            b"POST /score HTTP/1.1\r\nHost: a\r\n"
+            b"Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\nabc",
             400,
         ),
         (

@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -107,7 +108,7 @@ def test_each_part_comes_when_it_is_made(server: Server) -> None:
             assert response.readline() == b"data: %d\n" % number
             arrivals.append(time.monotonic())
             response.readline()
-        gaps = [after - before for before, after in zip(arrivals, arrivals[1:], strict=False)]
+        gaps = [after - before for before, after in pairwise(arrivals)]
         assert min(gaps) > 0.15
         assert response.read() == b""
 

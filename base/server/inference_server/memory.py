@@ -14,9 +14,9 @@ from .wire import Buffer
 
 # Of these many bytes that the limit leaves, this share is for clients; the rest is for what cannot
 # be counted: garbage that is not collected yet, buffers of the system, pages of programs.
-SHARE = 0.8
+SHARE = 0.85
 # Of the account, the large bodies and answers never take all: small requests go on beside them.
-LARGE_SHARE = 0.875
+LARGE_SHARE = 0.9
 # A service whose model takes all there is still answers small requests.
 LEAST = 4 * 1024 * 1024
 MOST = 2 * 1024 * 1024 * 1024
