@@ -9,8 +9,11 @@ import socket
 import threading
 import time
 from contextlib import closing
+from functools import partial
+from typing import Any
 
 import pytest
+from inference_server import config
 
 from .conftest import Serve
 from .harness import Server, free_port
@@ -77,7 +80,8 @@ def test_the_port_of_serverless_platforms_comes_second(serve: Serve) -> None:
 @pytest.mark.parametrize("name", ["SEPERATE_HEALTH_ENDPOINT", "SEPARATE_HEALTH_ENDPOINT"])
 def test_a_port_for_health(serve: Serve, name: str) -> None:
     port = free_port()
-    server = serve(SCRIPT, HEALTH_PORT=str(port), **{name: "true"})
+    environ: dict[str, Any] = {"HEALTH_PORT": str(port), name: "true"}
+    server = serve(SCRIPT, **environ)
     assert server.get("/").status == 200
     server.port = port
     assert server.get("/").status == 200
@@ -98,10 +102,8 @@ def test_ipv4_where_there_is_no_other(serve: Serve) -> None:
         sock.connect(("::1", server.port))
 
 
-def test_an_idle_connection_outlives_those_of_balancers(serve: Serve) -> None:
+def test_an_idle_connection_outlives_those_of_balancers() -> None:
     """They keep theirs for 60 s: the end must come from them, or a request is lost."""
-    from .test_modules import config
-
     assert config.load({}).idle_timeout_s > 60
 
 
@@ -220,7 +222,7 @@ def test_a_client_that_only_sends_no_more_is_waited_for(serve: Serve) -> None:
         for client in (first, second):
             client.shutdown(socket.SHUT_WR)
         for client in (first, second):
-            received = b"".join(iter(lambda sock=client: sock.recv(65536), b""))
+            received = b"".join(iter(partial(client.recv, 65536), b""))
             interim, _, final = received.rpartition(b"HTTP/1.1 200 OK")
             assert set(interim.split(b"\r\n\r\n")) <= {b"HTTP/1.1 100 Continue", b""}
             assert final.endswith(b"{}")

@@ -32,6 +32,10 @@ NOT_FOUND = (
     "The requested URL was not found on the server. "
     "If you entered the URL manually please check your spelling and try again."
 )
+OLD_ID = (
+    "x-ms-request-id is deprecated as the name of the client's own identifier: "
+    "send x-ms-client-request-id (this is said once)"
+)
 NOT_ALLOWED = "The method is not allowed for the requested URL."
 ROUTES = ("/", "/score", "/swagger.json")
 # Whether the process lives, and whether it takes requests; "/" is the older name of the latter.
@@ -247,6 +251,7 @@ class Application:
         # On the way out: first nobody new should come, then nobody is let in.
         self.leaving = False
         self.draining = False
+        self._warned = False
         self.restarts: Callable[[], int] = lambda: 0
 
     @property
@@ -264,6 +269,9 @@ class Application:
         """Answer a request now, or when a worker has."""
         self._active.add(request)
         try:
+            if "x-ms-request-id" in request.headers and not self._warned:
+                self._warned = True
+                self._log.warning(OLD_ID)
             fault = request.ids[3]
             if fault:
                 response = _message(431, fault)

@@ -141,9 +141,9 @@ class WorkerProcess:
         self.lost()
         # A grandchild may outlive its parent and hold memory or a device.
         self.kill()
-        if self._leash >= 0:
-            os.close(self._leash)
-            self._leash = -1
+        leash, self._leash = self._leash, -1
+        if leash >= 0:
+            os.close(leash)
         # The slots close the sockets when they have read the last answers. They know their worker;
         # without this, both would wait for the garbage collector.
         self._socks = []
@@ -214,39 +214,52 @@ class Supervisor:
     def _keep(self, index: int) -> None:
         failures = 0
         while not self._stopping.is_set():
-            try:
-                process = WorkerProcess(self._settings, self._pool, self._log, self._environ)
-            except OSError as error:
-                message = "a worker cannot be started in {}: {}".format(
-                    self._settings.app_root, error
-                )
-                self._give_up(exits.FatalError(exits.SCRIPT, message))
+            fault = self._live(index)
+            if self._stopping.is_set():
                 return
+            if fault is None:
+                failures = 0
+                self.restarts += 1
+                continue
+            failures += 1
+            if not self._recover(fault, failures):
+                return
+
+    def _live(self, index: int) -> Optional[Tuple[int, str]]:
+        """The life of one worker: None after it has served, else exit code and reason."""
+        process: Optional[WorkerProcess] = None
+        try:
+            process = WorkerProcess(self._settings, self._pool, self._log, self._environ)
             self._workers[index] = process
             if self._stopping.is_set():
                 process.kill()
             done, facts = process.await_ready(self._settings.worker_timeout_s)
             if not done:
                 process.end()
-                if self._stopping.is_set():
-                    return
-                failures += 1
-                if not self._recover(facts, failures):
-                    return
-                continue
-            failures = 0
+                return facts  # type: ignore[no-any-return] # it comes from the worker
             self._announce(process, facts)
             how = process.end()
-            if self._stopping.is_set():
-                return
-            self.restarts += 1
+        except Exception as error:
+            # What must not happen costs this worker, not the place that it had.
+            if process is not None:
+                process.kill()
+                process.end()
+            if isinstance(error, OSError) and process is None:
+                message = "a worker cannot be started in {}: {}".format(
+                    self._settings.app_root, error
+                )
+            else:
+                message = "internal error: {!r}".format(error)
+            return exits.SCRIPT, message
+        if not self._stopping.is_set():
             self._log.error(
                 "worker {} is replaced: {}".format(process.pid, how), worker=process.pid
             )
+        return None
 
-    def _recover(self, facts: Any, failures: int) -> bool:
+    def _recover(self, fault: Tuple[int, str], failures: int) -> bool:
         """Whether to try again after a start that failed."""
-        code, message = facts
+        code, message = fault
         if not self._ever_ready or (failures >= GIVE_UP_AFTER and not self._pool.ready):
             self._give_up(exits.FatalError(code, message))
             return False
