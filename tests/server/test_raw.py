@@ -482,8 +482,8 @@ def test_cookies_and_status(server: Server) -> None:
 
 
 def test_who_asks(server: Server) -> None:
-    headers = {"Authorization": "Basic dXNlcjpwYXNz", "User_Agent": "me", "Host": "h:1"}
-    assert post(server, "who", **headers).json == ["user", "me", "127.0.0.1", "h:1"]
+    answer = post(server, "who", Authorization="Basic dXNlcjpwYXNz", User_Agent="me", Host="h:1")
+    assert answer.json == ["user", "me", "127.0.0.1", "h:1"]
 
 
 def test_a_refusal_can_be_caught(server: Server) -> None:
