@@ -51,6 +51,7 @@ class Worker:
         self._limit_ms = settings.scoring_timeout_ms
         self._limit_s = settings.scoring_timeout_ms / 1000.0
         self._log_body = settings.log_body
+        self._nan = settings.nan
         self._run_ends = 0.0
         self._timer_ends = 0.0
 
@@ -110,7 +111,7 @@ class Worker:
             )
             return 500, ("error", SCRIPT_FAILED, True), b"", -1.0
         try:
-            output = outputs.make(result)
+            output = outputs.make(result, self._nan)
         except outputs.UnserialisableError as unserialisable:
             self._log.error(str(unserialisable))
             return 500, ("error", INTERNAL, False), b"", -1.0
@@ -178,11 +179,13 @@ def _fault_of_the_body(error: BaseException, call: Call) -> str:
 def main() -> NoReturn:
     """Run a worker; the front started this process and handed it its sockets."""
     sockets = [socket.socket(fileno=int(fd)) for fd in os.environ.pop(SOCKETS).split(",")]
-    _follow_the_front(int(os.environ.pop(LEASH)))
+    leash = int(os.environ.pop(LEASH))
+    for fd in (leash, *(sock.fileno() for sock in sockets)):
+        # What a script starts must not hold them open.
+        os.set_inheritable(fd, False)
+    _follow_the_front(leash)
     settings = config.load(os.environ)
     log = Log("worker", settings.log_json, settings.log_level)
-    # The front alone decides when the service stops; a terminal's Ctrl-C reaches all processes.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     faulthandler.enable(file=2)
     route_script_output(Log("script", settings.log_json), settings.log_json, settings.log_level)
     os.environ["HTTP_X_MS_SERVER_VERSION"] = settings.server_version or __version__
@@ -213,7 +216,7 @@ def _prepare(settings: config.Settings, log: Log, sock: socket.socket) -> Worker
             exits.SCRIPT, "init() in {} raised {}".format(entry.path, script.describe(error))
         ) from None
     try:
-        published = swagger.publish(settings, entry.run)
+        published = swagger.publish(settings, entry.written)
     except Exception as error:
         raise exits.FatalError(
             exits.SCRIPT, "the API description cannot be made: {}".format(script.describe(error))
@@ -265,10 +268,10 @@ def _leave(code: int) -> NoReturn:
 
 
 def command(root: str) -> List[str]:
-    """The command line of a worker. The app root is not on the path yet while we import."""
-    code = (
-        "import os, sys; sys.path[0] = {root!r}; from inference_server import worker; "
-        "sys.path[0] = os.getcwd(); {root!r} in sys.path or sys.path.append({root!r}); "
-        "worker.main()"
-    ).format(root=root)
-    return [sys.executable, "-c", code]
+    """The command line of a worker; no module of ours is looked for in the app's folder.
+
+    ``__main__`` is no file, so that a child process which ``multiprocessing`` spawns does not run
+    the server again.
+    """
+    code = "import sys; sys.path.insert(0, {!r}); import _inference_server_start as start"
+    return [sys.executable, "-c", code.format(root) + "; start.run_worker()"]
