@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Callable, Dict, List, Mapping, Optional, Tuple, TypeVar
 
 from . import __version__, exits
+from .encoding import NAN_POLICIES
 
 T = TypeVar("T")
 
@@ -59,6 +60,7 @@ class Settings:
     access_log: bool
     log_body: bool
     metrics: bool
+    nan: str
     server_version: str
     service_name: str
     service_version: str
@@ -123,6 +125,7 @@ def load(environ: Mapping[str, str]) -> Settings:
         access_log=read.flag("INFERENCE_SERVER_ACCESS_LOG", True),
         log_body=read.flag("INFERENCE_SERVER_LOG_BODY", False),
         metrics=read.flag("INFERENCE_SERVER_METRICS", False),
+        nan=read.choice("INFERENCE_SERVER_NAN", "refuse", NAN_POLICIES),
         server_version=server_version,
         service_name=read.text("SERVICE_NAME", "ML service"),
         service_version=read.text("SERVICE_VERSION", "1.0"),

@@ -11,7 +11,6 @@ import contextlib
 import faulthandler
 import json
 import os
-import signal
 import socket
 import sys
 import threading
@@ -91,6 +90,7 @@ class Worker:
         self._watch = watch
         self._limit_s = settings.run_limit_s
         self._log_body = settings.log_body
+        self._nan = settings.nan
 
     def serve(self, loud: socket.socket, quiet: socket.socket, lane: Lane) -> None:
         """Answer requests until the front closes the sockets.
@@ -208,7 +208,7 @@ class Worker:
     def _form(self, result: Any, ms: float, lane: Lane, started: float) -> Answer:
         """Give a result its form as a response."""
         try:
-            output = outputs.make(result)
+            output = outputs.make(result, self._nan)
         except outputs.UnserialisableError as unserialisable:
             self._log.error(str(unserialisable))
             return Answer(500, ("error", INTERNAL, False), b"")
@@ -284,12 +284,13 @@ def main() -> NoReturn:
     """Run a worker; the front started this process and handed it its sockets."""
     sockets = [socket.socket(fileno=int(fd)) for fd in os.environ.pop(SOCKETS).split(",")]
     leash = int(os.environ.pop(LEASH))
+    for fd in (leash, *(sock.fileno() for sock in sockets)):
+        # What a script starts must not hold them open.
+        os.set_inheritable(fd, False)
     settings = config.load(os.environ)
     watch = Watch(settings.run_limit_s, settings.cancel)
     watch.start(leash)
     log = Log("worker", settings.log_json, settings.log_level)
-    # The front alone decides when the service stops; a terminal's Ctrl-C reaches all processes.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     faulthandler.enable(file=2)
     route_script_output(Log("script", settings.log_json), settings.log_json, settings.log_level)
     os.environ["HTTP_X_MS_SERVER_VERSION"] = settings.server_version or __version__
@@ -324,7 +325,7 @@ def _prepare(settings: config.Settings, log: Log, sock: socket.socket, watch: Wa
             exits.SCRIPT, "init() in {} raised {}".format(entry.path, script.describe(error))
         ) from None
     try:
-        published = swagger.publish(settings, entry.run)
+        published = swagger.publish(settings, entry.written)
     except Exception as error:
         raise exits.FatalError(
             exits.SCRIPT, "the API description cannot be made: {}".format(script.describe(error))
@@ -366,10 +367,10 @@ def _leave(code: int) -> NoReturn:
 
 
 def command(root: str) -> List[str]:
-    """The command line of a worker. The app root is not on the path yet while we import."""
-    code = (
-        "import os, sys; sys.path[0] = {root!r}; from inference_server import worker; "
-        "sys.path[0] = os.getcwd(); {root!r} in sys.path or sys.path.append({root!r}); "
-        "worker.main()"
-    ).format(root=root)
-    return [sys.executable, "-c", code]
+    """The command line of a worker; no module of ours is looked for in the app's folder.
+
+    ``__main__`` is no file, so that a child process which ``multiprocessing`` spawns does not run
+    the server again.
+    """
+    code = "import sys; sys.path.insert(0, {!r}); import _inference_server_start as start"
+    return [sys.executable, "-c", code.format(root) + "; start.run_worker()"]
