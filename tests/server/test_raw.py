@@ -402,7 +402,7 @@ def test_taken_from_the_wheel_by_its_script_alone() -> None:
     """What is there is what the script takes; its bytes are compared where there is an index."""
     folder = SOURCE / "inference_server" / "_vendor" / "werkzeug"
     found = {str(path.relative_to(folder)) for path in folder.rglob("*.py")}
-    script = Path(__file__).parents[2] / "base" / "vendoring" / "vendor.py"
+    script = Path(__file__).parents[2] / "vendoring" / "vendor.py"
     code = "import json, vendor; print(json.dumps(vendor.MODULES))"
     output = subprocess.run(
         [PYTHON, "-c", code], cwd=script.parent, stdout=subprocess.PIPE, check=True, text=True
