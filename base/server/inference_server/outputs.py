@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any, Iterator, List, NamedTuple, Optional, Tuple
 from urllib.parse import quote
 
-_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
+from . import encoding
+from .encoding import UnserialisableError as UnserialisableError
+
+TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_NAME = re.compile(TOKEN + r"\Z")
 # What the connection itself says.
 _HOP_BY_HOP = {
     "connection",
@@ -42,7 +45,6 @@ _NOT_WITH_304 = {
 }
 _ADDRESSES = {"content-location", "location"}
 _ASCII = "".join(map(chr, range(0x21, 0x7F)))
-_encode = json.JSONEncoder(allow_nan=False).encode
 
 Header = Tuple[str, str]
 
@@ -78,32 +80,16 @@ class Stream(Iterator[bytes]):
         _close(self._response)
 
 
-class UnserialisableError(Exception):
-    """The result cannot be sent; the message says why, for the log."""
+def make(result: Any, nan: str = "refuse") -> Output:
+    """Turn what ``run()`` returned into a response.
 
-
-def make(result: Any) -> Output:
-    """Turn what ``run()`` returned into a response."""
+    ``nan`` says what becomes of NaN and infinity: ``encoding.NAN_POLICIES``.
+    """
     if hasattr(result, "status_code") and hasattr(result, "headers"):
         return _from_response(result)
     if result is None:
         return Output(200, None, b"{}")
-    try:
-        return Output(200, None, _encode(result).encode("ascii"))
-    except RecursionError:
-        raise UnserialisableError("run() returned an object that is nested too deeply") from None
-    except ValueError as error:
-        hint = ""
-        if "Out of range" in str(error):
-            hint = "; NaN and infinity have no JSON form, return None or a string instead"
-        raise UnserialisableError(
-            "run() returned a value that has no JSON form: {}{}".format(error, hint)
-        ) from None
-    except TypeError as error:
-        raise UnserialisableError(
-            "run() returned an object that cannot be written as JSON: {}; convert it first "
-            "(for example with .tolist())".format(error)
-        ) from None
+    return Output(200, None, encoding.encode(result, nan))
 
 
 def _from_response(response: Any) -> Output:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import socket
@@ -11,7 +12,7 @@ import threading
 import time
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
-from . import exits, wire, worker
+from . import exits, watch, wire, worker
 from .config import Settings
 from .log import Log
 from .pool import Pool, Slot
@@ -19,6 +20,7 @@ from .pool import Pool, Slot
 # How long run() may go on after the worker tried to stop it, before the process is killed.
 GRACE_S = 1.0
 GIVE_UP_AFTER = 5
+OOM_SCORE = "500"
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
@@ -46,6 +48,7 @@ class WorkerProcess:
         self.expected = False
         pairs = [socket.socketpair() for _ in range(settings.concurrency * 2)]
         leash, self._leash = os.pipe()
+        os.set_blocking(self._leash, False)
         theirs = [pair[1].fileno() for pair in pairs]
         child_environ = dict(environ)
         child_environ[worker.SOCKETS] = ",".join(str(fd) for fd in theirs)
@@ -65,6 +68,12 @@ class WorkerProcess:
             for _, other in pairs:
                 other.close()
         self._socks = [pair[0] for pair in pairs]
+        # Where memory ends, the kernel is to take the worker, which can be replaced.
+        with (
+            contextlib.suppress(OSError),
+            open("/proc/{}/oom_score_adj".format(self._process.pid), "w", encoding="ascii") as file,
+        ):
+            file.write(OOM_SCORE)
 
     @property
     def pid(self) -> int:
@@ -94,8 +103,15 @@ class WorkerProcess:
 
     def open(self, limit_s: float) -> None:
         """Offer the worker's slots to requests."""
-        for loud, quiet in zip(self._socks[::2], self._socks[1::2]):  # noqa: B905 - Python 3.7
-            self._pool.add(Slot(loud, quiet, limit_s, self.replace, self.lost))
+        pairs = zip(self._socks[::2], self._socks[1::2])  # noqa: B905 - Python 3.7
+        for lane, (loud, quiet) in enumerate(pairs):
+            cancel = functools.partial(self.cancel, lane)
+            self._pool.add(Slot(loud, quiet, limit_s, self.replace, self.lost, cancel))
+
+    def cancel(self, lane: int, number: int) -> None:
+        """Tell the worker that nobody waits for the answer to the request of this number."""
+        with contextlib.suppress(OSError):
+            os.write(self._leash, watch.CANCEL.pack(lane, number))
 
     def replace(self, reason: str) -> None:
         """Kill a worker that is stuck; the thread that watches it starts the next one."""
@@ -125,9 +141,9 @@ class WorkerProcess:
         self.lost()
         # A grandchild may outlive its parent and hold memory or a device.
         self.kill()
-        if self._leash >= 0:
-            os.close(self._leash)
-            self._leash = -1
+        leash, self._leash = self._leash, -1
+        if leash >= 0:
+            os.close(leash)
         # The slots close the sockets when they have read the last answers. They know their worker;
         # without this, both would wait for the garbage collector.
         self._socks = []
@@ -171,10 +187,7 @@ class Supervisor:
         self._ever_ready = False
         self.facts = facts
         self.restarts = 0
-        limits = [(settings.scoring_timeout_ms / 1000.0) + GRACE_S]
-        if settings.worker_timeout_s:
-            limits.append(settings.worker_timeout_s)
-        self._run_limit_s = min(limits)
+        self._run_limit_s = settings.run_limit_s + GRACE_S
 
     def start(self) -> None:
         """Start all workers; returns at once."""
@@ -201,39 +214,52 @@ class Supervisor:
     def _keep(self, index: int) -> None:
         failures = 0
         while not self._stopping.is_set():
-            try:
-                process = WorkerProcess(self._settings, self._pool, self._log, self._environ)
-            except OSError as error:
-                message = "a worker cannot be started in {}: {}".format(
-                    self._settings.app_root, error
-                )
-                self._give_up(exits.FatalError(exits.SCRIPT, message))
+            fault = self._live(index)
+            if self._stopping.is_set():
                 return
+            if fault is None:
+                failures = 0
+                self.restarts += 1
+                continue
+            failures += 1
+            if not self._recover(fault, failures):
+                return
+
+    def _live(self, index: int) -> Optional[Tuple[int, str]]:
+        """The life of one worker: None after it has served, else exit code and reason."""
+        process: Optional[WorkerProcess] = None
+        try:
+            process = WorkerProcess(self._settings, self._pool, self._log, self._environ)
             self._workers[index] = process
             if self._stopping.is_set():
                 process.kill()
             done, facts = process.await_ready(self._settings.worker_timeout_s)
             if not done:
                 process.end()
-                if self._stopping.is_set():
-                    return
-                failures += 1
-                if not self._recover(facts, failures):
-                    return
-                continue
-            failures = 0
+                return facts  # type: ignore[no-any-return] # it comes from the worker
             self._announce(process, facts)
             how = process.end()
-            if self._stopping.is_set():
-                return
-            self.restarts += 1
+        except Exception as error:
+            # What must not happen costs this worker, not the place that it had.
+            if process is not None:
+                process.kill()
+                process.end()
+            if isinstance(error, OSError) and process is None:
+                message = "a worker cannot be started in {}: {}".format(
+                    self._settings.app_root, error
+                )
+            else:
+                message = "internal error: {!r}".format(error)
+            return exits.SCRIPT, message
+        if not self._stopping.is_set():
             self._log.error(
                 "worker {} is replaced: {}".format(process.pid, how), worker=process.pid
             )
+        return None
 
-    def _recover(self, facts: Any, failures: int) -> bool:
+    def _recover(self, fault: Tuple[int, str], failures: int) -> bool:
         """Whether to try again after a start that failed."""
-        code, message = facts
+        code, message = fault
         if not self._ever_ready or (failures >= GIVE_UP_AFTER and not self._pool.ready):
             self._give_up(exits.FatalError(code, message))
             return False
