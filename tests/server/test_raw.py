@@ -380,15 +380,15 @@ FLASK = """
 
 def test_packages_of_users_are_their_own(serve: Serve) -> None:
     files = {
-        "flask.py": FLASK,
-        "werkzeug/__init__.py": 'NAME = "my werkzeug"\n',
-        "markupsafe.py": 'NAME = "my markupsafe"\n',
+        "packages/flask.py": FLASK,
+        "packages/werkzeug/__init__.py": 'NAME = "my werkzeug"\n',
+        "packages/markupsafe.py": 'NAME = "my markupsafe"\n',
     }
-    server = serve(OF_THE_USER, files=files)
+    server = serve(OF_THE_USER, files=files, AZUREML_EXTRA_PYTHON_LIB_PATH="packages")
     assert server.score().json == {
         "before": [],
         "theirs": ["my flask", "my werkzeug", "my markupsafe"],
-        "ours": "inference_server._vendor.werkzeug.datastructures.structures",
+        "ours": "_inference_server._vendor.werkzeug.datastructures.structures",
         "handler": False,
         "known": False,
     }
@@ -411,6 +411,19 @@ def test_taken_from_the_wheel_by_its_script_alone() -> None:
     assert (folder / "LICENSE.txt").read_text().startswith("Copyright 2007 Pallets")
 
 
+@pytest.mark.parametrize(
+    ("policy", "body"), [("null", b"[null]"), ("literal", b"[NaN]"), (" NULL ", b"[null]")]
+)
+def test_the_policy_for_nan_holds_for_responses_too(policy: str, body: bytes) -> None:
+    job = Job(
+        raw_cases.BARE,
+        "response.data",
+        'response = AMLResponse([float("nan")], 200, json_str=True)',
+    )
+    environ = {**ENVIRON, "INFERENCE_SERVER_NAN": policy}
+    assert raw_eval.evaluate(PYTHON, "ours", [job], environ) == [body]
+
+
 # Over HTTP.
 
 SCRIPT = """
@@ -428,6 +441,9 @@ SCRIPT = """
         action = request.args.get("do")
         if action == "form":
             return [len(request.form), sorted(request.files)]
+        if action == "kind":
+            data = request.data
+            return [type(data).__name__, len(data), data is request.stream.read()]
         if action == "stream":
             return AMLResponse(parts(), 200, {"Content-Type": "text/event-stream"})
         if action == "cookies":
@@ -466,6 +482,11 @@ def test_a_form_beyond_the_limits_is_refused(server: Server, body: str) -> None:
         assert answer.headers["x-ms-run-function-failed"] == "False"
     else:
         assert (answer.status, answer.json) == (200, [1, []])
+
+
+def test_a_large_body_is_bytes(server: Server) -> None:
+    answer = post(server, "kind", b"x" * 1_000_000)
+    assert answer.json == ["bytes", 1_000_000, True]
 
 
 def test_a_streamed_body_arrives(server: Server) -> None:
