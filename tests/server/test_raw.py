@@ -441,6 +441,8 @@ SCRIPT = """
         action = request.args.get("do")
         if action == "form":
             return [len(request.form), sorted(request.files)]
+        if action == "id":
+            return AMLResponse("x", 200, {request.args["name"]: "mine"})
         if action == "kind":
             data = request.data
             return [type(data).__name__, len(data), data is request.stream.read()]
@@ -511,3 +513,13 @@ def test_a_refusal_can_be_caught(server: Server) -> None:
     answer = post(server, "catch", b"{", Content_Type="application/json")
     assert answer.status == 400
     assert answer.body.startswith(b"The body of the request is not valid JSON: ")
+
+
+@pytest.mark.parametrize("name", ["X-Request-Id", "x-ms-request-id", "X-MS-Client-Request-Id"])
+def test_an_id_of_the_script_is_sent_once(server: Server, name: str) -> None:
+    sent = {key: "asked" for key in ("x-request-id", "x-ms-client-request-id")}
+    answer = server.request("POST", f"/score?do=id&name={name}", b"", sent)
+    found = {key: text for key, text in answer.headers.items() if key.endswith("request-id")}
+    expected = {"x-request-id": "asked", "x-ms-request-id": "asked"}
+    expected["x-ms-client-request-id"] = "asked"
+    assert found == {**expected, name.lower(): "mine"}
