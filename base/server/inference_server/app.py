@@ -14,12 +14,11 @@ from urllib.parse import parse_qs
 from .config import Settings
 from .log import Log
 from .memory import Memory
+from .messages import INTERNAL, SCRIPT_FAILED, TIMED_OUT, Facts
 from .metrics import Metrics
 from .pool import BusyError, Job, NotReadyError, Pool, Result, TooSlowError, WaitedError
-from .supervisor import Ready
 from .swagger import Published
 from .wire import Body
-from .worker import INTERNAL, SCRIPT_FAILED, TIMED_OUT
 
 HEADER_LIMIT = 100
 JSON = "application/json"
@@ -232,13 +231,12 @@ class Request(Job):
 class Application:
     """The routes and the rules of the service."""
 
-    def __init__(
-        self, settings: Settings, pool: Pool, facts: Ready, log: Log, memory: Memory
-    ) -> None:
+    def __init__(self, settings: Settings, pool: Pool, log: Log, memory: Memory) -> None:
         self._settings = settings
         self._pool = pool
         self._memory = memory
-        self._facts = facts
+        # Set when the first worker has told them.
+        self.facts = Facts()
         self._log = log
         self._metrics = Metrics() if settings.metrics else None
         self._active: Set[Request] = set()
@@ -254,6 +252,10 @@ class Application:
         self._warned = False
         self.restarts: Callable[[], int] = lambda: 0
 
+    def learn(self, facts: Facts) -> None:
+        """A worker has told what the script is like; from any thread."""
+        self.facts = facts
+
     @property
     def active(self) -> int:
         """How many requests are in flight."""
@@ -263,7 +265,7 @@ class Application:
         """Whether the answer to a request depends on its body."""
         if request.path != "/score" or not self._pool.ready or self.draining:
             return False
-        return request.method == "POST" or self._facts.is_raw
+        return request.method == "POST" or self.facts.is_raw
 
     def handle(self, request: Request) -> None:
         """Answer a request now, or when a worker has."""
@@ -412,13 +414,13 @@ class Application:
         return 200, [("Content-Type", HTML)], b"Healthy"
 
     def _swagger(self, request: Request) -> Response:
-        if not self._facts.documents and not self._pool.ready:
+        if not self.facts.documents and not self._pool.ready:
             return self.refusal("not_ready")
         query = parse_qs(request.query, keep_blank_values=True)
         version = query.get("version", ["2"])[0]
-        document = self._facts.documents.get(version)
+        document = self.facts.documents.get(version)
         if document is None:
-            published = Published(self._facts.documents, self._facts.supported)
+            published = Published(self.facts.documents, self.facts.supported)
             return _message(404, published.missing(version))
         return 200, _headers(JSON, False), document
 
@@ -433,7 +435,7 @@ class Application:
     def _score(self, request: Request) -> Optional[Response]:
         """Hand a request to a worker; a response is returned only when that was not possible."""
         method = request.method
-        facts = self._facts
+        facts = self.facts
         # HEAD is routed with GET but not scored, other methods not even that: two messages in the
         # reference, and so here.
         if method not in SCORE_METHODS and not (method == "HEAD" and facts.is_raw):

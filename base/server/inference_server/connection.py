@@ -10,7 +10,6 @@ import asyncio
 import socket
 import time
 from collections import deque
-from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any, Deque, Dict, Optional, Tuple
 
@@ -42,6 +41,9 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _STATUS_LINES = {
     int(status): "HTTP/1.1 {} {}\r\n".format(int(status), status.phrase) for status in HTTPStatus
 }
+
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 
 # What a connection is waiting for: a head, room for a body, a body, an answer, its end.
 _HEAD, _ROOM, _BODY, _ANSWER, _END = range(5)
@@ -128,7 +130,11 @@ class Connections:
         """The header line of this second."""
         now = int(time.time())
         if now != self._second:
-            self._date = "Date: {}\r\n".format(formatdate(now, usegmt=True))
+            # RFC 9110, 5.6.7; strftime would ask the locale.
+            year, month, day, hour, minute, second, weekday, _, _ = time.gmtime(now)
+            self._date = "Date: {}, {:02} {} {:04} {:02}:{:02}:{:02} GMT\r\n".format(
+                _DAYS[weekday], day, _MONTHS[month - 1], year, hour, minute, second
+            )
             self._second = now
         return self._date
 

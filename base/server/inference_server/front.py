@@ -18,7 +18,7 @@ from .carrier import Carrier
 from .log import Log
 from .memory import Memory
 from .pool import Pool
-from .supervisor import Ready, Supervisor
+from .supervisor import Supervisor
 
 # After the last request was answered, its bytes still have to leave.
 FLUSH_S = 0.1
@@ -104,8 +104,7 @@ class Service:
         loop = asyncio.new_event_loop()
         memory = Memory(settings.body_memory)
         pool = Pool(loop, settings.queue_limit, settings.queue_timeout_s, settings.run_limit_s)
-        facts = Ready()
-        app = Application(settings, pool, facts, Log("access", settings.log_json), memory)
+        app = Application(settings, pool, Log("access", settings.log_json), memory)
         pool.report = app.report
         carrier = Carrier(settings, app, pool, memory, socks, loop, self._log)
         # From here on the port answers, with 503 until a worker is ready.
@@ -117,7 +116,7 @@ class Service:
         except _StoppedEarlyError:
             self._log.info("stopped")
             return
-        supervisor = Supervisor(settings, pool, self._log, worker_environ, facts, self._give_up)
+        supervisor = Supervisor(settings, pool, self._log, worker_environ, app.learn, self._give_up)
         app.restarts = lambda: supervisor.restarts
         supervisor.start()
         self._stop.wait()

@@ -8,8 +8,8 @@ from urllib.parse import quote
 
 from . import encoding
 from .encoding import UnserialisableError as UnserialisableError
+from .syntax import TOKEN
 
-TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _NAME = re.compile(TOKEN + r"\Z")
 # What the connection itself says.
 _HOP_BY_HOP = {

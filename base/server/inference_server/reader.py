@@ -15,7 +15,7 @@ from . import exits
 from .app import Application, Request, Response
 from .config import Settings
 from .memory import LargeBody, Memory
-from .outputs import TOKEN
+from .syntax import HOST, TOKEN
 from .wire import Body
 
 # Of the request line and the headers together, and how many of these.
@@ -33,8 +33,6 @@ HEADER_BYTES = 160
 
 _METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ /")
 _TOKEN = re.compile(TOKEN.encode("ascii") + rb"\Z")
-# RFC 3986, 3.2.2, and a port.
-_HOST = re.compile(r"(\[[0-9A-Fa-f:.%A-Za-z~_-]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(:[0-9]*)?\Z")
 
 # Names of headers as clients write them, and in lower case.
 KEYS = 1000
@@ -323,7 +321,7 @@ class RequestReader:
         if host is None:
             if not request.is_http10:
                 raise RefusedError(self._app.refusal("bad_host"))
-        elif self._has_two_hosts or not _HOST.match(host):
+        elif self._has_two_hosts or not HOST.match(host):
             raise RefusedError(self._app.refusal("bad_host"))
         if request.length:
             self._admit(request)

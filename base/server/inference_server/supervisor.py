@@ -8,13 +8,15 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
-from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Callable, List, Mapping, Optional, Tuple
 
-from . import exits, watch, wire, worker
+from . import exits, wire
 from .config import Settings
 from .log import Log
+from .messages import CANCEL, LEASH, SOCKETS, Facts
 from .pool import Pool, Slot
 
 # How long run() may go on after the worker tried to stop it, before the process is killed.
@@ -24,15 +26,14 @@ OOM_SCORE = "500"
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
-class Ready:
-    """What the workers said about the script; the same for all of them."""
+def command() -> List[str]:
+    """The command line of a worker; no module of ours is looked for in the app's folder.
 
-    def __init__(self) -> None:
-        self.needs_headers = True
-        self.is_raw = False
-        self.is_plain = False
-        self.documents: Dict[str, bytes] = {}
-        self.supported: List[str] = []
+    ``__main__`` is no file, so that a child process which ``multiprocessing`` spawns does not run
+    the server again.
+    """
+    code = "import sys; sys.path.insert(0, {!r}); import _inference_server_start as start"
+    return [sys.executable, "-c", code.format(ROOT) + "; start.run_worker()"]
 
 
 class WorkerProcess:
@@ -51,11 +52,11 @@ class WorkerProcess:
         os.set_blocking(self._leash, False)
         theirs = [pair[1].fileno() for pair in pairs]
         child_environ = dict(environ)
-        child_environ[worker.SOCKETS] = ",".join(str(fd) for fd in theirs)
-        child_environ[worker.LEASH] = str(leash)
+        child_environ[SOCKETS] = ",".join(str(fd) for fd in theirs)
+        child_environ[LEASH] = str(leash)
         try:
             self._process = subprocess.Popen(
-                worker.command(ROOT),
+                command(),
                 cwd=settings.app_root,
                 env=child_environ,
                 stdin=subprocess.DEVNULL,
@@ -111,7 +112,7 @@ class WorkerProcess:
     def cancel(self, lane: int, number: int) -> None:
         """Tell the worker that nobody waits for the answer to the request of this number."""
         with contextlib.suppress(OSError):
-            os.write(self._leash, watch.CANCEL.pack(lane, number))
+            os.write(self._leash, CANCEL.pack(lane, number))
 
     def replace(self, reason: str) -> None:
         """Kill a worker that is stuck; the thread that watches it starts the next one."""
@@ -173,7 +174,7 @@ class Supervisor:
         pool: Pool,
         log: Log,
         environ: Mapping[str, str],
-        facts: Ready,
+        announce: Callable[[Facts], None],
         give_up: Callable[[exits.FatalError], None],
     ) -> None:
         self._settings = settings
@@ -185,7 +186,7 @@ class Supervisor:
         self._workers: List[Optional[WorkerProcess]] = [None] * settings.worker_count
         self._threads: List[threading.Thread] = []
         self._ever_ready = False
-        self.facts = facts
+        self._tell = announce
         self.restarts = 0
         self._run_limit_s = settings.run_limit_s + GRACE_S
 
@@ -268,12 +269,7 @@ class Supervisor:
         return not self._stopping.wait(pause)
 
     def _announce(self, process: WorkerProcess, facts: Any) -> None:
-        needs_headers, is_raw, is_plain, documents, supported = facts
-        self.facts.needs_headers = needs_headers
-        self.facts.is_raw = is_raw
-        self.facts.is_plain = is_plain
-        self.facts.documents = documents
-        self.facts.supported = supported
+        self._tell(Facts(*facts))
         first = not self._ever_ready
         self._ever_ready = True
         process.open(self._run_limit_s)

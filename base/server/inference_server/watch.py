@@ -10,14 +10,13 @@ from __future__ import annotations
 import os
 import select
 import signal
-import struct
 import threading
 import time
 from types import FrameType
 from typing import Any, Callable, Dict, Mapping, Optional
 
-# What the front sends: in which lane, counted from 0, and the number of the request there.
-CANCEL = struct.Struct("<IQ")
+from .messages import CANCEL
+
 STOP = signal.SIGURG
 # How exactly a very short limit is kept while nothing runs.
 LEAST_SLEEP_S = 0.02

@@ -31,18 +31,11 @@ from typing import (
 from . import __version__, config, exits, outputs, script, swagger, wire
 from .inputs import Call, RawInput, RefusedError, TextInput
 from .log import Log, route_script_output
+from .messages import INTERNAL, LEASH, PLAIN, SCRIPT_FAILED, SOCKETS, TIMED_OUT, Facts
 from .watch import Lane, LeftError, TimedOutError, Watch
 
-SOCKETS = "INFERENCE_SERVER_WORKER_SOCKETS"
-LEASH = "INFERENCE_SERVER_WORKER_LEASH"
-
-# The request without its body, for a script that gets nothing else.
-PLAIN: Tuple[str, str, str, str, Dict[str, str], str] = ("POST", "/score", "", "", {}, "")
-
-SCRIPT_FAILED = "An unexpected error occurred in scoring script. Check the logs for more info."
-TIMED_OUT = "Scoring timeout after {:.0f} ms"
+# The answer that nobody reads.
 CLIENT_LEFT = "The client left."
-INTERNAL = "An unexpected internal error occurred. Check the logs for more info."
 
 
 class Answer(NamedTuple):
@@ -332,14 +325,14 @@ def _prepare(settings: config.Settings, log: Log, sock: socket.socket, watch: Wa
         ) from None
     sys.stdout.flush()
     log.info("init() took {:.0f} ms".format((time.perf_counter() - started) * 1000))
-    ready = (
+    facts = Facts(
         entry.needs_headers,
         isinstance(entry.parse, RawInput),
         isinstance(entry.parse, TextInput) and not entry.needs_headers,
         published.documents,
         published.supported,
     )
-    wire.send(sock, wire.READY, 0, ready)
+    wire.send(sock, wire.READY, 0, tuple(facts))
     return worker
 
 
@@ -364,13 +357,3 @@ def _leave(code: int) -> NoReturn:
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
     os._exit(code)
-
-
-def command(root: str) -> List[str]:
-    """The command line of a worker; no module of ours is looked for in the app's folder.
-
-    ``__main__`` is no file, so that a child process which ``multiprocessing`` spawns does not run
-    the server again.
-    """
-    code = "import sys; sys.path.insert(0, {!r}); import _inference_server_start as start"
-    return [sys.executable, "-c", code.format(root) + "; start.run_worker()"]
