@@ -1439,8 +1439,16 @@ INTENDED: list[tuple[Sample, str, str, Any, Any, str]] = [
         BARE,
         'response = AMLResponse(float("nan"), 200, json_str=True)',
         "response.data",
-        "raises ValueError",
+        "raises UnserialisableError",
         b"NaN",
-        "NaN is no JSON",
+        "NaN is no JSON: the setting INFERENCE_SERVER_NAN says what becomes of it",
+    ),
+    (
+        BARE,
+        "response = AMLResponse({2, 1}, 200, json_str=True)",
+        "response.data",
+        b"[1, 2]",
+        "raises TypeError",
+        "what has one obvious form in JSON gets it, as in other results",
     ),
 ]

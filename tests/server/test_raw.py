@@ -380,15 +380,15 @@ FLASK = """
 
 def test_packages_of_users_are_their_own(serve: Serve) -> None:
     files = {
-        "flask.py": FLASK,
-        "werkzeug/__init__.py": 'NAME = "my werkzeug"\n',
-        "markupsafe.py": 'NAME = "my markupsafe"\n',
+        "packages/flask.py": FLASK,
+        "packages/werkzeug/__init__.py": 'NAME = "my werkzeug"\n',
+        "packages/markupsafe.py": 'NAME = "my markupsafe"\n',
     }
-    server = serve(OF_THE_USER, files=files)
+    server = serve(OF_THE_USER, files=files, AZUREML_EXTRA_PYTHON_LIB_PATH="packages")
     assert server.score().json == {
         "before": [],
         "theirs": ["my flask", "my werkzeug", "my markupsafe"],
-        "ours": "inference_server._vendor.werkzeug.datastructures.structures",
+        "ours": "_inference_server._vendor.werkzeug.datastructures.structures",
         "handler": False,
         "known": False,
     }
@@ -402,13 +402,26 @@ def test_taken_from_the_wheel_by_its_script_alone() -> None:
     """What is there is what the script takes; its bytes are compared where there is an index."""
     folder = SOURCE / "inference_server" / "_vendor" / "werkzeug"
     found = {str(path.relative_to(folder)) for path in folder.rglob("*.py")}
-    script = Path(__file__).parents[2] / "base" / "vendoring" / "vendor.py"
+    script = Path(__file__).parents[2] / "vendoring" / "vendor.py"
     code = "import json, vendor; print(json.dumps(vendor.MODULES))"
     output = subprocess.run(
         [PYTHON, "-c", code], cwd=script.parent, stdout=subprocess.PIPE, check=True, text=True
     ).stdout
     assert found == {"__init__.py", *(f"{module}.py" for module in json.loads(output))}
     assert (folder / "LICENSE.txt").read_text().startswith("Copyright 2007 Pallets")
+
+
+@pytest.mark.parametrize(
+    ("policy", "body"), [("null", b"[null]"), ("literal", b"[NaN]"), (" NULL ", b"[null]")]
+)
+def test_the_policy_for_nan_holds_for_responses_too(policy: str, body: bytes) -> None:
+    job = Job(
+        raw_cases.BARE,
+        "response.data",
+        'response = AMLResponse([float("nan")], 200, json_str=True)',
+    )
+    environ = {**ENVIRON, "INFERENCE_SERVER_NAN": policy}
+    assert raw_eval.evaluate(PYTHON, "ours", [job], environ) == [body]
 
 
 # Over HTTP.
@@ -428,6 +441,11 @@ SCRIPT = """
         action = request.args.get("do")
         if action == "form":
             return [len(request.form), sorted(request.files)]
+        if action == "id":
+            return AMLResponse("x", 200, {request.args["name"]: "mine"})
+        if action == "kind":
+            data = request.data
+            return [type(data).__name__, len(data), data is request.stream.read()]
         if action == "stream":
             return AMLResponse(parts(), 200, {"Content-Type": "text/event-stream"})
         if action == "cookies":
@@ -468,6 +486,11 @@ def test_a_form_beyond_the_limits_is_refused(server: Server, body: str) -> None:
         assert (answer.status, answer.json) == (200, [1, []])
 
 
+def test_a_large_body_is_bytes(server: Server) -> None:
+    answer = post(server, "kind", b"x" * 1_000_000)
+    assert answer.json == ["bytes", 1_000_000, True]
+
+
 def test_a_streamed_body_arrives(server: Server) -> None:
     answer = post(server, "stream")
     assert (answer.status, answer.body) == (200, b"ab")
@@ -490,3 +513,13 @@ def test_a_refusal_can_be_caught(server: Server) -> None:
     answer = post(server, "catch", b"{", Content_Type="application/json")
     assert answer.status == 400
     assert answer.body.startswith(b"The body of the request is not valid JSON: ")
+
+
+@pytest.mark.parametrize("name", ["X-Request-Id", "x-ms-request-id", "X-MS-Client-Request-Id"])
+def test_an_id_of_the_script_is_sent_once(server: Server, name: str) -> None:
+    sent = {key: "asked" for key in ("x-request-id", "x-ms-client-request-id")}
+    answer = server.request("POST", f"/score?do=id&name={name}", b"", sent)
+    found = {key: text for key, text in answer.headers.items() if key.endswith("request-id")}
+    expected = {"x-request-id": "asked", "x-ms-request-id": "asked"}
+    expected["x-ms-client-request-id"] = "asked"
+    assert found == {**expected, name.lower(): "mine"}

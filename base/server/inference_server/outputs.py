@@ -138,6 +138,8 @@ def _headers_of(response: Any, status: int) -> List[Header]:
 
 
 def _one_line(value: str) -> str:
+    if value.isascii() and value.isprintable():
+        return value
     # A line break in a value would let a script's input start a header of its own; what is not
     # ASCII has no agreed meaning in a header and breaks some servers.
     return "".join(c if " " <= c <= "~" or c == "\t" else "?" for c in value)

@@ -8,11 +8,12 @@ nothing else may import this module, because it takes a twentieth of a second an
 from __future__ import annotations
 
 import io
-import json
+import os
 import re
 from typing import Any, Callable, Dict, List, Mapping, NoReturn, Optional, Tuple, TypeVar
 from urllib.parse import unquote_to_bytes
 
+from . import encoding
 from ._vendor.werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from ._vendor.werkzeug.formparser import FormDataParser
 from ._vendor.werkzeug.wrappers import Request, Response
@@ -25,6 +26,8 @@ MOST_FIELDS = 100_000
 # The standard library needs up to 80 times of what it unquotes at a time.
 UNQUOTED_AT_A_TIME = 65536
 
+# The setting, which the front has checked: what is made here is made in run(), by the script.
+NAN = os.environ.get("INFERENCE_SERVER_NAN", "").strip().lower() or "refuse"
 # Commas in quotes, and that of a date: they end no value.
 _NO_END = re.compile(r'"(?:[^"\\]|\\.)*"|(?<=[a-z]{2}), \d\d[ -][A-Z][a-z]{2}[ -]\d\d')
 
@@ -143,7 +146,7 @@ class AMLResponse(Response):
         mimetype = None
         if message is None or json_str:
             mimetype = "application/json"
-            message = json.dumps({} if message is None else message, allow_nan=False)
+            message = encoding.encode({} if message is None else message, NAN)
         elif isinstance(message, memoryview):
             message = bytes(message)
         elif not (hasattr(message, "__iter__") or hasattr(message, "__getitem__")):

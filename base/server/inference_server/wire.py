@@ -10,6 +10,7 @@ neither side holds more of it than it wants to.
 
 from __future__ import annotations
 
+import io
 import marshal
 import socket
 import struct
@@ -36,9 +37,9 @@ WHOLE = 0
 BROKEN_OFF = 1
 
 Buffer = Union[bytes, bytearray, memoryview]
-# A large one is a bytearray.
+# A large one that a client sends is a bytearray, until a worker has it.
 Body = Union[bytes, bytearray]
-Frame = Tuple[int, int, Any, Body, float]
+Frame = Tuple[int, int, Any, bytes, float]
 
 
 class ClosedError(Exception):
@@ -128,7 +129,7 @@ class Reader:
         meta = marshal.loads(data[at + HEAD_SIZE : body_at]) if meta_size else None
         end = body_at + body_size
         if end > len(data):
-            body: Body = self._rest(data[body_at:], body_size)
+            body = self._rest(data[body_at:], body_size)
             self._data, self._at = b"", 0
         else:
             body = data[body_at:end]
@@ -141,15 +142,16 @@ class Reader:
             raise ClosedError
         return data
 
-    def _rest(self, begun: bytes, size: int) -> Body:
+    def _rest(self, begun: bytes, size: int) -> bytes:
         """A body of which only the beginning is there; it is in memory once."""
-        body = bytearray(size)
-        body[: len(begun)] = begun
-        filled = len(begun)
-        with memoryview(body) as view:
+        # This buffer hands out the very bytes that were received into it.
+        body = io.BytesIO(bytes(size))
+        with body.getbuffer() as view:
+            filled = len(begun)
+            view[:filled] = begun
             while filled < size:
                 count = self._sock.recv_into(view[filled:])
                 if not count:
                     raise ClosedError
                 filled += count
-        return bytes(body) if size <= CHUNK else body
+        return body.getvalue()

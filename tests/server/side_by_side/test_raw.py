@@ -18,7 +18,7 @@ from ..test_raw import FORMS, READ, WRITE, differences
 pytestmark = pytest.mark.reference
 
 ENVIRON = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-VENDOR = Path(__file__).parents[3] / "base" / "vendoring" / "vendor.py"
+VENDOR = Path(__file__).parents[3] / "vendoring" / "vendor.py"
 
 
 def theirs(environment: Path, jobs: list[Job]) -> list[Any]:

@@ -1,6 +1,6 @@
 """Take Werkzeug from its released wheel into the server: which part of it, and what is changed.
 
-``python base/vendoring/vendor.py`` writes the files below ``inference_server/_vendor/werkzeug``
+``python vendoring/vendor.py`` writes the files below ``inference_server/_vendor/werkzeug``
 anew; with ``--check`` it compares them instead, and ends with 1 when they differ. The wheel comes
 from the package index that pip is configured with, or from ``--wheel FILE``; its hash is pinned.
 
@@ -25,7 +25,7 @@ SHA256 = "6392e50c78460ba618e5b21f08a71f59c99ce99cdc6cf6e3dd7e6ccca8754fab"
 
 HERE = Path(__file__).parent
 PATCH = HERE / "werkzeug.patch"
-TARGET = HERE.parent / "server" / "inference_server" / "_vendor" / "werkzeug"
+TARGET = HERE.parent / "base" / "server" / "inference_server" / "_vendor" / "werkzeug"
 
 LICENCE = f"werkzeug-{VERSION}.dist-info/licenses/LICENSE.txt"
 # Requests, responses and what they need. Left out: the development server, the debugger, routing,
