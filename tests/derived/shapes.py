@@ -374,10 +374,15 @@ def play(client: docker.DockerClient, image: str, shape: Shape, limit_mb: int) -
         wrong = shape.wrong(answers, limit_mb)
         if not health.healthy or health.worst_ms > HEALTH_S * 1000:
             wrong.append(f"health: {health}")
-        wrong += _wrong_container(service)
-        if wrong and wrong[-1].startswith("the container"):
+        scores = _scores(service)
+        service.container.reload()
+        state = service.container.attrs["State"]
+        if state["OOMKilled"]:
+            wrong.append("the kernel ran out of the container's memory")
+        if state["Status"] != "running":
+            wrong.append(f"the container ended with {state['ExitCode']}")
             return Outcome(shape.name, limit_mb, answers, health, limit_mb, 0, 0, wrong)
-        if not _scores(service):
+        if not scores:
             wrong.append("scoring does not work afterwards")
         after = measure(service)
         if after.killed > before.killed:
@@ -402,17 +407,6 @@ def _address(service: Service) -> Address:
     return "127.0.0.1", service.port
 
 
-def _wrong_container(service: Service) -> list[str]:
-    service.container.reload()
-    state = service.container.attrs["State"]
-    wrong = []
-    if state["OOMKilled"]:
-        wrong.append("the kernel ran out of the container's memory")
-    if state["Status"] != "running" or service.container.attrs["RestartCount"]:
-        wrong.append(f"the container ended with {state['ExitCode']}")
-    return wrong
-
-
 def _scores(service: Service, patience_s: float = 15) -> bool:
     """Whether a small request is scored, at the latest after a while."""
     end = time.monotonic() + patience_s
@@ -420,5 +414,8 @@ def _scores(service: Service, patience_s: float = 15) -> bool:
         with contextlib.suppress(OSError, HTTPException):
             if service.score("x", timeout=5).status == 200:
                 return True
+        service.container.reload()
+        if service.container.status != "running":
+            break
         time.sleep(0.2)
     return False
