@@ -74,7 +74,7 @@ def test_requests_that_come_ahead_are_answered_in_order(client: socket.socket) -
 
 
 def test_thousands_of_requests_that_come_ahead(client: socket.socket) -> None:
-    client.sendall(post(b"sleep 0.2") + b"GET / HTTP/1.1\r\n\r\n" * 5000 + CLOSE)
+    client.sendall(post(b"sleep 0.2") + b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 5000 + CLOSE)
     received = b""
     while data := client.recv(1 << 20):
         received += data
@@ -159,7 +159,8 @@ def test_a_client_that_breaks_off_is_told(server: Server, client: socket.socket)
 
 def test_trailers_are_no_headers(server: Server) -> None:
     received = server.raw(
-        b"POST /score HTTP/1.1\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"POST /score HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n"
         b"1\r\nx\r\n0\r\nx-request-id: forged\r\n\r\n"
     )
     assert results(received) == [b'"x"']
@@ -167,7 +168,7 @@ def test_trailers_are_no_headers(server: Server) -> None:
 
 
 def test_an_absolute_target(server: Server) -> None:
-    received = server.raw(b"GET http://a:1/?b=c HTTP/1.1\r\nConnection: close\r\n\r\n")
+    received = server.raw(b"GET http://a:1/?b=c HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
     assert received.endswith(b"\r\n\r\nHealthy")
 
 
@@ -182,22 +183,32 @@ def test_names_with_an_underscore_are_dropped(serve: Serve) -> None:
     ("data", "status"),
     [
         (
-            b"POST /score HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\nabc",
+            b"POST /score HTTP/1.1\r\nHost: a\r\n"
+            b"Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\nabc",
             400,
         ),
-        (b"POST /score HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 400),
+        (
+            b"POST /score HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+            400,
+        ),
         (b"POST /score HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
-        (b"POST /score HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", 400),
-        (b"GET / HTTP/1.1\r\nA: b\n\r\n", 400),
-        (b"POST /score HTTP/1.1\r\nTransfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nA : b\r\n\r\n", 400),
+        (
+            b"POST /score HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+            400,
+        ),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nA: b\n\r\n", 400),
+        (
+            b"POST /score HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n",
+            400,
+        ),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nA : b\r\n\r\n", 400),
         (b"GET / HTTP/2.0\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 101 + b"\r\n", 431),
-        (b"GET / HTTP/1.1\r\nA: " + b"b" * 70_000 + b"\r\n\r\n", 431),
-        (b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\n\r\n", 431),
-        (b"GET / HTTP/1.1\r\nA: " + b"b" * 400_000, 431),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"A: b\r\n" * 101 + b"\r\n", 431),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nA: " + b"b" * 70_000 + b"\r\n\r\n", 431),
+        (b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 431),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nA: " + b"b" * 400_000, 431),
         (b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-        (b"FETCH /score HTTP/1.1\r\n\r\n", 405),
+        (b"FETCH /score HTTP/1.1\r\nHost: a\r\n\r\n", 405),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
     ],
 )
@@ -208,7 +219,9 @@ def test_what_is_refused(server: Server, data: bytes, status: int) -> None:
 
 
 def test_nothing_is_read_behind_a_broken_request(server: Server) -> None:
-    received = server.raw(post(b"first") + b"GET / HTTP/1.1\r\nA : b\r\n\r\n" + post(b"smuggled"))
+    received = server.raw(
+        post(b"first") + b"GET / HTTP/1.1\r\nHost: a\r\nA : b\r\n\r\n" + post(b"smuggled")
+    )
     assert (statuses(received), results(received)) == ([200, 400], [b'"first"'])
 
 
@@ -255,7 +268,7 @@ def test_answers_that_are_not_taken_do_not_pile_up(serve: Serve) -> None:
         deadline = time.monotonic() + 5
         while time.monotonic() < deadline:
             try:
-                sent += sock.send(b"GET /swagger.json HTTP/1.1\r\n\r\n" * 1000)
+                sent += sock.send(b"GET /swagger.json HTTP/1.1\r\nHost: a\r\n\r\n" * 1000)
                 deadline = time.monotonic() + 1
             except BlockingIOError:
                 time.sleep(0.01)

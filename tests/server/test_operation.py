@@ -47,7 +47,7 @@ SCRIPT = """
                 pass
         elif action == "deaf":
             import signal
-            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
+            signal.pthread_sigmask(signal.SIG_BLOCK, range(1, signal.NSIG))
             time.sleep(given["s"])
         elif action == "die":
             os._exit(9)
@@ -550,14 +550,19 @@ def test_large_bodies_together_are_bounded(serve: Serve) -> None:
             time.sleep(0.8)
             return len(data)
     """
-    server = serve(script, INFERENCE_SERVER_BODY_MEMORY="1000000")
+    server = serve(script, INFERENCE_SERVER_BODY_MEMORY="8000000")
+    started = time.monotonic()
     first = Later(lambda: server.score(b"x" * 3_000_000))
     time.sleep(0.3)
-    # One body fits, however large; beside it there is room for small ones only.
+    # Large ones wait for room, small ones go on, and what could never fit is refused.
+    second = Later(lambda: server.score(b"x" * 2_900_000))
     small = Later(lambda: server.score(b"x" * 1000))
-    refused = server.raw(b"POST /score HTTP/1.1\r\nHost: a\r\nContent-Length: 500000\r\n\r\n", 2)
-    assert refused.startswith(b"HTTP/1.1 503 ")
+    refused = server.raw(b"POST /score HTTP/1.1\r\nHost: a\r\nContent-Length: 5000000\r\n\r\n", 2)
+    assert refused.startswith(b"HTTP/1.1 413 ")
     assert (first.result().json, small.result().json) == (3_000_000, 1000)
+    assert second.result().json == 2_900_000
+    # The second was let in when the first was scored.
+    assert time.monotonic() - started > 1.6
     assert server.score(b"x" * 2_000_000).json == 2_000_000
 
 

@@ -13,27 +13,59 @@ from urllib.parse import parse_qs
 
 from .config import Settings
 from .log import Log
+from .memory import Memory
+from .messages import INTERNAL, SCRIPT_FAILED, TIMED_OUT, Facts
 from .metrics import Metrics
-from .pool import BusyError, Job, NotReadyError, Pool, Result, TooSlowError
-from .supervisor import Ready
+from .pool import BusyError, Job, NotReadyError, Pool, Result, TooSlowError, WaitedError
 from .swagger import Published
-from .worker import INTERNAL, SCRIPT_FAILED
+from .wire import Body
 
 HEADER_LIMIT = 100
 JSON = "application/json"
 HTML = "text/html; charset=utf-8"
 
 Headers = List[Tuple[str, str]]
-Response = Tuple[int, Headers, bytes]
+Response = Tuple[int, Headers, Body]
 
 NOT_FOUND = (
     "The requested URL was not found on the server. "
     "If you entered the URL manually please check your spelling and try again."
 )
-NOT_READY = "The scoring script is not ready."
+OLD_ID = (
+    "x-ms-request-id is deprecated as the name of the client's own identifier: "
+    "send x-ms-client-request-id (this is said once)"
+)
 NOT_ALLOWED = "The method is not allowed for the requested URL."
 ROUTES = ("/", "/score", "/swagger.json")
+# Whether the process lives, and whether it takes requests; "/" is the older name of the latter.
+LIVE, READY = "/livez", "/readyz"
+HEALTH = ("/", LIVE, READY)
+# The names that other platforms have for them.
+ALIASES = {"/ping": "/", "/invocations": "/score"}
 SCORE_METHODS = ("POST", "GET", "OPTIONS")
+# For the log only: the client did not wait for its answer.
+CLIENT_LEFT = 499
+
+# Why a request is refused: the status, the message, and whether another try may help.
+REFUSALS = {
+    "broken": (400, "The request is not valid HTTP/1.1.", False),
+    "bad_host": (400, "The request needs one Host header, with a valid host.", False),
+    "incomplete": (400, "The body of the request is incomplete.", False),
+    "too_late": (408, "The body of the request did not arrive in time.", False),
+    "too_large": (413, "The body of the request is above the limit of {} bytes.", False),
+    "beyond_memory": (
+        413,
+        "The body of the request is larger than the memory of this container allows.",
+        False,
+    ),
+    "head_too_large": (431, "The headers of the request are too large, or too many.", False),
+    "no_memory": (503, "Too many large requests at a time, try again later.", True),
+    "queue_full": (503, "Too many requests are waiting, try again later.", True),
+    "queue_timeout": (503, "The request waited too long for a worker, try again later.", True),
+    "not_ready": (503, "The scoring script is not ready.", True),
+    "stopping": (503, "The server is shutting down.", True),
+    "stalled": (503, "No request has been answered for longer than one may take.", True),
+}
 
 _IS_JSON = ("Content-Type", JSON)
 _FAILED = ("x-ms-run-function-failed", "True")
@@ -91,7 +123,17 @@ def new_id() -> str:
 class Request(Job):
     """A request and its way to a response. Names of headers are in lower case."""
 
-    __slots__ = ("_app", "headers", "ids", "method", "path", "query", "remote", "started")
+    __slots__ = (
+        "_app",
+        "_answer",
+        "headers",
+        "ids",
+        "method",
+        "path",
+        "query",
+        "remote",
+        "started",
+    )
 
     def __init__(
         self,
@@ -105,20 +147,42 @@ class Request(Job):
         super().__init__(None, b"")
         self.started = time.perf_counter()
         self._app = app
+        # Of an answer in parts: its status, its bytes so far and the time in run().
+        self._answer: Optional[Tuple[int, int, float]] = None
         self.method = method
-        self.path = path
+        self.path = app.aliases.get(path, path)
         self.query = query
         self.headers = headers
         self.remote = remote
         self.ids = identify(headers)
 
+    # What a connection does; each request ends once.
+
     def respond(self, response: Response) -> None:
-        """Let the response go to the client; called exactly once."""
+        """Let the response go to the client."""
+        raise NotImplementedError
+
+    def begin_response(self, response: Response, length: Optional[int]) -> bool:
+        """Let the head of a response go to the client; whether the body is wanted."""
+        raise NotImplementedError
+
+    def respond_part(self, data: Body) -> bool:
+        """Let a part of the body go to the client; False: it takes no more for now."""
+        raise NotImplementedError
+
+    def end_response(self, whole: bool) -> None:
+        """The body has gone to the client, or what there is of it."""
         raise NotImplementedError
 
     def abandon(self) -> None:
         """Leave the client without a response."""
         raise NotImplementedError
+
+    # What a worker does.
+
+    def carried(self, waited_s: float) -> None:
+        """A worker has it."""
+        self._app.waited(waited_s)
 
     def complete(self, result: Result, more: bool) -> None:
         """The worker answered."""
@@ -129,10 +193,37 @@ class Request(Job):
             # The worker's other requests must not suffer.
             self._app.give_up(self, error)
 
-    def fail(self, error: Exception) -> None:
-        """There will be no answer of a worker."""
+    def begin(self, result: Result, length: Optional[int]) -> None:
+        """The worker begins to answer."""
         try:
-            self._app.send(self, self._app.failure(error))
+            response, run_ms = _from_worker(result)
+            self._answer = (response[0], 0, run_ms or 0.0)
+            self._app.begin(self, response, length)
+        except Exception as error:
+            self._app.give_up(self, error)
+
+    def part(self, data: Body) -> bool:
+        """A part of the body."""
+        assert self._answer is not None
+        status, size, run_ms = self._answer
+        self._answer = (status, size + len(data), run_ms)
+        return self.respond_part(data)
+
+    def end(self, whole: bool) -> None:
+        """The body is there, or the worker broke it off."""
+        try:
+            assert self._answer is not None
+            self._app.end(self, whole, *self._answer)
+        except Exception as error:
+            self._app.give_up(self, error)
+
+    def fail(self, error: Exception) -> None:
+        """There will be no answer of a worker, or not the rest of it."""
+        try:
+            if self._answer is not None:
+                self._app.end(self, False, *self._answer)
+            else:
+                self._app.send(self, self._app.failure(error))
         except Exception as fault:
             self._app.give_up(self, fault)
 
@@ -140,10 +231,12 @@ class Request(Job):
 class Application:
     """The routes and the rules of the service."""
 
-    def __init__(self, settings: Settings, pool: Pool, facts: Ready, log: Log) -> None:
+    def __init__(self, settings: Settings, pool: Pool, log: Log, memory: Memory) -> None:
         self._settings = settings
         self._pool = pool
-        self._facts = facts
+        self._memory = memory
+        # Set when the first worker has told them.
+        self.facts = Facts()
         self._log = log
         self._metrics = Metrics() if settings.metrics else None
         self._active: Set[Request] = set()
@@ -152,8 +245,16 @@ class Application:
         if settings.server_version:
             self._server.append(("x-ms-server-version", settings.server_version))
         self._cors = settings.cors_origins
+        self.aliases = ALIASES if settings.aliases else {}
+        # On the way out: first nobody new should come, then nobody is let in.
+        self.leaving = False
         self.draining = False
+        self._warned = False
         self.restarts: Callable[[], int] = lambda: 0
+
+    def learn(self, facts: Facts) -> None:
+        """A worker has told what the script is like; from any thread."""
+        self.facts = facts
 
     @property
     def active(self) -> int:
@@ -164,12 +265,15 @@ class Application:
         """Whether the answer to a request depends on its body."""
         if request.path != "/score" or not self._pool.ready or self.draining:
             return False
-        return request.method == "POST" or self._facts.is_raw
+        return request.method == "POST" or self.facts.is_raw
 
     def handle(self, request: Request) -> None:
         """Answer a request now, or when a worker has."""
         self._active.add(request)
         try:
+            if "x-ms-request-id" in request.headers and not self._warned:
+                self._warned = True
+                self._log.warning(OLD_ID)
             fault = request.ids[3]
             if fault:
                 response = _message(431, fault)
@@ -181,7 +285,7 @@ class Application:
             else:
                 response = self._route(request)
         except Exception as error:
-            self._log.error("internal error: {!r}".format(error))
+            self.report(error)
             response = _message(500, INTERNAL)
         self.send(request, response)
 
@@ -196,34 +300,36 @@ class Application:
 
         With ``more`` to come at once the line for the log waits, so that one write takes them all.
         """
-        status, headers, body = response
-        request_id, legacy_id, client_id, _ = request.ids
-        headers.extend(self._server)
-        if request_id:
-            headers.append(("x-request-id", request_id))
-        if legacy_id:
-            headers.append(("x-ms-request-id", legacy_id))
-        if client_id:
-            headers.append(("x-ms-client-request-id", client_id))
-        if "traceid" in request.headers:
-            headers.append(("TraceId", request.headers["traceid"]))
-        method, path = request.method, request.path
-        if self._cors and path in ROUTES and status != 405:
-            headers.extend(self._cors_headers(request))
-        seconds = time.perf_counter() - request.started
-        if self._metrics is not None:
-            self._metrics.observe(method, path, status, seconds)
-        if self._access_log and not (path == "/" and status == 200):
-            if request.query:
-                path = path + "?" + request.query
-            self._log.access(
-                method, path, status, seconds * 1000, len(body), request_id, client_id, run_ms
-            )
+        self._complete_headers(request, response)
+        self._record(request, response[0], len(response[2]), run_ms)
         self._active.discard(request)
         request.respond(response)
         # After the response: the client need not wait for the log.
         if not more:
             self._log.flush()
+
+    def begin(self, request: Request, response: Response, length: Optional[int]) -> None:
+        """Send the head of a response whose body comes in parts."""
+        self._complete_headers(request, response)
+        if not request.begin_response(response, length):
+            self._pool.cancel(request)
+
+    def end(self, request: Request, whole: bool, status: int, size: int, run_ms: float) -> None:
+        """The last part of a response is sent."""
+        if request not in self._active:
+            # The client left before.
+            return
+        self._record(request, status, size, run_ms)
+        self._active.discard(request)
+        request.end_response(whole)
+        self._log.flush()
+
+    def left(self, request: Request) -> None:
+        """The client of a request that is being answered is gone: nobody needs its answer."""
+        if request in self._active:
+            self._active.discard(request)
+            self._record(request, CLIENT_LEFT, 0, None)
+            self._pool.cancel(request)
 
     def give_up(self, request: Request, error: Exception) -> None:
         """What must not happen: a response cannot be sent."""
@@ -231,13 +337,57 @@ class Application:
         self._active.discard(request)
         request.abandon()
 
+    def report(self, error: Exception) -> None:
+        """What must not happen, and is survived."""
+        self._log.error("internal error: {!r}".format(error))
+
     def flush(self) -> None:
         """Write the lines for the log that waited for somebody to read it."""
         self._log.flush()
 
+    def waited(self, seconds: float) -> None:
+        """A request went to a worker after so long a wait."""
+        if self._metrics is not None:
+            self._metrics.observe_wait(seconds)
+
+    def _complete_headers(self, request: Request, response: Response) -> None:
+        """Add what every response has, except what the script has set itself."""
+        headers = response[1]
+        request_id, legacy_id, client_id, _ = request.ids
+        ids = (
+            ("x-request-id", request_id),
+            ("x-ms-request-id", legacy_id),
+            ("x-ms-client-request-id", client_id),
+        )
+        # The application's own responses have two or three headers; a script may set any.
+        given = {name.lower() for name, _ in headers} if len(headers) > 3 else ()
+        for name, value in ids:
+            if value and name not in given:
+                headers.append((name, value))
+        headers.extend(self._server)
+        if "traceid" in request.headers:
+            headers.append(("TraceId", request.headers["traceid"]))
+        if self._cors and request.path in ROUTES and response[0] != 405:
+            headers.extend(self._cors_headers(request))
+
+    def _record(self, request: Request, status: int, size: int, run_ms: Optional[float]) -> None:
+        """Count a request, and prepare its line for the log."""
+        method, path = request.method, request.path
+        seconds = time.perf_counter() - request.started
+        if self._metrics is not None:
+            self._metrics.observe(method, path, status, seconds)
+        if self._access_log and not (status == 200 and path in HEALTH):
+            if request.query:
+                path = path + "?" + request.query
+            request_id, _, client_id, _ = request.ids
+            trace = request.headers.get("traceparent", "")
+            self._log.access(
+                method, path, status, seconds * 1000, size, request_id, client_id, run_ms, trace
+            )
+
     def _route(self, request: Request) -> Response:
         method, path = request.method, request.path
-        if path == "/":
+        if path in HEALTH:
             routes: Callable[[Request], Response] = self._health
         elif path == "/swagger.json":
             routes = self._swagger
@@ -253,34 +403,39 @@ class Application:
         status, headers, body = _message(405, NOT_ALLOWED)
         return status, [*headers, allowed], body
 
-    def _health(self, _request: Request) -> Response:
-        if self.draining:
-            return _message(503, "The server is shutting down.", retry=True)
-        if not self._pool.ready:
-            return _message(503, NOT_READY, retry=True)
+    def _health(self, request: Request) -> Response:
+        if self._pool.stalled:
+            return self.refusal("stalled")
+        if request.path != LIVE:
+            if self.leaving or self.draining:
+                return self.refusal("stopping")
+            if not self._pool.ready:
+                return self.refusal("not_ready")
         return 200, [("Content-Type", HTML)], b"Healthy"
 
     def _swagger(self, request: Request) -> Response:
-        if not self._facts.documents and not self._pool.ready:
-            return _message(503, NOT_READY, retry=True)
+        if not self.facts.documents and not self._pool.ready:
+            return self.refusal("not_ready")
         query = parse_qs(request.query, keep_blank_values=True)
         version = query.get("version", ["2"])[0]
-        document = self._facts.documents.get(version)
+        document = self.facts.documents.get(version)
         if document is None:
-            published = Published(self._facts.documents, self._facts.supported)
+            published = Published(self.facts.documents, self.facts.supported)
             return _message(404, published.missing(version))
         return 200, _headers(JSON, False), document
 
     def _show_metrics(self, _request: Request) -> Response:
         assert self._metrics is not None
         pool = self._pool
-        page = self._metrics.render(pool.ready, pool.waiting, pool.busy, self.restarts())
+        page = self._metrics.render(
+            pool.ready, pool.waiting, pool.busy, self.restarts(), self._memory
+        )
         return 200, [("Content-Type", "text/plain; version=0.0.4; charset=utf-8")], page
 
     def _score(self, request: Request) -> Optional[Response]:
         """Hand a request to a worker; a response is returned only when that was not possible."""
         method = request.method
-        facts = self._facts
+        facts = self.facts
         # HEAD is routed with GET but not scored, other methods not even that: two messages in the
         # reference, and so here.
         if method not in SCORE_METHODS and not (method == "HEAD" and facts.is_raw):
@@ -289,9 +444,10 @@ class Application:
             return self.not_allowed()
         if method == "OPTIONS" and not (facts.is_raw and self._pool.ready):
             return 200, [("Content-Type", HTML), _NOT_FAILED], b""
-        if not self._pool.ready or self.draining:
-            text = "shutting down" if self.draining else "not ready"
-            return _message(503, "The server is {}.".format(text), retry=True)
+        if self.draining:
+            return self.refusal("stopping")
+        if not self._pool.ready:
+            return self.refusal("not_ready")
         if facts.is_plain and method == "POST":
             # The body is all that such a script gets.
             request.meta = None
@@ -308,59 +464,36 @@ class Application:
         try:
             self._pool.submit(request)
         except BusyError:
-            return _message(503, "Too many requests are waiting, try again later.", retry=True)
+            return self.refusal("queue_full")
         except NotReadyError:
-            return _message(503, NOT_READY, retry=True)
+            return self.refusal("not_ready")
         return None
 
     def failure(self, error: Exception) -> Response:
         """The response for a request that a worker could not answer."""
         if isinstance(error, NotReadyError):
-            return _message(503, NOT_READY, retry=True)
+            return self.refusal("not_ready")
+        if isinstance(error, WaitedError):
+            return self.refusal("queue_timeout")
         if isinstance(error, TooSlowError):
-            text = "Scoring timeout after {} ms".format(self._settings.scoring_timeout_ms)
+            text = TIMED_OUT.format(self._settings.run_limit_s * 1000)
             return _message(500, text, failed=True)
         self._log.error("the worker ended while it scored a request")
         return _message(500, SCRIPT_FAILED, failed=True)
 
-    # What a connection refuses, and why.
+    # What is refused, and why.
+
+    def refusal(self, reason: str) -> Response:
+        """The response for one of ``REFUSALS``, which is counted."""
+        status, text, retry = REFUSALS[reason]
+        if self._metrics is not None:
+            self._metrics.observe_refusal(reason)
+        return _message(status, text.format(self._settings.body_limit), retry=retry)
 
     def not_allowed(self) -> Response:
         """The answer to a method that ``/score`` does not have."""
         status, headers, body = _message(405, NOT_ALLOWED)
         return status, [*headers, ("Allow", "GET, HEAD, OPTIONS, POST")], body
-
-    def broken(self) -> Response:
-        """The answer to what is no HTTP/1.1."""
-        return _message(400, "The request is not valid HTTP/1.1.")
-
-    def head_too_large(self) -> Response:
-        """The answer to a request line and headers beyond the limit."""
-        return _message(431, "The headers of the request are too large, or too many.")
-
-    def too_large(self) -> Response:
-        """The answer to a body beyond the limit."""
-        limit = self._settings.body_limit
-        return _message(
-            413, "The body of the request is above the limit of {} bytes.".format(limit)
-        )
-
-    def incomplete(self) -> Response:
-        """The answer to a body that breaks off."""
-        return _message(400, "The body of the request is incomplete.")
-
-    def too_late(self) -> Response:
-        """The answer to a body that does not come."""
-        return _message(408, "The body of the request did not arrive in time.")
-
-    def too_many_bodies(self) -> Response:
-        """The answer while more bodies are on their way than may be."""
-        text = "Too many requests are being received, try again later."
-        return _message(503, text, retry=True)
-
-    def no_memory(self) -> Response:
-        """The answer to a large body that finds no room beside the others."""
-        return _message(503, "Too many large requests at a time, try again later.", retry=True)
 
     def _cors_headers(self, request: Request) -> Headers:
         # A request without an origin gets the first one too: caches keep one answer for all.

@@ -6,12 +6,14 @@ import asyncio
 import resource
 import socket
 import threading
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 from .app import Application
 from .config import Settings
 from .connection import Connections
 from .log import Log
+from .memory import Memory
+from .pool import Pool
 
 BACKLOG = 1024
 # Idle connections of clients count, so this is generous.
@@ -22,22 +24,25 @@ SWEEP_S = 0.25
 
 
 class Carrier:
-    """The listening socket and its connections."""
+    """The listening sockets and their connections."""
 
     def __init__(
         self,
         settings: Settings,
         app: Application,
-        sock: socket.socket,
+        pool: Pool,
+        memory: Memory,
+        socks: List[socket.socket],
         loop: asyncio.AbstractEventLoop,
         log: Log,
     ) -> None:
         self._loop = loop
         self._app = app
+        self._pool = pool
         self._log = log
-        self._sock = sock
-        self._connections = Connections(settings, app, _most_connections())
-        self._server: Any = None
+        self._socks = socks
+        self._connections = Connections(settings, app, memory, loop, _most_connections())
+        self._servers: List[Any] = []
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
         loop.set_exception_handler(self._report)
 
@@ -51,18 +56,20 @@ class Carrier:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self._server = self._loop.run_until_complete(
-            self._loop.create_server(self._connections.make, sock=self._sock, backlog=BACKLOG)
-        )
+        for sock in self._socks:
+            server = self._loop.create_server(self._connections.make, sock=sock, backlog=BACKLOG)
+            self._servers.append(self._loop.run_until_complete(server))
         self._sweep()
         self._loop.run_forever()
 
     def _stop(self) -> None:
-        self._server.close()
+        for server in self._servers:
+            server.close()
         self._connections.close_idle()
 
     def _sweep(self) -> None:
         self._loop.call_later(SWEEP_S, self._sweep)
+        self._pool.sweep()
         self._connections.sweep()
         self._app.flush()
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
-from typing import Callable, Dict, Mapping, Optional, Tuple, TypeVar
+from typing import Callable, Dict, List, Mapping, Optional, Tuple, TypeVar
 
 from . import __version__, exits
+from .encoding import NAN_POLICIES
 
 T = TypeVar("T")
 
@@ -35,31 +36,45 @@ class Settings:
     entry_script: str
     source_directory: Optional[str]
     model_dir: Optional[str]
-    host: str
+    # None: all addresses, of both families.
+    host: Optional[str]
     port: int
+    health_port: Optional[int]
+    aliases: bool
+    cancel: bool
     worker_count: int
     worker_timeout_s: float
     worker_preload: bool
     concurrency: int
     scoring_timeout_ms: int
     queue_limit: int
-    reader_limit: int
+    queue_timeout_s: float
     body_limit: int
-    body_memory: int
+    body_memory: Optional[int]
     read_timeout_s: float
     idle_timeout_s: float
+    shutdown_delay_s: float
     drain_timeout_s: float
     log_level: str
     log_json: bool
     access_log: bool
     log_body: bool
     metrics: bool
+    nan: str
     server_version: str
     service_name: str
     service_version: str
     service_path_prefix: str
     cors_origins: Tuple[str, ...]
     debug_port: Optional[int]
+    # What was set and is not followed, in words for the log.
+    warnings: Tuple[str, ...]
+
+    @property
+    def run_limit_s(self) -> float:
+        """How long ``run()`` may take: the shorter of the two limits in seconds."""
+        scoring_s = self.scoring_timeout_ms / 1000.0
+        return min(scoring_s, self.worker_timeout_s or scoring_s)
 
     @property
     def script_path(self) -> str:
@@ -75,36 +90,49 @@ def load(environ: Mapping[str, str]) -> Settings:
     if read.flag("SERVER_VERSION_LOG_RESPONSE_ENABLED", True):
         server_version = "inference-server/" + __version__
     origins = read.text("AML_CORS_ORIGINS", "").split(",")
+    # Under both spellings: the first is the reference's.
+    separate_health = read.flag("SEPERATE_HEALTH_ENDPOINT", False) or read.flag(
+        "SEPARATE_HEALTH_ENDPOINT", False
+    )
+    worker_timeout_s = read.seconds("WORKER_TIMEOUT", 300.0)
     settings = Settings(
         app_root=os.path.abspath(app_root),
         entry_script=read.text("AZUREML_ENTRY_SCRIPT", "main.py"),
         source_directory=read.optional("AZUREML_SOURCE_DIRECTORY"),
         model_dir=read.optional("AZUREML_MODEL_DIR"),
-        host=read.text("INFERENCE_SERVER_HOST", "0.0.0.0"),
-        port=read.number("SERVER_PORT", 5001, 1, 65535),
+        host=read.optional("INFERENCE_SERVER_HOST"),
+        port=read.port("SERVER_PORT") or read.port("PORT") or 5001,
+        health_port=read.port("HEALTH_PORT") or 5000 if separate_health else None,
+        cancel=read.flag("INFERENCE_SERVER_CANCEL", True),
+        aliases=read.flag("INFERENCE_SERVER_ALIASES", False),
         worker_count=read.number("WORKER_COUNT", 1, 1, 1024),
-        worker_timeout_s=read.seconds("WORKER_TIMEOUT", 300.0),
+        worker_timeout_s=worker_timeout_s,
         worker_preload=read.flag("WORKER_PRELOAD", False),
         concurrency=read.number("INFERENCE_SERVER_CONCURRENCY", 1, 1, 256),
         scoring_timeout_ms=read.number("SCORING_TIMEOUT_MS", 3600 * 1000, 1, 10**10),
         queue_limit=read.number("INFERENCE_SERVER_QUEUE_LIMIT", 512, 0, 4096),
-        reader_limit=read.number("INFERENCE_SERVER_READER_LIMIT", 1024, 1, 65536),
+        queue_timeout_s=read.seconds(
+            "INFERENCE_SERVER_QUEUE_TIMEOUT", worker_timeout_s or 300.0, positive=True
+        ),
         body_limit=read.number("INFERENCE_SERVER_BODY_LIMIT", 100 * 1024 * 1024, 0, 2**40),
-        body_memory=read.number("INFERENCE_SERVER_BODY_MEMORY", 1024 * 1024 * 1024, 0, 2**50),
+        body_memory=read.optional_number("INFERENCE_SERVER_BODY_MEMORY", 2**18, 2**50),
         read_timeout_s=read.seconds("INFERENCE_SERVER_READ_TIMEOUT", 30.0, positive=True),
-        idle_timeout_s=read.seconds("INFERENCE_SERVER_IDLE_TIMEOUT", 60.0, positive=True),
+        idle_timeout_s=read.seconds("INFERENCE_SERVER_IDLE_TIMEOUT", 75.0, positive=True),
+        shutdown_delay_s=read.seconds("INFERENCE_SERVER_SHUTDOWN_DELAY", 0.0),
         drain_timeout_s=read.seconds("INFERENCE_SERVER_DRAIN_TIMEOUT", 8.0),
         log_level=read.choice("AZUREML_LOG_LEVEL", "INFO", LOG_LEVELS, fold=str.upper),
         log_json=read.choice("INFERENCE_SERVER_LOG_FORMAT", "text", ("text", "json")) == "json",
         access_log=read.flag("INFERENCE_SERVER_ACCESS_LOG", True),
         log_body=read.flag("INFERENCE_SERVER_LOG_BODY", False),
         metrics=read.flag("INFERENCE_SERVER_METRICS", False),
+        nan=read.choice("INFERENCE_SERVER_NAN", "refuse", NAN_POLICIES),
         server_version=server_version,
         service_name=read.text("SERVICE_NAME", "ML service"),
         service_version=read.text("SERVICE_VERSION", "1.0"),
         service_path_prefix=read.text("SERVICE_PATH_PREFIX", ""),
         cors_origins=tuple(origin.strip() for origin in origins if origin.strip()),
-        debug_port=read.optional_port("AZUREML_DEBUG_PORT"),
+        debug_port=read.port("AZUREML_DEBUG_PORT"),
+        warnings=tuple(read.warnings),
     )
     read.check()
     return settings
@@ -147,6 +175,7 @@ class _Reader:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ: Mapping[str, str] = environ
         self._faults: Dict[str, str] = {}
+        self.warnings: List[str] = []
 
     def check(self) -> None:
         if self._faults:
@@ -173,8 +202,21 @@ class _Reader:
             wanted,
         )
 
-    def optional_port(self, name: str) -> Optional[int]:
-        return self.number(name, 1, 1, 65535) if self.optional(name) else None
+    def optional_number(self, name: str, low: int, high: int) -> Optional[int]:
+        return self.number(name, low, low, high) if self.optional(name) else None
+
+    def port(self, name: str) -> Optional[int]:
+        # Kubernetes describes each Service to the containers beside it in variables: one that is
+        # called "server" has its address in SERVER_PORT.
+        if self._environ.get(name, "").startswith(("tcp://", "udp://", "sctp://")):
+            self.warnings.append(
+                "{}={} is the address of a Service of Kubernetes and ignored; "
+                "enableServiceLinks: false keeps such variables out".format(
+                    name, self._environ[name]
+                )
+            )
+            return None
+        return self.optional_number(name, 1, 65535)
 
     def flag(self, name: str, default: bool) -> bool:
         # The reference takes "true" in any case as yes and all else as no; a silent no for "1" or

@@ -1,142 +1,113 @@
-"""How do the bytes of a client become requests, and responses bytes? HTTP/1.1 on asyncio.
+"""In which order, how fast and how long do clients get their answers? HTTP/1.1 on asyncio.
 
-httptools (llhttp, the parser of Node.js) reads the requests, strictly: what two servers could
-understand differently (RFC 9112, 11.2) is refused. One thread serves all connections, because
-what takes long happens in the workers. Limits of size and time are here, where the bytes are seen.
+One thread serves all connections, because what takes long happens in the workers. What one client
+sends is read a slice at a time: the others, and the health check, have their turns in between.
 """
 
 from __future__ import annotations
 
 import asyncio
-import importlib
-import re
+import socket
 import time
 from collections import deque
-from email.utils import formatdate
 from http import HTTPStatus
-from typing import Any, Deque, Dict, List, Optional, Tuple
-from urllib.parse import unquote_to_bytes
+from typing import Any, Deque, Dict, Optional, Tuple
 
-from . import exits
-from .app import Application, Request, Response
+from .app import Application, Response
 from .config import Settings
+from .memory import Memory
+from .reader import SMALL_BODY, ClientRequest, RefusedError, RequestReader, load_parser
+from .wire import Body
 
-# Of the request line and the headers together, and how many of these.
-HEAD_BYTES = 64 * 1024
-HEADERS = 100
-# Bodies up to this size are not counted, because the number of those on their way is limited.
-SMALL_BODY = 64 * 1024
 # On top of the fixed time a body gets one second for each of these many bytes.
 SLOWEST_BYTES_PER_S = 256 * 1024
 # How much of a body that nobody wants is taken in for how long, so that a client that sends before
 # it listens sees its answer and not a reset connection.
 LINGER_BYTES = 16 * 1024 * 1024
 LINGER_S = 2.0
+# What is read from a connection at a time, and parsed of it before the next request is answered.
+READ_BYTES = 64 * 1024
+SLICE = 1024
+# How long one connection, or all that have more to be parsed, may keep the loop.
+TURN_S = 0.001
+# How often what is free is looked up anew: models grow, and so do caches of scripts.
+MEASURE_S = 1.0
+# What a connection takes; measured by tests/server/test_memory.py.
+CONNECTION_BYTES = 8 * 1024
+# A client that sends no more: when it is asked whether it still listens, after its last byte.
+PROBES_S = (0.0, 0.05, 1.0, 5.0)
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _STATUS_LINES = {
     int(status): "HTTP/1.1 {} {}\r\n".format(int(status), status.phrase) for status in HTTPStatus
 }
-_METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ /")
-_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 
-# Names of headers as clients write them, and in lower case.
-KEYS = 1000
-_keys: Dict[bytes, str] = {}
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 
-# What a connection is waiting for.
-_HEAD, _BODY, _ANSWER, _END = range(4)
+# What a connection is waiting for: a head, room for a body, a body, an answer, its end.
+_HEAD, _ROOM, _BODY, _ANSWER, _END = range(5)
 _NEVER = float("inf")
-
-
-def load_parser() -> Any:
-    """The module httptools; a service without it ends with the exit code for that."""
-    try:
-        # By name: the application itself must not need it, and old releases have no types.
-        return importlib.import_module("httptools")
-    except ImportError as error:
-        message = "the HTTP parser httptools is not installed: {}".format(error)
-        raise exits.FatalError(exits.NO_SERVER, message) from None
-
-
-class _RefusedError(Exception):
-    """What the client sends from here on is not read. Without a response the routes answer."""
-
-    def __init__(self, response: Optional[Response]) -> None:
-        super().__init__()
-        self.response = response
-
-
-class ClientRequest(Request):
-    """A request with what its connection needs to know of it."""
-
-    __slots__ = ("_connection", "expects", "held", "is_http10", "keep", "length", "upgrades")
-
-    def __init__(
-        self,
-        connection: Connection,
-        app: Application,
-        method: str = "-",
-        path: str = "-",
-        query: str = "",
-        headers: Optional[Dict[str, str]] = None,
-        remote: str = "",
-    ) -> None:
-        super().__init__(app, method, path, query, headers or {}, remote)
-        self._connection = connection
-        # Whether the connection stays open after the response.
-        self.keep = False
-        self.is_http10 = False
-        # Whether the client offers another protocol, or waits until it is asked for the body.
-        self.upgrades = False
-        self.expects = False
-        # Bytes of the body, -1 when it comes in chunks, and what it takes of the memory.
-        self.length = 0
-        self.held = 0
-
-    def respond(self, response: Response) -> None:
-        """Let the response go to the client."""
-        self._connection.respond(self, response)
-
-    def abandon(self) -> None:
-        """End the connection, because there will be no response."""
-        self._connection.abort()
 
 
 class Connections:
     """All connections of clients, and what they share."""
 
-    def __init__(self, settings: Settings, app: Application, most: int) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        app: Application,
+        memory: Memory,
+        loop: asyncio.AbstractEventLoop,
+        most: int,
+    ) -> None:
         self.httptools = load_parser()
         self.settings = settings
         self.app = app
+        self.memory = memory
+        self.loop = loop
         self.closing = False
-        # Bytes of the large bodies that are in the house.
-        self.held = 0
-        self.reading: Dict[Connection, None] = {}
+        self.buffer = memoryview(bytearray(READ_BYTES))
         # Those that wait for a request, the one that has waited longest first.
         self.idle: Dict[Connection, None] = {}
+        # Those that wait for room for a large body, and those whose client sends no more.
+        self.in_need: Dict[Connection, None] = {}
+        self.half_closed: Dict[Connection, None] = {}
         self._all: Dict[Connection, None] = {}
         self._most = most
+        # Those with bytes that were received and not parsed.
+        self._behind: Deque[Connection] = deque()
+        self._catches_up = False
+        self._offers_room = False
+        self._measured_at = 0.0
         self._date = ""
         self._second = 0
+        memory.on_room = self._on_room
 
     def make(self) -> Connection:
         """The protocol of a new connection. Where there are too many, an idle one makes room."""
-        if len(self._all) >= self._most:
+        if not self._has_place():
             for waiting in self.idle:
                 waiting.abort()
                 break
         connection = Connection(self)
-        connection.refused = self.closing or len(self._all) >= self._most
+        connection.refused = self.closing or not self._has_place()
         self._all[connection] = self.idle[connection] = None
+        self.memory.held += CONNECTION_BYTES
         return connection
+
+    def _has_place(self) -> bool:
+        """Whether one more finds a descriptor, and memory: connections may take half of it."""
+        count = len(self._all)
+        return count < self._most and count * CONNECTION_BYTES < self.memory.limit // 2
 
     def drop(self, connection: Connection) -> None:
         """Forget a connection that has ended."""
-        self._all.pop(connection, None)
-        self.idle.pop(connection, None)
-        self.reading.pop(connection, None)
+        if connection in self._all:
+            del self._all[connection]
+            self.memory.give(CONNECTION_BYTES)
+        for kind in (self.idle, self.in_need, self.half_closed):
+            kind.pop(connection, None)
 
     def close_idle(self) -> None:
         """End the connections that have no request; the others end with their answer."""
@@ -145,25 +116,70 @@ class Connections:
             connection.close()
 
     def sweep(self) -> None:
-        """End what takes too long."""
+        """End what takes too long, and look after clients that may have left."""
         now = time.monotonic()
         for connection in [each for each in self._all if each.deadline < now]:
             connection.expire(now)
-
-    def has_room(self, size: int, own: int = 0) -> bool:
-        """Whether so many bytes fit in. A single body, which has its own already, always does."""
-        return self.held == own or self.held + size <= self.settings.body_memory
+        for connection in list(self.half_closed):
+            connection.look_after()
+        if now - self._measured_at > MEASURE_S:
+            self._measured_at = now
+            self.memory.measure(len(self._all) * CONNECTION_BYTES)
 
     def date(self) -> str:
         """The header line of this second."""
         now = int(time.time())
         if now != self._second:
-            self._date = "Date: {}\r\n".format(formatdate(now, usegmt=True))
+            # RFC 9110, 5.6.7; strftime would ask the locale.
+            year, month, day, hour, minute, second, weekday, _, _ = time.gmtime(now)
+            self._date = "Date: {}, {:02} {} {:04} {:02}:{:02}:{:02} GMT\r\n".format(
+                _DAYS[weekday], day, _MONTHS[month - 1], year, hour, minute, second
+            )
             self._second = now
         return self._date
 
+    # Turns.
 
-class Connection(asyncio.Protocol):
+    def later(self, connection: Connection) -> None:
+        """Let a connection go on with what it has received, when the others had their turn."""
+        self._behind.append(connection)
+        if not self._catches_up:
+            self._catches_up = True
+            self.loop.call_soon(self._catch_up)
+
+    def _catch_up(self) -> None:
+        behind = self._behind
+        ends = time.perf_counter() + TURN_S
+        for _ in range(len(behind)):
+            connection = behind.popleft()
+            try:
+                connection.go_on()
+            except Exception as error:
+                self.app.report(error)
+                connection.abort()
+            if time.perf_counter() > ends:
+                break
+        self._catches_up = bool(behind)
+        if behind:
+            self.loop.call_soon(self._catch_up)
+
+    # Room.
+
+    def _on_room(self) -> None:
+        if self.in_need and not self._offers_room:
+            self._offers_room = True
+            self.loop.call_soon(self._offer_room)
+
+    def _offer_room(self) -> None:
+        """Bytes were given back: those who wait get them, first come first served."""
+        self._offers_room = False
+        while self.in_need:
+            connection = next(iter(self.in_need))
+            if not connection.on_room():
+                break
+
+
+class Connection(asyncio.BufferedProtocol):
     """One connection of a client; requests that come ahead wait for the answer before theirs."""
 
     def __init__(self, shared: Connections) -> None:
@@ -172,36 +188,42 @@ class Connection(asyncio.Protocol):
         self._shared = shared
         self._app = shared.app
         self._settings = shared.settings
+        self._memory = shared.memory
         self._transport: Any = None
-        self._remote = ""
-        self._parser: Any = shared.httptools.HttpRequestParser(self)
         self._state = _HEAD
+        # The request that is being answered, whether its answer has begun, and how it is sent.
         self._current: Optional[ClientRequest] = None
+        self._begun = False
+        self._has_body = False
+        self._chunked = False
+        self._is_stream = False
+        # Parts that the client has not taken yet, beyond what the transport always buffers.
+        self._unsent = 0
+        # The requests behind it, and why they are refused.
         self._ahead: Deque[Tuple[ClientRequest, Optional[Response]]] = deque()
-        # The head that is being received,
-        self._in_head = False
-        self._url = b""
-        self._headers: Dict[str, str] = {}
-        self._count = 0
-        self._head_bytes = 0
-        self._pieces = 0
-        # the body that is being received,
-        self._incoming: Optional[ClientRequest] = None
-        self._parts: List[bytes] = []
-        self._size = 0
-        self._held = 0
+        self._reader = RequestReader(
+            self, shared.httptools, shared.settings, shared.app, shared.memory, self._ahead
+        )
+        # What was received and not parsed, and how far it was.
+        self._rest = b""
+        self._at = 0
+        self._is_behind = False
         self._began = 0.0
-        # and whether a head of ours goes through the parser.
-        self._primes = False
         # Whether what comes is thrown away, and how much of it was.
         self._unread = False
         self._discarded = 0
         self._half_closed = False
+        self._probes = 0
         self._paused = False
         # Bytes that wait to be taken by the client, where these are many.
         self._stuck_bytes = 0
-        # `_go_on` is at work, and is not to be called by what it calls.
-        self._goes_on = False
+        # `_serve` is at work, and is not to be called by what it calls.
+        self._serves = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is being answered."""
+        return self._current is not None
 
     # What asyncio tells.
 
@@ -212,28 +234,67 @@ class Connection(asyncio.Protocol):
             self.abort()
             return
         peer = transport.get_extra_info("peername")
-        self._remote = str(peer[0]) if peer else ""
-        self._await_head()
+        if peer:
+            host = str(peer[0])
+            self._reader.remote = host[7:] if host.startswith("::ffff:") else host
+        self._settle()
 
     def connection_lost(self, _error: Optional[Exception]) -> None:
-        """The client is gone; an answer that is still being made goes nowhere."""
+        """The client is gone; nobody needs the answer that is being made."""
         self._state = _END
-        self._ahead.clear()
-        incoming, self._incoming = self._incoming, None
         self._shared.drop(self)
-        self._let_go()
+        self._let_go_of_rest()
+        self._let_go_of_ahead()
+        incoming = self._reader.let_go()
+        unsent, self._unsent = self._unsent, 0
+        self._memory.give(unsent)
+        current, self._current = self._current, None
+        if current is not None:
+            self._app.left(current)
+            current.let_go()
         if incoming is not None:
             # For the log.
-            self._app.send(incoming, self._app.incomplete())
+            self._app.send(incoming, self._app.refusal("incomplete"))
 
     def eof_received(self) -> bool:
         """The client sends no more; it may still listen, so the connection may stay open."""
         self._half_closed = True
         if self._state == _END:
             return False
-        if self._incoming is not None:
-            self._refuse(self._app.incomplete())
-        return self._current is not None
+        if self._reader.incoming is not None and not self._rest:
+            self._refuse(self._app.refusal("incomplete"))
+        if self._current is None and not self._rest:
+            return False
+        self._shared.half_closed[self] = None
+        self._probes = 0
+        self._began = time.monotonic()
+        self.look_after()
+        return True
+
+    def look_after(self) -> None:
+        """Find out whether a client that sends no more still waits for its answer, or has left.
+
+        Both look the same until something is sent: whoever has left refuses it. An interim
+        response does no harm to the others (RFC 9110, 15.2).
+        """
+        sock = self._transport.get_extra_info("socket")
+        if sock is not None and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self.abort()
+            return
+        request = self._current
+        if request is None or self._begun or request.is_http10 or self._state == _END:
+            return
+        waits = self._probes < len(PROBES_S)
+        if waits and time.monotonic() >= self._began + PROBES_S[self._probes]:
+            self._probes += 1
+            self._transport.write(_CONTINUE)
+            self._shared.loop.call_later(0.01, self._look_again)
+
+    def _look_again(self) -> None:
+        if self in self._shared.half_closed:
+            sock = self._transport.get_extra_info("socket")
+            if sock is not None and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                self.abort()
 
     def pause_writing(self) -> None:
         """The client is slow to take its answer."""
@@ -244,240 +305,233 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """The client has taken most of it."""
         self._stuck_bytes = 0
+        unsent, self._unsent = self._unsent, 0
+        self._memory.give(unsent)
+        current = self._current
+        if current is not None and current.slot is not None:
+            current.slot.resume()
         if self._state == _HEAD:
             self._await_head()
         elif self._state == _ANSWER:
             self.deadline = _NEVER
-        self._regulate()
+        self._settle()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, _hint: int) -> memoryview:
+        """Where the next bytes go; all connections share it, because what comes is read at once."""
+        return self._shared.buffer
+
+    def buffer_updated(self, count: int) -> None:
         """Bytes came."""
         if self._unread:
-            self._discarded += len(data)
+            self._discarded += count
             if self._discarded > LINGER_BYTES:
                 self.abort()
             return
-        # What one piece of a head holds is seen header by header; this is for one without an end.
-        self._pieces = self._pieces + len(data) if self._in_head else 0
-        httptools = self._shared.httptools
+        data = self._shared.buffer[:count]
+        if self._rest:
+            self._keep(self._rest[self._at :] + data)
+            return
+        at = self._read(data)
+        if at < count:
+            self._keep(bytes(data[at:]))
+        if self._ahead:
+            self._serve()
+        self._settle()
+
+    def go_on(self) -> None:
+        """Parse on in what was received before."""
+        self._is_behind = False
+        if self._state == _END or not self._may_read():
+            return
+        self._at += self._read(memoryview(self._rest)[self._at :])
+        if self._at >= len(self._rest):
+            self._let_go_of_rest()
+            if self._half_closed and self._reader.incoming is not None:
+                self._refuse(self._app.refusal("incomplete"))
+        if self._ahead:
+            self._serve()
+        if self._half_closed and not self._rest and not self.busy and self._state != _END:
+            self.close()
+        self._settle()
+
+    def _read(self, data: memoryview) -> int:
+        """Parse until there is a request, or no room for one; how many bytes that took."""
+        reader = self._reader
+        at, size = 0, len(data)
+        ends = 0.0
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._go_on_as_before(data[upgrade.args[0] :])
-        except httptools.HttpParserCallbackError as error:
-            refused = error.__context__
-            if not isinstance(refused, _RefusedError):
-                raise
+            while at < size:
+                step = reader.missing or SLICE
+                at += reader.feed(data[at : at + step] if at or step < size else data)
+                if reader.wants_room and not self._take_room():
+                    break
+                if self._ahead or at >= size:
+                    break
+                now = time.perf_counter()
+                if not ends:
+                    ends = now + TURN_S
+                elif now > ends:
+                    break
+        except RefusedError as refused:
             self._refuse(refused.response)
-        except httptools.HttpParserInvalidMethodError:
-            # The parser knows the registered methods only.
-            named = _METHOD.match(data) and not self._pieces
-            self._refuse(self._app.not_allowed() if named else self._app.broken())
-        except httptools.HttpParserError:
-            self._refuse(self._app.broken())
-        if self._in_head:
-            self._await_rest()
-        elif self._incoming is not None:
-            self._shared.reading[self] = None
-            if self._state == _HEAD:
-                self._await_body(self._incoming)
-        self._regulate()
+            return size
+        return at
 
-    # What the parser tells.
-
-    def on_message_begin(self) -> None:
-        """The first byte of a request."""
-        if self._primes:
+    def _keep(self, rest: bytes) -> None:
+        """Keep what was received and cannot be parsed yet."""
+        if not self._memory.take(len(rest) - len(self._rest)):
+            self._refuse(self._app.refusal("no_memory"))
             return
-        self._in_head = True
-        self._url = b""
-        self._headers = {}
-        self._count = self._head_bytes = 0
+        self._rest, self._at = rest, 0
 
-    def on_url(self, url: bytes) -> None:
-        """A piece of the target of the request."""
-        if self._primes:
-            return
-        self._url += url
-        if len(self._url) > HEAD_BYTES:
-            raise _RefusedError(self._app.head_too_large())
+    def _let_go_of_rest(self) -> None:
+        size = len(self._rest)
+        self._rest, self._at = b"", 0
+        self._memory.give(size)
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """A header, or after the body a trailer, which nobody asked for."""
-        if not self._in_head:
-            return
-        self._count += 1
-        self._head_bytes += len(name) + len(value)
-        if self._count > HEADERS or self._head_bytes > HEAD_BYTES:
-            raise _RefusedError(self._app.head_too_large())
-        key = _keys.get(name)
-        if key is None:
-            if not _TOKEN.match(name):
-                # An old parser takes a space before the colon.
-                raise _RefusedError(self._app.broken())
-            key = name.decode("ascii").lower()
-            if len(_keys) < KEYS:
-                _keys[name] = key
-        if "_" in key:
-            # Behind a proxy it could pass for the name with a hyphen.
-            return
-        text = value.decode("latin-1").strip()
-        headers = self._headers
-        if key in headers:
-            text = headers[key] + ("; " if key == "cookie" else ",") + text
-        headers[key] = text
+    def _let_go_of_ahead(self) -> None:
+        while self._ahead:
+            self._ahead.popleft()[0].let_go()
 
-    def on_headers_complete(self) -> None:
-        """The head of a request is there."""
-        if self._primes:
-            return
-        self._in_head = False
-        parser, headers = self._parser, self._headers
-        version = parser.get_http_version()
-        method = parser.get_method().decode("ascii")
-        path, query = self._split(self._url)
-        request = ClientRequest(self, self._app, method, path, query, headers, self._remote)
-        request.keep = parser.should_keep_alive()
-        request.is_http10 = version == "1.0"
-        coding = headers.get("transfer-encoding")
-        request.length = int(headers.get("content-length") or 0) if coding is None else -1
-        self._incoming = request
-        self._parts, self._size = [], 0
-        if version not in ("1.0", "1.1"):
-            raise _RefusedError(self._app.broken())
-        if coding is not None and (request.is_http10 or coding.lower() != "chunked"):
-            raise _RefusedError(self._app.broken())
-        if request.length:
-            self._admit(request)
-            request.upgrades = parser.should_upgrade()
-            if "expect" in headers:
-                request.expects = headers["expect"].lower() == "100-continue"
+    # Room for a large body.
 
-    def on_body(self, part: bytes) -> None:
-        """A part of the body."""
-        self._parts.append(part)
-        self._size += len(part)
-        if self._size > self._settings.body_limit:
-            raise _RefusedError(self._app.too_large())
-        if self._size > SMALL_BODY:
-            more = self._size - self._held
-            if not self._shared.has_room(more, self._held):
-                raise _RefusedError(self._app.no_memory())
-            self._held += more
-            self._shared.held += more
+    def _take_room(self) -> bool:
+        """Take it, or wait for it; the client's bytes wait in the network."""
+        shared = self._shared
+        if not shared.in_need and self._reader.take_room():
+            return True
+        if len(shared.in_need) >= self._settings.queue_limit:
+            raise RefusedError(self._app.refusal("no_memory"))
+        shared.in_need[self] = None
+        return False
 
-    def on_message_complete(self) -> None:
-        """A request is there as a whole."""
-        request = self._incoming
-        assert request is not None
-        if request.upgrades:
-            return
-        parts, self._parts = self._parts, []
-        request.body = parts[0] if len(parts) == 1 else b"".join(parts)
-        request.held, self._held = self._held, 0
-        self._take(request, None)
+    def on_room(self) -> bool:
+        """Bytes were given back by others. Whether they sufficed."""
+        if not self._reader.take_room():
+            return False
+        self._shared.in_need.pop(self, None)
+        self._settle()
+        return True
 
-    # What follows from that.
-
-    def _split(self, url: bytes) -> Tuple[str, str]:
-        """Path and query; both as text in Latin-1, the way of PEP 3333, and the path decoded."""
-        if url.startswith(b"/") or url == b"*":
-            path, _, query = url.partition(b"#")[0].partition(b"?")
-        else:
-            httptools = self._shared.httptools
-            try:
-                parsed = httptools.parse_url(url)
-            except httptools.HttpParserInvalidURLError:
-                raise _RefusedError(self._app.broken()) from None
-            path, query = parsed.path or b"/", parsed.query or b""
-        if b"%" in path:
-            path = unquote_to_bytes(path)
-        return path.decode("latin-1"), query.decode("latin-1")
-
-    def _admit(self, request: ClientRequest) -> None:
-        """Decide by its head whether a request may send its body."""
-        app, shared = self._app, self._shared
-        if not app.wants_body(request):
-            raise _RefusedError(None)
-        if request.length > self._settings.body_limit:
-            raise _RefusedError(app.too_large())
-        if len(shared.reading) >= self._settings.reader_limit:
-            raise _RefusedError(app.too_many_bodies())
-        if request.length > SMALL_BODY and not shared.has_room(request.length):
-            raise _RefusedError(app.no_memory())
+    # The answers.
 
     def _refuse(self, response: Optional[Response]) -> None:
         """Read no more, and say why once the requests before are answered."""
         if self._unread or self._state == _END:
             return
         self._unread = True
-        request = self._incoming or ClientRequest(self, self._app)
+        self._shared.in_need.pop(self, None)
+        self._let_go_of_rest()
+        request = self._reader.let_go() or ClientRequest(self, self._app, self._memory)
         request.keep = False
-        self._in_head = False
-        self._let_go()
-        self._take(request, response)
+        self._ahead.append((request, response))
+        if not self._serves:
+            self._serve()
         self._regulate()
 
-    def _let_go(self) -> None:
-        """Give back what was received of a body that is not scored."""
-        self._parts = []
-        self._shared.held -= self._held
-        self._held = 0
-
-    def _go_on_as_before(self, rest: bytes) -> None:
-        """The client offered to speak another protocol; it is answered in this one.
-
-        The parser stops behind the head of such a request and takes what follows for the other
-        protocol. Another parser takes over; where a body follows, a head of ours tells it so.
-        """
-        self._parser = self._shared.httptools.HttpRequestParser(self)
-        request = self._incoming
-        if request is not None:
-            request.upgrades = False
-            known = request.length >= 0
-            framing = (
-                "Content-Length: %d" % request.length if known else "Transfer-Encoding: chunked"
-            )
-            self._primes = True
-            self._parser.feed_data(b"POST / HTTP/1.1\r\n" + framing.encode("ascii") + b"\r\n\r\n")
-            self._primes = False
-        if rest:
-            self.data_received(rest)
-
-    def _take(self, request: ClientRequest, refusal: Optional[Response]) -> None:
-        """Answer a request when it is its turn."""
-        self._incoming = None
-        self._shared.reading.pop(self, None)
-        if self._current is None:
-            self._answer(request, refusal)
-        else:
-            self._ahead.append((request, refusal))
-
-    def _answer(self, request: ClientRequest, refusal: Optional[Response]) -> None:
-        self._shared.idle.pop(self, None)
-        self._current = request
-        self._state = _ANSWER
-        if not self._stuck_bytes:
-            self.deadline = _NEVER
-        if refusal is None:
-            self._app.handle(request)
-        else:
-            self._app.send(request, refusal)
+    def _serve(self) -> None:
+        """Answer what is whole, in its order."""
+        if self._serves:
+            return
+        self._serves = True
+        while self._ahead and self._current is None and self._state != _END:
+            request, refusal = self._ahead.popleft()
+            self._shared.idle.pop(self, None)
+            self._current = request
+            self._state = _ANSWER
+            if not self._stuck_bytes:
+                self.deadline = _NEVER
+            if refusal is None:
+                self._app.handle(request)
+            else:
+                self._app.send(request, refusal)
+        self._serves = False
 
     def respond(self, request: ClientRequest, response: Response) -> None:
         """Send the response to the current request, once, and turn to what comes next."""
-        self._shared.held -= request.held
-        request.held = 0
+        request.let_go()
         if self._state == _END or request is not self._current:
             return
-        if self._shared.closing or (self._half_closed and not self._ahead):
+        _, _, body = response
+        head, has_body = self._head(request, response, len(body))
+        if not has_body:
+            self._transport.write(head)
+        elif len(body) <= SMALL_BODY:
+            self._transport.write(head + body)
+        else:
+            self._transport.write(head)
+            self._transport.write(body)
+        self._finish(request)
+
+    def begin(self, request: ClientRequest, response: Response, length: Optional[int]) -> bool:
+        """Send the head of a response whose body follows in parts; whether the body is wanted."""
+        request.let_go()
+        if self._state == _END or request is not self._current:
+            return False
+        self._begun = True
+        self._is_stream = length is None
+        self._chunked = length is None and not request.is_http10
+        if length is None and request.is_http10:
             request.keep = False
-        status, headers, body = response
+        head, self._has_body = self._head(request, response, length)
+        self._transport.write(head)
+        return self._has_body
+
+    def part(self, request: ClientRequest, data: Body) -> bool:
+        """Send a part. False: the client is slow, and no more is to come until it has taken some.
+
+        What a worker has made is taken from it while there is room, so that it can go on with the
+        next request; what it is still making is not.
+        """
+        if self._state == _END or request is not self._current or not self._has_body:
+            return True
+        if self._chunked:
+            self._transport.write(b"%x\r\n" % len(data) + data + b"\r\n")
+        else:
+            self._transport.write(data)
+        if not self._stuck_bytes:
+            return True
+        if self._is_stream or not self._memory.take(len(data), large=True):
+            return False
+        self._unsent += len(data)
+        return True
+
+    def end(self, request: ClientRequest, whole: bool) -> None:
+        """The body has been sent, or will not be: the client sees that something is missing."""
+        if self._state == _END or request is not self._current:
+            return
+        if not whole:
+            self._current = None
+            self.close()
+            return
+        if self._chunked and self._has_body:
+            self._transport.write(b"0\r\n\r\n")
+        self._finish(request)
+
+    def _finish(self, request: ClientRequest) -> None:
+        self._current = None
+        self._begun = self._chunked = self._is_stream = False
+        if not request.keep:
+            self._leave()
+        elif not self._serves:
+            self._serve()
+            self._settle()
+
+    def _head(
+        self, request: ClientRequest, response: Response, length: Optional[int]
+    ) -> Tuple[bytes, bool]:
+        """The head of a response, and whether a body follows."""
+        if self._shared.closing or (self._half_closed and not self._ahead and not self._rest):
+            request.keep = False
+        status, headers, _ = response
         lines = [_STATUS_LINES.get(status) or "HTTP/1.1 {} Unknown\r\n".format(status)]
         lines += ["%s: %s\r\n" % header for header in headers]  # noqa: UP031 - the hot path
-        has_body = status >= 200 and status not in (204, 304)
-        if has_body:
-            lines.append("Content-Length: %d\r\n" % len(body))
+        may_have_body = status >= 200 and status not in (204, 304)
+        if may_have_body:
+            if length is not None:
+                lines.append("Content-Length: %d\r\n" % length)
+            elif self._chunked:
+                lines.append("Transfer-Encoding: chunked\r\n")
         lines.append(self._shared.date())
         if not request.keep:
             lines.append("Connection: close\r\n")
@@ -485,42 +539,52 @@ class Connection(asyncio.Protocol):
             lines.append("Connection: keep-alive\r\n")
         lines.append("\r\n")
         head = "".join(lines).encode("latin-1", "replace")
-        if not has_body or request.method == "HEAD":
-            self._transport.write(head)
-        elif len(body) <= SMALL_BODY:
-            self._transport.write(head + body)
-        else:
-            self._transport.write(head)
-            self._transport.write(body)
-        self._current = None
-        if not request.keep:
-            self._leave()
-        elif not self._goes_on:
-            self._go_on()
+        return head, may_have_body and request.method != "HEAD"
 
-    def _go_on(self) -> None:
-        """Turn to the requests that came ahead, then to those that are still to come."""
-        self._goes_on = True
-        while self._ahead and self._current is None:
-            self._answer(*self._ahead.popleft())
-        self._goes_on = False
-        if self._state == _END or self._current is not None:
+    # What it waits for.
+
+    def _settle(self) -> None:
+        """See what the connection waits for now, and for how long."""
+        if self._state == _END or self._unread:
+            self._regulate()
             return
-        if self._incoming is None:
-            self._await_head()
-        else:
-            self._await_body(self._incoming)
+        if self._current is None:
+            reader = self._reader
+            if self in self._shared.in_need:
+                if self._state != _ROOM:
+                    self._await_room()
+            elif reader.incoming is not None:
+                if self._state != _BODY:
+                    self._await_body(reader.incoming)
+            elif self._state != _HEAD or self.deadline == _NEVER:
+                self._await_head()
+            if reader.in_head and self._state == _HEAD:
+                self._await_rest_of_head()
         self._regulate()
+        if self._rest and not self._is_behind and self._may_read():
+            self._is_behind = True
+            self._shared.later(self)
+
+    def _may_read(self) -> bool:
+        """Whether there is something to be parsed, and nothing that has to come before."""
+        return bool(
+            self._rest
+            and self._current is None
+            and not self._stuck_bytes
+            and not self._unread
+            and self not in self._shared.in_need
+        )
 
     def _regulate(self) -> None:
         """Take in no more than one request ahead, and none while answers are not taken out."""
-        if self._current is None:
-            pause = bool(self._stuck_bytes)
-        else:
-            ahead = self._ahead or self._in_head or self._incoming is not None
-            pause = bool(ahead or self._stuck_bytes)
         if self._unread:
             pause = False
+        elif self._rest or self._stuck_bytes or self in self._shared.in_need:
+            pause = True
+        else:
+            reader = self._reader
+            ahead = self._ahead or reader.in_head or reader.incoming is not None
+            pause = bool(self._current is not None and ahead)
         if pause is not self._paused and self._state != _END:
             self._paused = pause
             if pause:
@@ -531,32 +595,39 @@ class Connection(asyncio.Protocol):
     def _await_head(self) -> None:
         self._state = _HEAD
         self._shared.idle[self] = None
+        self._began = 0.0
         if not self._stuck_bytes:
             self.deadline = time.monotonic() + self._settings.idle_timeout_s
 
-    def _await_rest(self) -> None:
+    def _await_rest_of_head(self) -> None:
         """A head came in part: the rest of it has as long as a body."""
-        if self._pieces > HEAD_BYTES:
-            self._refuse(self._app.head_too_large())
-        elif not self._pieces and self._state == _HEAD and not self._stuck_bytes:
-            self.deadline = time.monotonic() + self._settings.read_timeout_s
+        if not self._began and not self._stuck_bytes:
+            self._began = time.monotonic()
+            self.deadline = self._began + self._settings.read_timeout_s
+
+    def _await_room(self) -> None:
+        self._state = _ROOM
+        self._shared.idle.pop(self, None)
+        self.deadline = time.monotonic() + self._settings.queue_timeout_s
 
     def _await_body(self, request: ClientRequest) -> None:
         self._state = _BODY
         self._shared.idle.pop(self, None)
         self._began = time.monotonic()
         self.deadline = self._began + self._settings.read_timeout_s
-        if request.expects and not request.is_http10 and not self._size:
+        if request.expects and not request.is_http10 and not self._reader.size:
             self._transport.write(_CONTINUE)
 
     def _leave(self) -> None:
         """End the connection after its last answer; the client may not have sent everything."""
         self._state = _END
-        self._ahead.clear()
+        self._let_go_of_ahead()
+        self._let_go_of_rest()
         if not self._unread or self._half_closed:
             self.close()
             return
         self.deadline = time.monotonic() + LINGER_S
+        self._regulate()
         self._transport.write_eof()
 
     def expire(self, now: float) -> None:
@@ -567,13 +638,16 @@ class Connection(asyncio.Protocol):
                 self._stuck_bytes = unsent
                 self.deadline = now + self._settings.idle_timeout_s
                 return
+        if self._state == _ROOM:
+            self._refuse(self._app.refusal("no_memory"))
+            return
         if self._state == _BODY:
-            request = self._incoming
+            request = self._reader.incoming
             assert request is not None
-            size = max(self._size, request.length)
+            size = max(self._reader.size, request.length)
             self.deadline = self._began + self._settings.read_timeout_s + size / SLOWEST_BYTES_PER_S
             if self.deadline < now:
-                self._refuse(self._app.too_late())
+                self._refuse(self._app.refusal("too_late"))
             return
         self.abort()
 

@@ -7,7 +7,6 @@ import site
 import subprocess
 import sys
 import sysconfig
-import tempfile
 from typing import Dict, List, Mapping
 
 from . import exits
@@ -107,6 +106,9 @@ def _target(environ: Dict[str, str], log: Log) -> List[str]:
     packages = sysconfig.get_paths()["purelib"]
     if os.access(packages, os.W_OK):
         return []
+    # Seldom needed, and it brings much along.
+    import tempfile
+
     folder = tempfile.mkdtemp(prefix="inference-server-extra-")
     if os.statvfs(folder).f_flag & os.ST_NOEXEC:
         log.warning(

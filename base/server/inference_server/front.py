@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -15,11 +16,13 @@ from . import __version__, config, exits, extensions
 from .app import Application
 from .carrier import Carrier
 from .log import Log
+from .memory import Memory
 from .pool import Pool
-from .supervisor import Ready, Supervisor
+from .supervisor import Supervisor
 
 # After the last request was answered, its bytes still have to leave.
 FLUSH_S = 0.1
+NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 UNSUPPORTED = ("AML_APP_INSIGHTS_ENABLED", "AML_MODEL_DC_STORAGE_ENABLED")
 
 
@@ -48,6 +51,26 @@ class _StoppedEarlyError(BaseException):
     """A signal came before there was anything to drain."""
 
 
+def _open(host: str, port: int) -> socket.socket:
+    """A socket that listens on an address; on "::" for IPv4 as well, whatever the system does."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if host == "::":
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # Connections inherit it: a peer that vanished is noticed after a while.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.bind((host, port))
+        sock.listen()
+        sock.setblocking(False)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
 class Service:
     """The front: the port, the application and the supervisor of the workers."""
 
@@ -73,12 +96,17 @@ class Service:
         if settings.worker_preload:
             message = "WORKER_PRELOAD has no effect: each of {} workers runs init() itself"
             self._log.warning(message.format(settings.worker_count))
-        sock = self._listen()
+        for warning in settings.warnings:
+            self._log.warning(warning)
+        socks = [self._listen(settings.port)]
+        if settings.health_port is not None and settings.health_port != settings.port:
+            socks.append(self._listen(settings.health_port))
         loop = asyncio.new_event_loop()
-        pool = Pool(loop, settings.queue_limit)
-        facts = Ready()
-        app = Application(settings, pool, facts, Log("access", settings.log_json))
-        carrier = Carrier(settings, app, sock, loop, self._log)
+        memory = Memory(settings.body_memory)
+        pool = Pool(loop, settings.queue_limit, settings.queue_timeout_s, settings.run_limit_s)
+        app = Application(settings, pool, Log("access", settings.log_json), memory)
+        pool.report = app.report
+        carrier = Carrier(settings, app, pool, memory, socks, loop, self._log)
         # From here on the port answers, with 503 until a worker is ready.
         carrier.start()
         try:
@@ -88,7 +116,7 @@ class Service:
         except _StoppedEarlyError:
             self._log.info("stopped")
             return
-        supervisor = Supervisor(settings, pool, self._log, worker_environ, facts, self._give_up)
+        supervisor = Supervisor(settings, pool, self._log, worker_environ, app.learn, self._give_up)
         app.restarts = lambda: supervisor.restarts
         supervisor.start()
         self._stop.wait()
@@ -99,26 +127,29 @@ class Service:
             raise self._fatal[0]
         self._log.info("stopped")
 
-    def _listen(self) -> socket.socket:
-        host, port = self._settings.host, self._settings.port
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        sock = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            # Connections inherit it: a peer that vanished is noticed after a while.
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            sock.bind((host, port))
-            sock.listen()
-        except OSError as error:
-            raise exits.FatalError(
-                exits.PORT, "port {} on {} cannot be opened: {}".format(port, host, error.strerror)
-            ) from None
-        sock.setblocking(False)
-        return sock
+    def _listen(self, port: int) -> socket.socket:
+        given = self._settings.host
+        for host in [given] if given else ["::", "0.0.0.0"]:
+            try:
+                return _open(host, port)
+            except OSError as error:
+                fault = error
+                if error.errno not in NO_IPV6:
+                    break
+        raise exits.FatalError(
+            exits.PORT, "port {} on {} cannot be opened: {}".format(port, host, fault.strerror)
+        )
 
     def _drain(self, app: Application, carrier: Carrier) -> None:
-        """Let what is in flight finish, for a bounded time."""
+        """Let others learn of it, then what is in flight finish, both for a bounded time."""
+        delay = self._settings.shutdown_delay_s
+        if delay:
+            # Balancers go on sending requests here until they have seen that it is not ready.
+            app.leaving = True
+            self._log.info("not ready any more, stopping in {:g} s".format(delay))
+            self._stop.clear()
+            # A second signal means: now.
+            self._stop.wait(delay)
         app.draining = True
         carrier.stop_accepting()
         limit = self._settings.drain_timeout_s

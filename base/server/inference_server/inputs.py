@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import inspect
+import io
 import json
-from typing import Any, Dict, List, NamedTuple
-
-from . import raw
+import sys
+from typing import Any, Dict, List, NamedTuple, Tuple
+from urllib.parse import parse_qsl
 
 
 class Call(NamedTuple):
@@ -37,10 +39,21 @@ def _loads(text: Any) -> Any:
         raise RefusedError(400, "The input is nested too deeply.") from None
 
 
+def _keep_quoted(error: UnicodeError) -> Tuple[str, int]:
+    """Bytes that are no UTF-8 stay as they were in the query."""
+    assert isinstance(error, UnicodeDecodeError)
+    text = "".join("%{:02X}".format(byte) for byte in error.object[error.start : error.end])
+    return text, error.end
+
+
+codecs.register_error("inference_server.keep_quoted", _keep_quoted)
+
+
 def query_parameters(query: str) -> Dict[str, Any]:
     """``x=1&x=2&y=z`` as ``{"x": [1, 2], "y": "z"}``: values are JSON where they parse as such."""
     gathered: Dict[str, List[Any]] = {}
-    for key, value in raw.query_pairs(query):
+    pairs = parse_qsl(query, keep_blank_values=True, errors="inference_server.keep_quoted")
+    for key, value in pairs:
         try:
             parsed = _loads(value)
         except ValueError:
@@ -117,37 +130,55 @@ class SchemaInput:
 
 def make_request(call: Call) -> Any:
     """The object for a raw ``run``: ours, or Flask's where the reference package is installed."""
+    environ = _environ(call)
+    if raw_module_of_reference() is not None:
+        from flask import Request  # type: ignore[import-not-found, unused-ignore]
+
+        return Request(environ)
+    from .raw import AMLRequest
+
+    return AMLRequest(environ)
+
+
+def _environ(call: Call) -> Dict[str, Any]:
+    """The request as a WSGI environment, with what scripts may look up in it."""
+    host = call.headers.get("Host", "localhost")
     environ: Dict[str, Any] = {
         "REQUEST_METHOD": call.method,
+        "SCRIPT_NAME": "",
         "PATH_INFO": call.path,
         "QUERY_STRING": call.query,
         "REMOTE_ADDR": call.remote_addr,
-        "CONTENT_TYPE": call.content_type,
-        "CONTENT_LENGTH": str(len(call.body)),
+        "SERVER_NAME": host.split(":")[0],
+        "SERVER_PORT": "80",
         "SERVER_PROTOCOL": "HTTP/1.1",
+        "wsgi.version": (1, 0),
         "wsgi.url_scheme": "http",
+        "wsgi.input": io.BytesIO(call.body),
+        "wsgi.input_terminated": True,
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": False,
+        "wsgi.multiprocess": True,
+        "wsgi.run_once": False,
     }
-    if raw_module_of_reference() is not None:
-        import io
+    for name, value in call.headers.items():
+        # A name with an underscore could pass for another one with a hyphen.
+        if "_" not in name:
+            environ["HTTP_" + name.upper().replace("-", "_")] = value
+    for name in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+        if "HTTP_" + name in environ:
+            environ[name] = environ.pop("HTTP_" + name)
+    return environ
 
-        from flask import Request  # type: ignore[import-not-found, unused-ignore]
 
-        host = call.headers.get("Host", "localhost")
-        for name, value in call.headers.items():
-            environ.setdefault("HTTP_" + name.upper().replace("-", "_"), value)
-        environ.update({"SERVER_NAME": host.split(":")[0], "SERVER_PORT": "80"})
-        environ.update({"wsgi.input": io.BytesIO(call.body), "wsgi.version": (1, 0)})
-        return Request(environ)
-    return raw.AMLRequest(
-        call.method, call.path, call.query, call.headers.items(), call.body, environ
-    )
+def raw_requested() -> bool:
+    """Whether the script marked its ``run`` with ``@rawhttp``, ours or the reference's."""
+    # Only a script that wants the classes imports their module: to look must not do it.
+    ours = sys.modules.get(__package__ + ".raw")
+    return getattr(ours, "_rawHttpRequested", False) or raw_module_of_reference() is not None
 
 
 def raw_module_of_reference() -> Any:
     """The module of a really installed reference package, when the script imported that one."""
-    import sys
-
     module = sys.modules.get("azureml_inference_server_http.api.aml_request")
-    if module is None or getattr(module, "rawhttp", None) is raw.rawhttp:
-        return None
     return module if getattr(module, "_rawHttpRequested", False) else None

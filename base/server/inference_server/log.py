@@ -20,6 +20,7 @@ TEXT_FORMAT = "%(asctime)s %(levelname).1s [%(process)d] %(name)s - %(message)s"
 LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
 NAMES = {number: name for name, number in LEVELS.items()}
 LONGEST_PATH = 1000
+LONGEST_TRACE = 100
 # So many lines of requests wait for a log that is not read; the oldest are lost first.
 WAITING_LINES = 10_000
 
@@ -84,6 +85,7 @@ class Log:
         request_id: str,
         client_id: str,
         run_ms: Optional[float],
+        trace: str = "",
     ) -> None:
         """Prepare the line of one request; ``flush`` writes it."""
         if self._threshold > 20:
@@ -106,6 +108,8 @@ class Log:
             )
             if client_id:
                 record["client_request_id"] = client_id
+            if trace:
+                record["traceparent"] = trace
             self._lines.append(json.dumps(record) + "\n")
             return
         line = "%s I [%d] access - %s %s %d %.3fms %d id=%s" % (  # noqa: UP031 - the hot path
@@ -120,6 +124,8 @@ class Log:
         )
         if client_id:
             line += " client=" + client_id
+        if trace:
+            line += " traceparent=" + trace[:LONGEST_TRACE]
         if not line.isprintable():
             # Path and ids are the client's: they must not start a line of their own in the log.
             line = line.encode("unicode_escape").decode("ascii")

@@ -3,69 +3,97 @@
 from __future__ import annotations
 
 import os
-import threading
+from bisect import bisect_left
 from typing import Dict, List, Tuple
 
+from .memory import Memory
+
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
+KNOWN_PATHS = ("/", "/livez", "/readyz", "/score", "/swagger.json", "/metrics")
+
+
+class Histogram:
+    """How many of the values lie below each of the buckets' bounds."""
+
+    def __init__(self, name: str, text: str) -> None:
+        self._name = name
+        self._text = text
+        self._buckets: List[int] = [0] * (len(BUCKETS) + 1)
+        self._sum = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Count one value."""
+        self._buckets[bisect_left(BUCKETS, seconds)] += 1
+        self._sum += seconds
+
+    def lines(self) -> List[str]:
+        """Its part of the page."""
+        name = self._name
+        lines = ["# HELP {} {}".format(name, self._text), "# TYPE {} histogram".format(name)]
+        total = 0
+        for bound, count in zip(BUCKETS, self._buckets):  # noqa: B905 - Python 3.7
+            total += count
+            lines.append('{}_bucket{{le="{:g}"}} {}'.format(name, bound, total))
+        total += self._buckets[-1]
+        lines.append('{}_bucket{{le="+Inf"}} {}'.format(name, total))
+        return [*lines, "{}_sum {:.6f}".format(name, self._sum), "{}_count {}".format(name, total)]
 
 
 class Metrics:
-    """All requests pass one process, so plain counters are the truth."""
+    """All requests pass one process and one thread, so plain counters are the truth."""
 
     def __init__(self) -> None:
-        self._mutex = threading.Lock()
         self._requests: Dict[Tuple[str, str, int], int] = {}
-        self._buckets: List[int] = [0] * (len(BUCKETS) + 1)
-        self._sum = 0.0
-        self._count = 0
+        self._refusals: Dict[str, int] = {}
+        self._score = Histogram(
+            "inference_score_seconds", "Time from request to response on /score."
+        )
+        self._wait = Histogram(
+            "inference_wait_seconds", "Time that requests waited before a worker took them."
+        )
 
     def observe(self, method: str, path: str, status: int, seconds: float) -> None:
         """Count one request. Unknown paths and methods share one label: clients choose them."""
-        path = path if path in ("/", "/score", "/swagger.json", "/metrics") else "other"
+        path = path if path in KNOWN_PATHS else "other"
         method = method if method in ("GET", "POST", "HEAD", "OPTIONS") else "other"
-        with self._mutex:
-            key = (method, path, status)
-            self._requests[key] = self._requests.get(key, 0) + 1
-            if path == "/score":
-                self._count += 1
-                self._sum += seconds
-                for index, bound in enumerate(BUCKETS):
-                    if seconds <= bound:
-                        self._buckets[index] += 1
-                        break
-                else:
-                    self._buckets[-1] += 1
+        key = (method, path, status)
+        self._requests[key] = self._requests.get(key, 0) + 1
+        if path == "/score":
+            self._score.observe(seconds)
 
-    def render(self, ready: bool, waiting: int, busy: int, restarts: int) -> bytes:
+    def observe_wait(self, seconds: float) -> None:
+        """Count a request that a worker took after so long a wait."""
+        self._wait.observe(seconds)
+
+    def observe_refusal(self, reason: str) -> None:
+        """Count a request that was refused."""
+        self._refusals[reason] = self._refusals.get(reason, 0) + 1
+
+    def render(self, ready: bool, waiting: int, busy: int, restarts: int, memory: Memory) -> bytes:
         """The page."""
         lines = [
             "# HELP inference_requests_total Requests by method, path and status.",
             "# TYPE inference_requests_total counter",
         ]
-        with self._mutex:
-            for (method, path, status), count in sorted(self._requests.items()):
-                lines.append(
-                    'inference_requests_total{{method="{}",path="{}",status="{}"}} {}'.format(
-                        method, path, status, count
-                    )
+        for (method, path, status), count in sorted(self._requests.items()):
+            lines.append(
+                'inference_requests_total{{method="{}",path="{}",status="{}"}} {}'.format(
+                    method, path, status, count
                 )
-            lines += [
-                "# HELP inference_score_seconds Time from request to response on /score.",
-                "# TYPE inference_score_seconds histogram",
-            ]
-            total = 0
-            for bound, count in zip(BUCKETS, self._buckets):  # noqa: B905 - Python 3.7
-                total += count
-                lines.append('inference_score_seconds_bucket{{le="{:g}"}} {}'.format(bound, total))
-            lines += [
-                'inference_score_seconds_bucket{{le="+Inf"}} {}'.format(self._count),
-                "inference_score_seconds_sum {:.6f}".format(self._sum),
-                "inference_score_seconds_count {}".format(self._count),
-            ]
+            )
+        lines += [
+            "# HELP inference_refusals_total Requests that were refused, by reason.",
+            "# TYPE inference_refusals_total counter",
+        ]
+        for reason, count in sorted(self._refusals.items()):
+            lines.append('inference_refusals_total{{reason="{}"}} {}'.format(reason, count))
+        lines += self._score.lines() + self._wait.lines()
         gauges = (
             ("inference_ready", "Whether a worker is ready.", "gauge", int(ready)),
             ("inference_requests_waiting", "Requests in the queue.", "gauge", waiting),
             ("inference_requests_running", "Requests in run().", "gauge", busy),
+            ("inference_memory_held_bytes", "Held for clients.", "gauge", memory.held),
+            ("inference_memory_limit_bytes", "That may be held.", "gauge", memory.limit),
             ("inference_worker_restarts_total", "Workers replaced.", "counter", restarts),
             ("process_resident_memory_bytes", "Memory of the front.", "gauge", _resident()),
         )

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
-from typing import Any, List, NamedTuple, Optional, Tuple
+from typing import Any, Iterator, List, NamedTuple, Optional, Tuple
+from urllib.parse import quote
 
-_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
+from . import encoding
+from .encoding import UnserialisableError as UnserialisableError
+from .syntax import TOKEN
+
+_NAME = re.compile(TOKEN + r"\Z")
 # What the connection itself says.
 _HOP_BY_HOP = {
     "connection",
@@ -19,61 +23,118 @@ _HOP_BY_HOP = {
     "transfer-encoding",
     "upgrade",
 }
-_encode = json.JSONEncoder(allow_nan=False).encode
+# What a client acts on, or a contract promises: more than one value of it means nothing.
+_ONCE = {
+    "content-type",
+    "x-ms-client-request-id",
+    "x-ms-request-id",
+    "x-ms-run-fn-exec-ms",
+    "x-ms-run-function-failed",
+    "x-ms-server-version",
+    "x-request-id",
+}
+# Of the body that such an answer does not have.
+_NOT_WITH_304 = {
+    "allow",
+    "content-encoding",
+    "content-language",
+    "content-md5",
+    "content-range",
+    "content-type",
+    "last-modified",
+}
+_ADDRESSES = {"content-location", "location"}
+_ASCII = "".join(map(chr, range(0x21, 0x7F)))
 
 Header = Tuple[str, str]
 
 
 class Output(NamedTuple):
-    """What a worker sends back. ``headers`` is None for the common case: 200 and JSON."""
+    """What a worker sends back. ``headers`` is None for the common case: 200 and JSON.
+
+    Where ``stream`` is given, the body comes from there and ``body`` is empty. Who takes it calls
+    its ``close()`` at the end, or when nobody wants the rest.
+    """
 
     status: int
     headers: Optional[List[Header]]
     body: bytes
+    stream: Optional[Stream] = None
 
 
-class UnserialisableError(Exception):
-    """The result cannot be sent; the message says why, for the log."""
+class Stream(Iterator[bytes]):
+    """The body of a streamed response, as its parts come."""
+
+    def __init__(self, response: Any) -> None:
+        self._parts = iter(response.iter_encoded())
+        self._response = response
+
+    def __next__(self) -> bytes:
+        part = next(self._parts)
+        if isinstance(part, (bytes, bytearray, memoryview)):
+            return bytes(part)
+        raise TypeError("a streamed response yields text or bytes, not {!r}".format(part))
+
+    def close(self) -> None:
+        """Close what the parts come from; a generator ends where it is."""
+        _close(self._response)
 
 
-def make(result: Any) -> Output:
-    """Turn what ``run()`` returned into a response."""
+def make(result: Any, nan: str = "refuse") -> Output:
+    """Turn what ``run()`` returned into a response.
+
+    ``nan`` says what becomes of NaN and infinity: ``encoding.NAN_POLICIES``.
+    """
     if hasattr(result, "status_code") and hasattr(result, "headers"):
         return _from_response(result)
     if result is None:
         return Output(200, None, b"{}")
-    try:
-        return Output(200, None, _encode(result).encode("ascii"))
-    except RecursionError:
-        raise UnserialisableError("run() returned an object that is nested too deeply") from None
-    except ValueError as error:
-        hint = ""
-        if "Out of range" in str(error):
-            hint = "; NaN and infinity have no JSON form, return None or a string instead"
-        raise UnserialisableError(
-            "run() returned a value that has no JSON form: {}{}".format(error, hint)
-        ) from None
-    except TypeError as error:
-        raise UnserialisableError(
-            "run() returned an object that cannot be written as JSON: {}; convert it first "
-            "(for example with .tolist())".format(error)
-        ) from None
+    return Output(200, None, encoding.encode(result, nan))
 
 
 def _from_response(response: Any) -> Output:
     """An AMLResponse of ours, or any response with Flask's interface."""
-    headers = [(str(name), _one_line(str(value))) for name, value in response.headers.items()]
     status = int(response.status_code)
     if not 200 <= status <= 599:
         raise UnserialisableError("run() returned a response with the status {}".format(status))
-    for name, _ in headers:
+    headers = _headers_of(response, status)
+    if status in (204, 304):
+        body = b""
+    elif getattr(response, "is_streamed", False):
+        return Output(status, headers, b"", Stream(response))
+    else:
+        body = bytes(response.get_data())
+    _close(response)
+    return Output(status, headers, body)
+
+
+def _close(response: Any) -> None:
+    close = getattr(response, "close", None)
+    if close is not None:
+        close()
+
+
+def _headers_of(response: Any, status: int) -> List[Header]:
+    dropped = _HOP_BY_HOP | _NOT_WITH_304 if status == 304 else _HOP_BY_HOP
+    given = []
+    for name, value in response.headers.items():
+        name, value, key = str(name), str(value), str(name).lower()
         if not _NAME.match(name):
             raise UnserialisableError("run() returned a header with the name {!r}".format(name))
+        if key not in dropped:
+            value = quote(value, safe=_ASCII) if key in _ADDRESSES else value
+            given.append((key, name, _one_line(value)))
+    failed = "x-ms-run-function-failed"
     if status >= 500:
-        headers = [pair for pair in headers if pair[0].lower() != "x-ms-run-function-failed"]
-        headers.append(("x-ms-run-function-failed", "True"))
-    body = bytes(response.get_data())
-    return Output(status, [pair for pair in headers if pair[0].lower() not in _HOP_BY_HOP], body)
+        given.append((failed, failed, "True"))
+    elif all(key != failed for key, _, _ in given):
+        given.append((failed, failed, "False"))
+    last = {key: at for at, (key, _, _) in enumerate(given)}
+    return [
+        (name, value)
+        for at, (key, name, value) in enumerate(given)
+        if key not in _ONCE or last[key] == at
+    ]
 
 
 def _one_line(value: str) -> str:

@@ -2,6 +2,9 @@
 
 All of it happens on the thread of an event loop. While requests queue, several short ones are
 carried to a worker at a time, because a switch between two processes costs more than a small model.
+
+Nothing here may lose a request or a slot, whatever raises: a slot is free, at work or given up with
+its worker, and a request is in the queue, with a slot, or answered.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
-from typing import Any, Callable, Deque, List, NamedTuple, Optional
+from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional
 
 from . import wire
 
@@ -22,6 +25,8 @@ BATCH_BYTES = 64 * 1024
 FRAME_BYTES = 2048
 # After this long the quiet answers of a batch are fetched while its last one is still awaited.
 PATIENCE_S = 0.005
+# A slot whose time is over is given up by its own timer; this much later by whoever looks.
+OVERDUE_S = 2.0
 
 
 class Result(NamedTuple):
@@ -29,7 +34,7 @@ class Result(NamedTuple):
 
     status: int
     meta: Any
-    body: bytes
+    body: wire.Body
     ms: float
 
 
@@ -41,6 +46,10 @@ class NotReadyError(Exception):
     """No worker is there to take the request."""
 
 
+class WaitedError(Exception):
+    """The request waited too long for a worker."""
+
+
 class DiedError(Exception):
     """The worker went away with the request."""
 
@@ -50,20 +59,43 @@ class TooSlowError(Exception):
 
 
 class Job:
-    """A request that is to be scored; exactly one of the two methods is called, once."""
+    """A request that is to be scored.
 
-    __slots__ = ("meta", "body")
+    It ends once: by ``complete``, by ``begin``, any number of ``part`` and ``end``, or by ``fail``.
+    """
 
-    def __init__(self, meta: Any, body: bytes) -> None:
+    __slots__ = ("body", "meta", "queued_at", "slot")
+
+    def __init__(self, meta: Any, body: wire.Buffer) -> None:
         self.meta = meta
         self.body = body
+        self.queued_at = 0.0
+        self.slot: Optional[Slot] = None
+
+    def carried(self, waited_s: float) -> None:
+        """It goes to a worker."""
+
+    def sent(self) -> None:
+        """The worker has the whole body, which came alone: it is not needed here any more."""
 
     def complete(self, result: Result, more: bool) -> None:
         """The worker answered; ``more`` answers follow at once."""
         raise NotImplementedError
 
+    def begin(self, result: Result, length: Optional[int]) -> None:
+        """The worker begins to answer; the body follows in parts. None: nobody knows how long."""
+        raise NotImplementedError
+
+    def part(self, data: wire.Body) -> bool:
+        """A part of the body. False: no more until ``Slot.resume`` is called."""
+        raise NotImplementedError
+
+    def end(self, whole: bool) -> None:
+        """The body is there, or the worker broke it off."""
+        raise NotImplementedError
+
     def fail(self, error: Exception) -> None:
-        """There will be no answer."""
+        """There will be no answer, or not the rest of it."""
         raise NotImplementedError
 
 
@@ -82,22 +114,33 @@ class Slot:
         limit_s: float,
         replace: Callable[[str], None],
         lost: Callable[[], None],
+        cancel: Callable[[int], None] = lambda _: None,
     ) -> None:
         self.slowest_ms = FAST_MS
+        self.deadline = 0.0
         self._pool: Optional[Pool] = None
         self._loop: Any = None
         self._limit_s = limit_s
-        # What is to happen to the worker: it is stuck, or it is gone.
+        # What is to happen to the worker: it is stuck, it is gone, or it need not go on with the
+        # request of this number.
         self._replace = replace
         self._lost = lost
+        self._cancel = cancel
         self._loud, self._quiet = loud, quiet
         self._loud_frames, self._quiet_frames = wire.Frames(), wire.Frames()
         self._waiting: Deque[Job] = deque()
+        self._answered = 0
         self._unsent: Deque[memoryview] = deque()
         self._hears_quiet = False
+        self._paused = False
         self._patience: Any = None
-        self._deadline = 0.0
         self._watch: Any = None
+        self.ended = False
+
+    @property
+    def at_work(self) -> bool:
+        """Whether it has requests."""
+        return bool(self._waiting)
 
     def open(self, loop: asyncio.AbstractEventLoop, pool: Pool) -> None:
         """Begin to take requests."""
@@ -107,11 +150,17 @@ class Slot:
         loop.add_reader(self._loud, self._on_loud)
 
     def carry(self, jobs: List[Job]) -> None:
-        """Have requests scored, in order."""
+        """Have requests scored, in order. After an exception ``break_down`` is due."""
         self._waiting.extend(jobs)
-        self._deadline = self._loop.time() + self._limit_s
+        now = self._loop.time()
+        for job in jobs:
+            job.slot = self
+            job.carried(now - job.queued_at)
+        assert self._pool is not None
+        self._pool.progress_at = now
+        self.deadline = now + self._limit_s
         if self._watch is None:
-            self._watch = self._loop.call_at(self._deadline, self._on_deadline)
+            self._watch = self._loop.call_at(self.deadline, self._on_deadline)
         if len(jobs) > 1:
             data = b"".join(
                 [wire.pack(wire.SCORE, 1, job.meta, job.body) for job in jobs[:-1]]
@@ -120,11 +169,43 @@ class Slot:
             self._patience = self._loop.call_later(PATIENCE_S, self._hear_quiet)
             self._send(data)
         else:
+            job = jobs[0]
+            parts = wire.parts(wire.SCORE, 0, job.meta, job.body)
             # A large body is not copied once more to glue it to its head.
-            for part in wire.parts(wire.SCORE, 0, jobs[0].meta, jobs[0].body):
+            for part in parts:
                 self._send(part)
+            if len(parts) > 1 and not self._unsent:
+                job.sent()
 
-    def _send(self, data: bytes) -> None:
+    def break_down(self, error: Exception, jobs: List[Job]) -> None:
+        """What must not happen: these requests could not be carried. Give the worker up."""
+        for job in jobs:
+            if job not in self._waiting:
+                self._waiting.append(job)
+        self._try(self._replace, "internal error: {!r}".format(error))
+        self._end(error)
+
+    def cancel(self, job: Job) -> None:
+        """Nobody wants the answer to a request that was carried here."""
+        if self._waiting and self._waiting[0] is job:
+            self._try(self._cancel, self._answered)
+            self.resume()
+
+    def resume(self) -> None:
+        """Go on with an answer whose last part was one too many."""
+        if self._paused and not self.ended:
+            self._paused = False
+            self.deadline = self._loop.time() + self._limit_s
+            self._loop.add_reader(self._loud, self._on_loud)
+            if self._hears_quiet:
+                self._loop.add_reader(self._quiet, self._on_quiet)
+
+    def _pause(self) -> None:
+        self._paused = True
+        self._loop.remove_reader(self._loud)
+        self._loop.remove_reader(self._quiet)
+
+    def _send(self, data: wire.Buffer) -> None:
         view = memoryview(data)
         if not self._unsent:
             try:
@@ -147,36 +228,39 @@ class Slot:
                 if unsent[0]:
                     return
                 unsent.popleft()
+            if len(self._waiting) == 1:
+                self._waiting[0].sent()
         except BlockingIOError:
             return
         except OSError:
             pass
+        except Exception as error:
+            self.break_down(error, [])
+            return
         self._loop.remove_writer(self._loud)
 
     def _on_loud(self) -> None:
         try:
             frames = self._loud_frames.receive(self._loud)
+            if not frames:
+                return
+            # What was answered before was sent before.
+            while len(self._waiting) > 1:
+                self._take(self._quiet_frames.receive(self._quiet), more=True)
+            self._end_batch()
+            self._take(frames, more=False)
         except BlockingIOError:
             return
         except (wire.ClosedError, OSError):
             self._end(DiedError())
             return
-        if not frames:
-            # A large answer is on its way.
-            self._deadline = self._loop.time() + self._limit_s
+        except Exception as error:
+            self.break_down(error, [])
             return
-        try:
-            # What was answered before was sent before.
-            while len(self._waiting) > 1:
-                self._take_quiet(more=True)
-        except (wire.ClosedError, OSError):
-            self._end(DiedError())
-            return
-        self._end_batch()
-        self._complete(frames[0], more=False)
-        pool = self._pool
-        assert pool is not None
-        pool.release(self)
+        if not self._waiting and not self.ended:
+            pool = self._pool
+            assert pool is not None
+            pool.release(self)
 
     def _end_batch(self) -> None:
         if self._patience is not None:
@@ -190,82 +274,140 @@ class Slot:
         """The batch takes long: pass on what is there, and what comes."""
         self._patience = None
         self._hears_quiet = True
-        self._loop.add_reader(self._quiet, self._on_quiet)
+        if not self._paused:
+            self._loop.add_reader(self._quiet, self._on_quiet)
 
     def _on_quiet(self) -> None:
         try:
-            self._take_quiet(more=False)
+            self._take(self._quiet_frames.receive(self._quiet), more=False)
         except BlockingIOError:
             pass
         except (wire.ClosedError, OSError):
             self._end(DiedError())
+        except Exception as error:
+            self.break_down(error, [])
 
-    def _take_quiet(self, more: bool) -> None:
-        self._deadline = self._loop.time() + self._limit_s
-        for frame in self._quiet_frames.receive(self._quiet):
-            self._complete(frame, more)
-
-    def _complete(self, frame: wire.Frame, more: bool) -> None:
-        _, status, meta, body, ms = frame
-        # A decaying maximum: one slow run ends the batches for a while.
-        slowest_ms = self.slowest_ms * 0.98
-        self.slowest_ms = ms if ms > slowest_ms else slowest_ms
-        self._waiting.popleft().complete(Result(status, meta, body, ms), more)
+    def _take(self, frames: List[wire.Frame], more: bool) -> None:
+        """Pass on what the worker sent."""
+        assert self._pool is not None
+        self._pool.progress_at = now = self._loop.time()
+        self.deadline = now + self._limit_s
+        waiting = self._waiting
+        for kind, status, meta, body, ms in frames:
+            job = waiting[0]
+            if kind == wire.PART:
+                if not job.part(body) and not self._paused:
+                    self._pause()
+                continue
+            if kind == wire.START:
+                length, meta = meta
+                job.begin(Result(status, meta, b"", ms), length)
+                continue
+            waiting.popleft()
+            job.slot = None
+            self._answered += 1
+            # A decaying maximum: one slow run ends the batches for a while.
+            slowest_ms = self.slowest_ms * 0.98
+            self.slowest_ms = ms if ms > slowest_ms else slowest_ms
+            if kind == wire.END:
+                job.end(status == wire.WHOLE)
+            else:
+                job.complete(Result(status, meta, body, ms), more)
 
     def _on_deadline(self) -> None:
         self._watch = None
         if not self._waiting:
             return
-        if self._loop.time() < self._deadline:
-            self._watch = self._loop.call_at(self._deadline, self._on_deadline)
+        now = self._loop.time()
+        if self._paused:
+            # The worker waits for the client, who has a limit of its own.
+            assert self._pool is not None
+            self._pool.progress_at = now
+            self.deadline = now + self._limit_s
+        if now < self.deadline:
+            self._watch = self._loop.call_at(self.deadline, self._on_deadline)
             return
-        self._replace("run() did not end in time and did not react to being stopped")
+        self.give_up()
+
+    def give_up(self) -> None:
+        """The time of the request is over, and the worker did not react."""
+        self._try(self._replace, "run() did not end in time and did not react to being stopped")
         self._end(TooSlowError())
 
     def _end(self, error: Exception) -> None:
-        """The worker is gone. The request it was at fails; those behind it go to the next one."""
+        """The worker is gone. The request it was at fails; those behind it wait for the next."""
+        if self.ended:
+            return
+        self.ended = True
         loop, pool, waiting = self._loop, self._pool, self._waiting
         assert pool is not None
-        self._end_batch()
-        loop.remove_reader(self._loud)
-        loop.remove_writer(self._loud)
+        self._paused = False
+        self._try(self._end_batch)
+        self._try(loop.remove_reader, self._loud)
+        self._try(loop.remove_writer, self._loud)
         try:
             # What it had finished before is still in the socket.
             while len(waiting) > 1:
-                self._take_quiet(more=False)
+                self._take(self._quiet_frames.receive(self._quiet), more=False)
         except (wire.ClosedError, OSError):
             pass
+        except Exception as fault:
+            pool.report(fault)
         # Of a request that did not get through whole the worker knows nothing.
-        started = not (self._unsent and len(waiting) == 1)
+        started = isinstance(error, TooSlowError) or not (self._unsent and len(waiting) == 1)
         self._unsent.clear()
         failed = waiting.popleft() if waiting and started else None
         never_started = list(waiting)
         waiting.clear()
         if self._watch is not None:
-            self._watch.cancel()
+            self._try(self._watch.cancel)
             self._watch = None
         for sock in (self._loud, self._quiet):
-            sock.close()
+            self._try(sock.close)
+        for job in never_started:
+            job.slot = None
         pool.drop(self, never_started)
         if failed is not None:
-            failed.fail(error)
-        self._lost()
+            failed.slot = None
+            self._try(failed.fail, error)
+        self._try(self._lost)
+
+    def _try(self, step: Callable[..., Any], *arguments: Any) -> None:
+        """Do a step after which the others have to come, whatever it raises."""
+        try:
+            step(*arguments)
+        except Exception as fault:
+            pool = self._pool
+            if pool is not None:
+                pool.report(fault)
 
 
 class Pool:
     """The slots of all live workers. Its methods belong to the thread of the loop, but for add."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, queue_limit: int) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        queue_limit: int,
+        queue_timeout_s: float = 300.0,
+        run_limit_s: float = 300.0,
+    ) -> None:
         self._loop = loop
         self._limit = queue_limit
+        self._timeout_s = queue_timeout_s
+        self._stall_s = run_limit_s + 2 * OVERDUE_S
+        # Hears of faults of ours that are survived.
+        self.report: Callable[[Exception], None] = lambda _: None
+        # When a worker was given something, or gave something, last.
+        self.progress_at = 0.0
         self._free: List[Slot] = []
         self._queue: Deque[Job] = deque()
-        self._slots = 0
+        self._slots: Dict[Slot, None] = {}
 
     @property
     def ready(self) -> bool:
         """Whether at least one worker has finished ``init()``."""
-        return self._slots > 0
+        return bool(self._slots)
 
     @property
     def waiting(self) -> int:
@@ -275,34 +417,49 @@ class Pool:
     @property
     def busy(self) -> int:
         """How many slots are scoring."""
-        return max(0, self._slots - len(self._free))
+        return len(self._slots) - len(self._free)
+
+    @property
+    def stalled(self) -> bool:
+        """Whether requests wait and nothing has moved for longer than anything may take."""
+        return bool(self._queue) and self._loop.time() - self.progress_at > self._stall_s
 
     def add(self, slot: Slot) -> None:
         """Take a new slot in; from any thread."""
         self._loop.call_soon_threadsafe(self._open, slot)
 
     def _open(self, slot: Slot) -> None:
-        slot.open(self._loop, self)
-        self._slots += 1
+        self._slots[slot] = None
+        try:
+            slot.open(self._loop, self)
+        except Exception as error:
+            slot.break_down(error, [])
+            return
         self.release(slot)
 
     def drop(self, slot: Slot, never_started: List[Job]) -> None:
         """Forget a slot whose worker is gone; its requests go to the front of the queue."""
-        self._slots -= 1
+        self._slots.pop(slot, None)
         if slot in self._free:
             self._free.remove(slot)
         self._queue.extendleft(reversed(never_started))
         if not self._slots:
             refused, self._queue = self._queue, deque()
             for job in refused:
-                job.fail(NotReadyError())
+                self._fail(job, NotReadyError())
         while self._free and self._queue:
             self.release(self._free.pop())
 
     def submit(self, job: Job) -> None:
         """Have a request scored, now or when a slot is free."""
+        job.queued_at = self._loop.time()
         if self._free:
-            self._free.pop().carry([job])
+            slot = self._free[-1]
+            try:
+                self._free.pop()
+                slot.carry([job])
+            except Exception as error:
+                slot.break_down(error, [job])
         elif not self._slots:
             raise NotReadyError
         elif len(self._queue) >= self._limit:
@@ -310,12 +467,42 @@ class Pool:
         else:
             self._queue.append(job)
 
+    def cancel(self, job: Job) -> None:
+        """Nobody wants the answer to a request: it is not scored, or not to its end."""
+        if job.slot is not None:
+            job.slot.cancel(job)
+        elif job in self._queue:
+            self._queue.remove(job)
+
     def release(self, slot: Slot) -> None:
         """A slot is free: it takes the next requests, if any wait."""
-        if self._queue:
-            slot.carry(self._next_jobs(slot))
-        else:
+        if not self._queue:
             self._free.append(slot)
+            return
+        jobs = self._next_jobs(slot)
+        try:
+            slot.carry(jobs)
+        except Exception as error:
+            slot.break_down(error, jobs)
+
+    def sweep(self) -> None:
+        """End what waits too long, and slots that should have ended by themselves."""
+        now = self._loop.time()
+        while self._queue and self._queue[0].queued_at + self._timeout_s < now:
+            self._fail(self._queue.popleft(), WaitedError())
+        for slot in list(self._slots):
+            if slot in self._free or slot.ended:
+                continue
+            if not slot.at_work:
+                slot.break_down(RuntimeError("a slot was lost"), [])
+            elif slot.deadline + OVERDUE_S < now:
+                slot.give_up()
+
+    def _fail(self, job: Job, error: Exception) -> None:
+        try:
+            job.fail(error)
+        except Exception as fault:
+            self.report(fault)
 
     def _next_jobs(self, slot: Slot) -> List[Job]:
         """The next requests for a slot: one, or several short ones, but never those of others."""
@@ -323,7 +510,8 @@ class Pool:
         jobs = [queue.popleft()]
         if slot.slowest_ms >= FAST_MS:
             return jobs
-        share = min(BATCH, (len(queue) + self._slots) // self._slots)
+        slots = len(self._slots)
+        share = min(BATCH, (len(queue) + slots) // slots)
         size = FRAME_BYTES + len(jobs[0].body)
         while queue and len(jobs) < share:
             size += FRAME_BYTES + len(queue[0].body)

@@ -1,22 +1,32 @@
 """What does a ``@rawhttp`` script receive, and what may it return?
 
-The classes have the attributes of Flask's request and response that scoring scripts use, without
-Flask. Scripts import them as ``azureml_inference_server_http.api.aml_request`` and so on.
+The classes are Flask's request and response: a part of Werkzeug that is ours alone, and what Flask
+adds to it. Scripts import them as ``azureml_inference_server_http.api.aml_request`` and so on;
+nothing else may import this module, because it takes a twentieth of a second and 8 MB.
 """
 
 from __future__ import annotations
 
-import codecs
 import io
 import json
-from http.cookies import CookieError, SimpleCookie
-from typing import Any, Callable, Dict, Generic, Iterable, Iterator, List, Optional, Tuple, TypeVar
-from urllib.parse import parse_qsl, quote
+import re
+from typing import Any, Callable, Dict, List, Mapping, NoReturn, Optional, Tuple, TypeVar
+from urllib.parse import unquote_to_bytes
 
-from . import multipart
+from ._vendor.werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from ._vendor.werkzeug.formparser import FormDataParser
+from ._vendor.werkzeug.wrappers import Request, Response
+from .inputs import RefusedError
 
 F = TypeVar("F", bound=Callable[..., Any])
-V = TypeVar("V")
+
+# A field of a form takes about 200 bytes of memory, and as little as one in the body.
+MOST_FIELDS = 100_000
+# The standard library needs up to 80 times of what it unquotes at a time.
+UNQUOTED_AT_A_TIME = 65536
+
+# Commas in quotes, and that of a date: they end no value.
+_NO_END = re.compile(r'"(?:[^"\\]|\\.)*"|(?<=[a-z]{2}), \d\d[ -][A-Z][a-z]{2}[ -]\d\d')
 
 _rawHttpRequested = False  # noqa: N816 - the name that the reference package uses
 
@@ -28,454 +38,129 @@ def rawhttp(func: F) -> F:
     return func
 
 
-def _keep_quoted(error: UnicodeError) -> Tuple[str, int]:
-    """Bytes that are no UTF-8 stay as they were in the query."""
-    assert isinstance(error, UnicodeDecodeError)
-    text = "".join("%{:02X}".format(byte) for byte in error.object[error.start : error.end])
-    return text, error.end
+class RequestRefusedError(RefusedError, HTTPException):
+    """The script asked for JSON or a form, and the client sent none that can be read."""
 
-
-codecs.register_error("inference_server.keep_quoted", _keep_quoted)
-
-
-def query_pairs(query: str) -> List[Tuple[str, str]]:
-    """The names and values of a query, in order."""
-    return parse_qsl(query, keep_blank_values=True, errors="inference_server.keep_quoted")
-
-
-class MultiDict(Generic[V]):
-    """A read-only mapping in which a name may have several values; ``[]`` gives the first."""
-
-    def __init__(self, pairs: Iterable[Tuple[str, V]]) -> None:
-        self._values: Dict[str, List[V]] = {}
-        for key, value in pairs:
-            self._values.setdefault(key, []).append(value)
-
-    def __getitem__(self, key: str) -> V:
-        return self._values[key][0]
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._values
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def __repr__(self) -> str:
-        return "{}({!r})".format(type(self).__name__, self._values)
-
-    def get(self, key: str, default: Any = None, type: Optional[Callable[[V], Any]] = None) -> Any:  # noqa: A002
-        """The first value of a name, converted by ``type`` where given."""
-        if key not in self._values:
-            return default
-        value = self._values[key][0]
-        if type is None:
-            return value
-        try:
-            return type(value)
-        except ValueError:
-            return default
-
-    def getlist(self, key: str) -> List[V]:
-        """All values of a name."""
-        return list(self._values.get(key, []))
-
-    def keys(self) -> Iterable[str]:
-        """The names."""
-        return self._values.keys()
-
-    def values(self) -> Iterable[V]:
-        """The first value of each name."""
-        return [values[0] for values in self._values.values()]
-
-    def items(self, multi: bool = False) -> Iterable[Tuple[str, V]]:
-        """Pairs of name and first value, or of name and each value."""
-        if multi:
-            return [(key, value) for key, values in self._values.items() for value in values]
-        return [(key, values[0]) for key, values in self._values.items()]
-
-    def to_dict(self, flat: bool = True) -> Dict[str, Any]:
-        """A plain dictionary of first values, or of lists."""
-        if flat:
-            return dict(self.items())
-        return {key: list(values) for key, values in self._values.items()}
-
-
-class Headers:
-    """Headers: names in any case, several values per name, in order."""
-
-    def __init__(self, pairs: Iterable[Tuple[str, Any]] = ()) -> None:
-        self._pairs: List[Tuple[str, str]] = [(key, str(value)) for key, value in pairs]
-
-    def __getitem__(self, key: str) -> str:
-        for name, value in self._pairs:
-            if name.lower() == key.lower():
-                return value
-        raise KeyError(key)
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        pairs = []
-        done = False
-        for name, old in self._pairs:
-            if name.lower() != key.lower():
-                pairs.append((name, old))
-            elif not done:
-                pairs.append((key, str(value)))
-                done = True
-        if not done:
-            pairs.append((key, str(value)))
-        self._pairs = pairs
-
-    def __delitem__(self, key: str) -> None:
-        self._pairs = [pair for pair in self._pairs if pair[0].lower() != key.lower()]
-
-    def __contains__(self, key: object) -> bool:
-        return any(name.lower() == str(key).lower() for name, _ in self._pairs)
-
-    def __iter__(self) -> Iterator[Tuple[str, str]]:
-        return iter(self._pairs)
-
-    def __len__(self) -> int:
-        return len(self._pairs)
-
-    def __repr__(self) -> str:
-        return "Headers({!r})".format(self._pairs)
-
-    def add(self, key: str, value: Any) -> None:
-        """Add a value to those that a name has."""
-        self._pairs.append((key, str(value)))
-
-    add_header = add
-
-    def set(self, key: str, value: Any) -> None:
-        """Replace all values of a name."""
-        self[key] = value
-
-    def remove(self, key: str) -> None:
-        """Drop a name."""
-        del self[key]
-
-    def extend(self, other: Any) -> None:
-        """Add the pairs of a mapping or of an iterable."""
-        for key, value in other.items() if hasattr(other, "items") else other:
-            self.add(key, value)
-
-    update = extend
-
-    def setdefault(self, key: str, value: Any) -> str:
-        """The value of a name, set first when it is missing."""
-        if key not in self:
-            self.add(key, value)
-        return self[key]
-
-    def get(
-        self, key: str, default: Any = None, type: Optional[Callable[[str], Any]] = None
-    ) -> Any:  # noqa: A002
-        """The first value of a name."""
-        if key not in self:
-            return default
-        if type is None:
-            return self[key]
-        try:
-            return type(self[key])
-        except ValueError:
-            return default
-
-    def getlist(self, key: str) -> List[str]:
-        """All values of a name."""
-        return [value for name, value in self._pairs if name.lower() == key.lower()]
-
-    get_all = getlist
-
-    def keys(self) -> List[str]:
-        """The names as they were sent."""
-        return [name for name, _ in self._pairs]
-
-    def values(self) -> List[str]:
-        """The values."""
-        return [value for _, value in self._pairs]
-
-    def items(self) -> List[Tuple[str, str]]:
-        """The pairs."""
-        return list(self._pairs)
-
-    def to_wsgi_list(self) -> List[Tuple[str, str]]:
-        """The pairs, under the name that Werkzeug gives them."""
-        return list(self._pairs)
-
-
-class BadRequestError(ValueError):
-    """The script asked for JSON and the body holds none: the client's fault, by default a 400."""
-
-    def __init__(self, message: str, code: int = 400) -> None:
-        super().__init__(message)
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(code, message)
         self.code = code
 
 
-class AMLRequest:
-    """The request, as a ``@rawhttp`` script sees it."""
+class FormParser(FormDataParser):
+    """Reads forms in memory that is in proportion to the body."""
 
-    def __init__(
-        self,
-        method: str = "GET",
-        path: str = "/score",
-        query: str = "",
-        headers: Iterable[Tuple[str, str]] = (),
-        body: bytes = b"",
-        environ: Optional[Dict[str, Any]] = None,
-    ) -> None:
-        self.method = method
-        self.path = path
-        self.query_string = query.encode("latin-1", "replace")
-        self.headers = Headers(headers)
-        self.environ: Dict[str, Any] = environ or {}
-        self._body = body
-        self._form: Optional[Tuple[MultiDict[str], MultiDict[multipart.UploadedFile]]] = None
-        self._args: Optional[MultiDict[str]] = None
+    def _parse_urlencoded(
+        self, stream: Any, mimetype: str, content_length: Optional[int], options: Any
+    ) -> Tuple[Any, Any, Any]:
+        body = stream.read()
+        if body.count(b"&") >= MOST_FIELDS:
+            raise RequestEntityTooLarge
+        items = []
+        for field in body.split(b"&"):
+            if field:
+                name, _, value = field.partition(b"=")
+                items.append((_unquote(name), _unquote(value)))
+        return stream, self.cls(items), self.cls()
 
-    @property
-    def data(self) -> bytes:
-        """The body."""
-        return self._body
 
-    def get_data(
-        self, cache: bool = True, as_text: bool = False, parse_form_data: bool = False
-    ) -> Any:
-        """The body as bytes or as text."""
-        return self._body.decode("utf-8", "replace") if as_text else self._body
+def _unquote(quoted: bytes) -> str:
+    text = str(quoted.replace(b"+", b" "), "utf-8")
+    if "%" not in text:
+        return text
+    quoted, pieces, at = text.encode("utf-8"), [], 0
+    while at < len(quoted):
+        end = at + UNQUOTED_AT_A_TIME
+        # Not in the middle of `%41`.
+        cut = quoted.rfind(b"%", end - 2, end)
+        end = cut if cut > 0 and end < len(quoted) else end
+        pieces.append(unquote_to_bytes(quoted[at:end]))
+        at = end
+    return str(b"".join(pieces), "utf-8", "inference_server.keep_quoted")
 
-    @property
-    def stream(self) -> io.BytesIO:
-        """The body as a file."""
-        return io.BytesIO(self._body)
 
-    @property
-    def content_type(self) -> Optional[str]:
-        """The header ``Content-Type``."""
-        value: Optional[str] = self.headers.get("Content-Type")
-        return value
+class AMLRequest(Request):
+    """The request, as a ``@rawhttp`` script sees it; made from a WSGI environment.
 
-    @property
-    def content_length(self) -> Optional[int]:
-        """The length of the body as the client declared it."""
-        value: Optional[int] = self.headers.get("Content-Length", type=int)
-        return value
+    Unlike Flask's, its body can be read as often as one likes, as data and as a form.
+    """
 
-    @property
-    def mimetype(self) -> str:
-        """The content type without parameters, in lower case."""
-        return (self.content_type or "").split(";")[0].strip().lower()
+    form_data_parser_class = FormParser
+    # What Flask tells of the route.
+    endpoint = "main.handle_score"
+    blueprint = "main"
+    url_rule = None
+    routing_exception = None
+    view_args: Optional[Dict[str, Any]] = None
 
-    @property
-    def mimetype_params(self) -> Dict[str, str]:
-        """The parameters of the content type."""
-        return multipart.header_value(self.content_type or "")[1]
+    def __init__(self, environ: Dict[str, Any]) -> None:
+        # Without a reference to it in its environment, a request and its body are freed at once.
+        super().__init__(environ, populate_request=False)
+        # The very object that the stream holds: no copy, and not gone when a form was read.
+        self._cached_data: bytes = environ["wsgi.input"].getvalue()
+        self.view_args = {}
 
     @property
-    def is_json(self) -> bool:
-        """Whether the content type says JSON."""
-        kind = self.mimetype
-        return kind == "application/json" or (
-            kind.startswith("application/") and kind.endswith("+json")
-        )
+    def blueprints(self) -> List[str]:
+        """The names in ``blueprint``, the innermost first."""
+        return [self.blueprint]
 
-    def get_json(self, force: bool = False, silent: bool = False, cache: bool = True) -> Any:
-        """The body as JSON; a body that holds none is the client's fault, not the script's."""
-        if not (force or self.is_json):
-            if silent:
-                return None
-            raise BadRequestError("Expects Content-Type to be application/json", 415)
+    def _get_current_object(self) -> AMLRequest:
+        """Itself; what scripts are given elsewhere is a proxy that has this method."""
+        return self
+
+    def on_json_loading_failed(self, e: Optional[ValueError]) -> NoReturn:
+        """A body that is no JSON is the client's fault, not the script's."""
+        if e is None:
+            raise RequestRefusedError(415, "Expects Content-Type to be application/json")
+        message = "The body of the request is not valid JSON: {}".format(e)
+        raise RequestRefusedError(400, message) from None
+
+    def _load_form_data(self) -> None:
         try:
-            return json.loads(self._body.decode("utf-8"))
-        except ValueError as error:
-            if silent:
-                return None
-            raise BadRequestError(
-                "The body of the request is not valid JSON: {}".format(error)
-            ) from None
+            super()._load_form_data()
+        except RequestEntityTooLarge:
+            message = "The form has too many fields, or too large ones."
+            raise RequestRefusedError(413, message) from None
 
-    @property
-    def json(self) -> Any:
-        """The body as JSON."""
-        return self.get_json()
-
-    @property
-    def args(self) -> MultiDict[str]:
-        """The query."""
-        if self._args is None:
-            self._args = MultiDict(query_pairs(self.query_string.decode("latin-1")))
-        return self._args
-
-    def _load_form(self) -> Tuple[MultiDict[str], MultiDict[multipart.UploadedFile]]:
-        if self._form is None:
-            fields, files = multipart.parse(self.content_type or "", self._body)
-            self._form = (MultiDict(fields), MultiDict(files))
-        return self._form
-
-    @property
-    def form(self) -> MultiDict[str]:
-        """The fields of a form."""
-        return self._load_form()[0]
-
-    @property
-    def files(self) -> MultiDict[multipart.UploadedFile]:
-        """The files of a form."""
-        return self._load_form()[1]
-
-    @property
-    def values(self) -> MultiDict[str]:
-        """The query and the fields of a form together."""
-        return MultiDict([*self.args.items(multi=True), *self.form.items(multi=True)])
-
-    @property
-    def cookies(self) -> Dict[str, str]:
-        """The cookies."""
-        jar: SimpleCookie = SimpleCookie()
-        try:
-            jar.load(self.headers.get("Cookie", ""))
-        except CookieError:
-            return {}
-        return {name: morsel.value for name, morsel in jar.items()}
-
-    @property
-    def host(self) -> str:
-        """The header ``Host``."""
-        return str(self.headers.get("Host", "localhost"))
-
-    @property
-    def scheme(self) -> str:
-        """Always ``http``: TLS ends before this server."""
-        return "http"
-
-    @property
-    def host_url(self) -> str:
-        """Scheme and host."""
-        return "http://{}/".format(self.host)
-
-    url_root = root_url = host_url
-
-    @property
-    def base_url(self) -> str:
-        """The address without the query."""
-        return "http://{}{}".format(self.host, quote(self.path))
-
-    @property
-    def full_path(self) -> str:
-        """The path and the query."""
-        return "{}?{}".format(self.path, self.query_string.decode("latin-1"))
-
-    @property
-    def url(self) -> str:
-        """The whole address."""
-        query = self.query_string.decode("latin-1")
-        return self.base_url + ("?" + query if query else "")
-
-    @property
-    def remote_addr(self) -> Optional[str]:
-        """The address of the client."""
-        return self.environ.get("REMOTE_ADDR")
-
-    @property
-    def user_agent(self) -> str:
-        """The header ``User-Agent``."""
-        return str(self.headers.get("User-Agent", ""))
-
-    def __repr__(self) -> str:
-        return "<AMLRequest {!r} [{}]>".format(self.url, self.method)
+    def _get_file_stream(self, *_: Any, **__: Any) -> io.BytesIO:
+        # The body is in memory anyway, and a container may have no folder to write to.
+        return io.BytesIO()
 
 
-class AMLResponse:
+class AMLResponse(Response):
     """A response that goes to the client as the script made it."""
 
-    default_mimetype = "text/html; charset=utf-8"
+    default_mimetype = "text/html"
 
     def __init__(
         self,
         message: Any,
-        status_code: int,
-        response_headers: Optional[Dict[str, str]] = None,
+        status_code: Any,
+        response_headers: Optional[Mapping[str, Any]] = None,
         json_str: bool = False,
         run_function_failed: bool = False,
     ) -> None:
-        given = response_headers or {}
-        content_type = self.default_mimetype
+        mimetype = None
         if message is None or json_str:
-            content_type = "application/json"
+            mimetype = "application/json"
             message = json.dumps({} if message is None else message, allow_nan=False)
-        self.status_code = int(status_code)
-        self.headers = Headers()
-        # The reference drops its own type only for this exact spelling, and only beside raw
-        # messages; a type that a script gives always wins here.
-        if not any(name.lower() == "content-type" for name in given):
-            self.headers.add("Content-Type", content_type)
-        self._body = _body_bytes(message)
+        elif isinstance(message, memoryview):
+            message = bytes(message)
+        elif not (hasattr(message, "__iter__") or hasattr(message, "__getitem__")):
+            text = "an AMLResponse takes text, bytes or an iterable of them, not {}: see json_str"
+            raise TypeError(text.format(type(message).__name__))
+        super().__init__(message, status_code, mimetype=mimetype)
         self.headers["x-ms-run-function-failed"] = run_function_failed
-        for header, value in given.items():
-            for item in str(value).split(","):
-                self.headers.add(header, item.strip())
-
-    @property
-    def data(self) -> bytes:
-        """The body."""
-        return self._body
-
-    @data.setter
-    def data(self, value: Any) -> None:
-        self._body = _body_bytes(value)
-
-    def get_data(self, as_text: bool = False) -> Any:
-        """The body as bytes or as text."""
-        return self._body.decode("utf-8", "replace") if as_text else self._body
-
-    def set_data(self, value: Any) -> None:
-        """Replace the body."""
-        self._body = _body_bytes(value)
-
-    @property
-    def content_type(self) -> Optional[str]:
-        """The header ``Content-Type``."""
-        value: Optional[str] = self.headers.get("Content-Type")
-        return value
-
-    @content_type.setter
-    def content_type(self, value: str) -> None:
-        self.headers["Content-Type"] = value
-
-    @property
-    def mimetype(self) -> str:
-        """The content type without parameters."""
-        return (self.content_type or "").split(";")[0].strip()
-
-    @mimetype.setter
-    def mimetype(self, value: str) -> None:
-        self.headers["Content-Type"] = value
-
-    @property
-    def status(self) -> str:
-        """The status as text."""
-        return str(self.status_code)
-
-    def get_json(self, force: bool = False, silent: bool = False) -> Any:
-        """The body as JSON."""
-        return json.loads(self._body.decode("utf-8"))
-
-    @property
-    def json(self) -> Any:
-        """The body as JSON."""
-        return self.get_json()
+        given = response_headers or {}
+        # What a script says takes the place of what was said for it.
+        for name in given:
+            self.headers.remove(name)
+        for name, value in given.items():
+            for item in _items(str(value)):
+                self.headers.add(name, item)
 
 
-def _body_bytes(message: Any) -> bytes:
-    if isinstance(message, str):
-        return message.encode("utf-8")
-    if isinstance(message, (bytes, bytearray, memoryview)):
-        return bytes(message)
-    if isinstance(message, Iterable):
-        return b"".join(_body_bytes(part) for part in message)
-    raise TypeError(
-        "an AMLResponse takes text, bytes or an iterable of them, not {}; use json_str=True".format(
-            type(message).__name__
-        )
-    )
+def _items(value: str) -> List[str]:
+    """The values of a header that is to be sent several times: what is between the commas."""
+    kept = _NO_END.sub(lambda found: found.group().replace(",", "\0"), value)
+    return [item.strip().replace("\0", ",") for item in kept.split(",")]

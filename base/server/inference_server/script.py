@@ -10,10 +10,14 @@ import traceback
 from types import ModuleType
 from typing import Any, Callable, Dict, List, NamedTuple
 
-from . import exits, raw
+from . import exits
 from .config import Settings
-from .inputs import Call, RawInput, SchemaInput, TextInput, raw_module_of_reference
+from .inputs import Call, RawInput, SchemaInput, TextInput, raw_requested
 from .log import Log
+
+ENTRY_MODULE = "entry_module"
+# Tells `entry_module` in a child process which file it stands for.
+SCRIPT = "INFERENCE_SERVER_SCRIPT"
 
 Parse = Callable[[Call], Dict[str, Any]]
 
@@ -24,6 +28,8 @@ class Script(NamedTuple):
     path: str
     init: Callable[[], Any]
     run: Callable[..., Any]
+    # run() as it is written; `run` blocks where this one has to be awaited.
+    written: Callable[..., Any]
     parse: Parse
     wants_headers: bool
     # Whether run() reads headers at all; if not, the front does not send them to the worker.
@@ -43,7 +49,7 @@ def load(settings: Settings, log: Log) -> Script:
             )
         )
     _extend_path(settings)
-    module = _import(path, log)
+    module = _import(settings, log)
     for name in ("init", "run"):
         if not callable(getattr(module, name, None)):
             raise _fault("the entry script {} does not define {}()".format(path, name))
@@ -53,7 +59,7 @@ def load(settings: Settings, log: Log) -> Script:
     driver = getattr(module, "driver_module", None)
     if isinstance(driver, ModuleType) and hasattr(driver, "run"):
         run = driver.run
-    return _analyse(path, module.init, run)
+    return _analyse(settings, module.init, run)
 
 
 def _fault(message: str) -> exits.FatalError:
@@ -74,15 +80,19 @@ def _extend_path(settings: Settings) -> None:
             sys.path.append(place)
 
 
-def _import(path: str, log: Log) -> Any:
+def _import(settings: Settings, log: Log) -> Any:
+    path = settings.script_path
     # The default script can be imported by others as `main`; a named one gets the name that the
-    # reference gives it, which pickles of a script's own classes may hold.
-    name = "main" if os.path.basename(path) == "main.py" else "entry_module"
+    # reference gives it. In a child process, `main` is found on the path, and `entry_module` is
+    # the file beside this package.
+    name = "main" if path == os.path.join(settings.app_root, "main.py") else ENTRY_MODULE
+    os.environ[SCRIPT] = path
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise _fault("the entry script {} is not a Python file".format(path))
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
+    # Pickles of a script's own classes may hold the one name where it has the other.
+    sys.modules[ENTRY_MODULE] = sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
     except BaseException as error:
@@ -117,7 +127,13 @@ def trace(error: BaseException) -> str:
     return "".join(traceback.format_exception(type(error), error, frame)).rstrip()
 
 
-def _analyse(path: str, init: Callable[[], Any], run: Callable[..., Any]) -> Script:
+def _analyse(settings: Settings, init: Callable[[], Any], run: Callable[..., Any]) -> Script:
+    path = settings.script_path
+    if inspect.isgeneratorfunction(run) or inspect.isasyncgenfunction(run):
+        raise _fault(
+            "run() in {} is a generator, which has no JSON form: return a list, or stream with "
+            "@rawhttp and AMLResponse(generator, 200)".format(path)
+        )
     parameters = list(inspect.signature(run).parameters.values())
     allowed = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     if any(parameter.kind not in allowed for parameter in parameters):
@@ -128,7 +144,7 @@ def _analyse(path: str, init: Callable[[], Any], run: Callable[..., Any]) -> Scr
     data: List[inspect.Parameter] = [p for p in parameters if p.name != "request_headers"]
     if not data:
         raise _fault("run() in {} needs to accept an argument for input data".format(path))
-    is_raw = raw._rawHttpRequested or raw_module_of_reference() is not None
+    is_raw = raw_requested()
     schemas = sys.modules.get("inference_schema.schema_util")
     decorated = schemas is not None and schemas.is_schema_decorated(run)
     if is_raw and decorated:
@@ -143,4 +159,18 @@ def _analyse(path: str, init: Callable[[], Any], run: Callable[..., Any]) -> Scr
         parse, description = SchemaInput(data), "@input_schema: run() gets " + names
     else:
         parse, description = TextInput(data[0].name), "run() gets the body as text"
-    return Script(path, init, run, parse, wants_headers, wants_headers or is_raw, description)
+    blocking_init, blocking_run = _without_await(settings, init, run)
+    needs_headers = wants_headers or is_raw
+    return Script(
+        path, blocking_init, blocking_run, run, parse, wants_headers, needs_headers, description
+    )
+
+
+def _without_await(settings: Settings, *functions: Callable[..., Any]) -> List[Callable[..., Any]]:
+    # asyncio is loaded only by scripts that have use for it.
+    if not any(inspect.iscoroutinefunction(inspect.unwrap(function)) for function in functions):
+        return list(functions)
+    from .coroutines import Coroutines
+
+    loop = Coroutines(settings.concurrency > 1)
+    return [loop.blocking(function) for function in functions]

@@ -3,34 +3,37 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
-from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Callable, List, Mapping, Optional, Tuple
 
-from . import exits, wire, worker
+from . import exits, wire
 from .config import Settings
 from .log import Log
+from .messages import CANCEL, LEASH, SOCKETS, Facts
 from .pool import Pool, Slot
 
 # How long run() may go on after the worker tried to stop it, before the process is killed.
 GRACE_S = 1.0
 GIVE_UP_AFTER = 5
+OOM_SCORE = "500"
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
-class Ready:
-    """What the workers said about the script; the same for all of them."""
+def command() -> List[str]:
+    """The command line of a worker; no module of ours is looked for in the app's folder.
 
-    def __init__(self) -> None:
-        self.needs_headers = True
-        self.is_raw = False
-        self.is_plain = False
-        self.documents: Dict[str, bytes] = {}
-        self.supported: List[str] = []
+    ``__main__`` is no file, so that a child process which ``multiprocessing`` spawns does not run
+    the server again.
+    """
+    code = "import sys; sys.path.insert(0, {!r}); import _inference_server_start as start"
+    return [sys.executable, "-c", code.format(ROOT) + "; start.run_worker()"]
 
 
 class WorkerProcess:
@@ -46,13 +49,14 @@ class WorkerProcess:
         self.expected = False
         pairs = [socket.socketpair() for _ in range(settings.concurrency * 2)]
         leash, self._leash = os.pipe()
+        os.set_blocking(self._leash, False)
         theirs = [pair[1].fileno() for pair in pairs]
         child_environ = dict(environ)
-        child_environ[worker.SOCKETS] = ",".join(str(fd) for fd in theirs)
-        child_environ[worker.LEASH] = str(leash)
+        child_environ[SOCKETS] = ",".join(str(fd) for fd in theirs)
+        child_environ[LEASH] = str(leash)
         try:
             self._process = subprocess.Popen(
-                worker.command(ROOT),
+                command(),
                 cwd=settings.app_root,
                 env=child_environ,
                 stdin=subprocess.DEVNULL,
@@ -65,6 +69,12 @@ class WorkerProcess:
             for _, other in pairs:
                 other.close()
         self._socks = [pair[0] for pair in pairs]
+        # Where memory ends, the kernel is to take the worker, which can be replaced.
+        with (
+            contextlib.suppress(OSError),
+            open("/proc/{}/oom_score_adj".format(self._process.pid), "w", encoding="ascii") as file,
+        ):
+            file.write(OOM_SCORE)
 
     @property
     def pid(self) -> int:
@@ -94,8 +104,15 @@ class WorkerProcess:
 
     def open(self, limit_s: float) -> None:
         """Offer the worker's slots to requests."""
-        for loud, quiet in zip(self._socks[::2], self._socks[1::2]):  # noqa: B905 - Python 3.7
-            self._pool.add(Slot(loud, quiet, limit_s, self.replace, self.lost))
+        pairs = zip(self._socks[::2], self._socks[1::2])  # noqa: B905 - Python 3.7
+        for lane, (loud, quiet) in enumerate(pairs):
+            cancel = functools.partial(self.cancel, lane)
+            self._pool.add(Slot(loud, quiet, limit_s, self.replace, self.lost, cancel))
+
+    def cancel(self, lane: int, number: int) -> None:
+        """Tell the worker that nobody waits for the answer to the request of this number."""
+        with contextlib.suppress(OSError):
+            os.write(self._leash, CANCEL.pack(lane, number))
 
     def replace(self, reason: str) -> None:
         """Kill a worker that is stuck; the thread that watches it starts the next one."""
@@ -125,9 +142,9 @@ class WorkerProcess:
         self.lost()
         # A grandchild may outlive its parent and hold memory or a device.
         self.kill()
-        if self._leash >= 0:
-            os.close(self._leash)
-            self._leash = -1
+        leash, self._leash = self._leash, -1
+        if leash >= 0:
+            os.close(leash)
         # The slots close the sockets when they have read the last answers. They know their worker;
         # without this, both would wait for the garbage collector.
         self._socks = []
@@ -157,7 +174,7 @@ class Supervisor:
         pool: Pool,
         log: Log,
         environ: Mapping[str, str],
-        facts: Ready,
+        announce: Callable[[Facts], None],
         give_up: Callable[[exits.FatalError], None],
     ) -> None:
         self._settings = settings
@@ -169,12 +186,9 @@ class Supervisor:
         self._workers: List[Optional[WorkerProcess]] = [None] * settings.worker_count
         self._threads: List[threading.Thread] = []
         self._ever_ready = False
-        self.facts = facts
+        self._tell = announce
         self.restarts = 0
-        limits = [(settings.scoring_timeout_ms / 1000.0) + GRACE_S]
-        if settings.worker_timeout_s:
-            limits.append(settings.worker_timeout_s)
-        self._run_limit_s = min(limits)
+        self._run_limit_s = settings.run_limit_s + GRACE_S
 
     def start(self) -> None:
         """Start all workers; returns at once."""
@@ -201,39 +215,52 @@ class Supervisor:
     def _keep(self, index: int) -> None:
         failures = 0
         while not self._stopping.is_set():
-            try:
-                process = WorkerProcess(self._settings, self._pool, self._log, self._environ)
-            except OSError as error:
-                message = "a worker cannot be started in {}: {}".format(
-                    self._settings.app_root, error
-                )
-                self._give_up(exits.FatalError(exits.SCRIPT, message))
+            fault = self._live(index)
+            if self._stopping.is_set():
                 return
+            if fault is None:
+                failures = 0
+                self.restarts += 1
+                continue
+            failures += 1
+            if not self._recover(fault, failures):
+                return
+
+    def _live(self, index: int) -> Optional[Tuple[int, str]]:
+        """The life of one worker: None after it has served, else exit code and reason."""
+        process: Optional[WorkerProcess] = None
+        try:
+            process = WorkerProcess(self._settings, self._pool, self._log, self._environ)
             self._workers[index] = process
             if self._stopping.is_set():
                 process.kill()
             done, facts = process.await_ready(self._settings.worker_timeout_s)
             if not done:
                 process.end()
-                if self._stopping.is_set():
-                    return
-                failures += 1
-                if not self._recover(facts, failures):
-                    return
-                continue
-            failures = 0
+                return facts  # type: ignore[no-any-return] # it comes from the worker
             self._announce(process, facts)
             how = process.end()
-            if self._stopping.is_set():
-                return
-            self.restarts += 1
+        except Exception as error:
+            # What must not happen costs this worker, not the place that it had.
+            if process is not None:
+                process.kill()
+                process.end()
+            if isinstance(error, OSError) and process is None:
+                message = "a worker cannot be started in {}: {}".format(
+                    self._settings.app_root, error
+                )
+            else:
+                message = "internal error: {!r}".format(error)
+            return exits.SCRIPT, message
+        if not self._stopping.is_set():
             self._log.error(
                 "worker {} is replaced: {}".format(process.pid, how), worker=process.pid
             )
+        return None
 
-    def _recover(self, facts: Any, failures: int) -> bool:
+    def _recover(self, fault: Tuple[int, str], failures: int) -> bool:
         """Whether to try again after a start that failed."""
-        code, message = facts
+        code, message = fault
         if not self._ever_ready or (failures >= GIVE_UP_AFTER and not self._pool.ready):
             self._give_up(exits.FatalError(code, message))
             return False
@@ -242,12 +269,7 @@ class Supervisor:
         return not self._stopping.wait(pause)
 
     def _announce(self, process: WorkerProcess, facts: Any) -> None:
-        needs_headers, is_raw, is_plain, documents, supported = facts
-        self.facts.needs_headers = needs_headers
-        self.facts.is_raw = is_raw
-        self.facts.is_plain = is_plain
-        self.facts.documents = documents
-        self.facts.supported = supported
+        self._tell(Facts(*facts))
         first = not self._ever_ready
         self._ever_ready = True
         process.open(self._run_limit_s)

@@ -2,6 +2,10 @@
 
 Both ends run the same Python, so ``marshal`` carries the metadata: it is several times faster than
 JSON or pickle here, and the worker already runs as the same user with the same rights.
+
+A request is one frame (``SCORE``). A small answer is one frame (``RESULT``); a large one, and one
+that the script makes bit by bit, is a ``START``, its ``PART`` frames and an ``END``, so that
+neither side holds more of it than it wants to.
 """
 
 from __future__ import annotations
@@ -9,35 +13,49 @@ from __future__ import annotations
 import marshal
 import socket
 import struct
-from typing import Any, List, Tuple
+from typing import Any, List, Tuple, Union
 
 # kind, status, length of the metadata, length of the body, milliseconds spent in run()
 _HEAD = struct.Struct("<BHIQd")
 HEAD_SIZE = _HEAD.size
 _unpack_head = _HEAD.unpack_from
 CHUNK = 1 << 16
+# The body of a PART: with its head it is what one read takes.
+PART_BYTES = CHUNK - HEAD_SIZE
 
 SCORE = 1
 READY = 2
 FAILED = 3
 RESULT = 4
+START = 5
+PART = 6
+END = 7
 
-Frame = Tuple[int, int, Any, bytes, float]
+# The status of an END: whether the answer is whole.
+WHOLE = 0
+BROKEN_OFF = 1
+
+Buffer = Union[bytes, bytearray, memoryview]
+# A large one is a bytearray.
+Body = Union[bytes, bytearray]
+Frame = Tuple[int, int, Any, Body, float]
 
 
 class ClosedError(Exception):
     """The other end is gone."""
 
 
-def pack(kind: int, status: int = 0, meta: Any = None, body: bytes = b"", ms: float = 0.0) -> bytes:
+def pack(
+    kind: int, status: int = 0, meta: Any = None, body: Buffer = b"", ms: float = 0.0
+) -> bytes:
     """One frame as bytes; the body is the last thing in it."""
     extra = b"" if meta is None else marshal.dumps(meta)
     return _HEAD.pack(kind, status, len(extra), len(body), ms) + extra + body
 
 
 def parts(
-    kind: int, status: int = 0, meta: Any = None, body: bytes = b"", ms: float = 0.0
-) -> List[bytes]:
+    kind: int, status: int = 0, meta: Any = None, body: Buffer = b"", ms: float = 0.0
+) -> List[Buffer]:
     """One frame as what to send one after the other: a large body is not copied to its head."""
     if len(body) <= CHUNK:
         return [pack(kind, status, meta, body, ms)]
@@ -50,10 +68,10 @@ def send(
     kind: int,
     status: int = 0,
     meta: Any = None,
-    body: bytes = b"",
+    body: Buffer = b"",
     ms: float = 0.0,
 ) -> None:
-    """Send one frame."""
+    """Send one frame; waits until the other end takes it."""
     for part in parts(kind, status, meta, body, ms):
         sock.sendall(part)
 
@@ -63,40 +81,23 @@ class Frames:
 
     def __init__(self) -> None:
         self._data = b""
-        # Of a large frame: the place for it, and how much of it is there.
-        self._large = bytearray()
-        self._filled = 0
 
     def receive(self, sock: socket.socket) -> List[Frame]:
         """The frames that one read completes, often none or one.
 
         ``ClosedError`` when the other end is gone, ``BlockingIOError`` when nothing is there.
         """
-        if self._large:
-            count = sock.recv_into(memoryview(self._large)[self._filled :])
-            if not count:
-                raise ClosedError
-            self._filled += count
-            if self._filled < len(self._large):
-                return []
-            data, self._large, self._filled = bytes(self._large), bytearray(), 0
-        else:
-            received = sock.recv(CHUNK)
-            if not received:
-                raise ClosedError
-            data = self._data + received
-        frames = []
+        received = sock.recv(CHUNK)
+        if not received:
+            raise ClosedError
+        data = self._data + received
+        frames: List[Frame] = []
         at = 0
         while len(data) >= at + HEAD_SIZE:
             kind, status, meta_size, body_size, ms = _unpack_head(data, at)
             body_at = at + HEAD_SIZE + meta_size
             end = body_at + body_size
             if end > len(data):
-                if end - at > CHUNK:
-                    self._large = bytearray(end - at)
-                    self._filled = len(data) - at
-                    self._large[: self._filled] = data[at:]
-                    at = len(data)
                 break
             meta = marshal.loads(data[at + HEAD_SIZE : body_at]) if meta_size else None
             frames.append((kind, status, meta, data[body_at:end], ms))
@@ -121,16 +122,18 @@ class Reader:
         while len(data) < at + HEAD_SIZE:
             data, at = data[at:] + self._receive(), 0
         kind, status, meta_size, body_size, ms = _unpack_head(data, at)
-        meta_at = at + HEAD_SIZE
-        body_at = meta_at + meta_size
+        body_at = at + HEAD_SIZE + meta_size
+        while len(data) < body_at:
+            data, at, body_at = data[at:] + self._receive(), 0, body_at - at
+        meta = marshal.loads(data[at + HEAD_SIZE : body_at]) if meta_size else None
         end = body_at + body_size
         if end > len(data):
-            data = self._fill(data[at:], end - at)
-            meta_at, body_at, end = meta_at - at, body_at - at, end - at
-        # A large body must not be kept until the next frame comes.
-        self._data, self._at = (data, end) if end < len(data) else (b"", 0)
-        meta = marshal.loads(data[meta_at:body_at]) if meta_size else None
-        return kind, status, meta, data[body_at:end], ms
+            body: Body = self._rest(data[body_at:], body_size)
+            self._data, self._at = b"", 0
+        else:
+            body = data[body_at:end]
+            self._data, self._at = (data, end) if end < len(data) else (b"", 0)
+        return kind, status, meta, body, ms
 
     def _receive(self) -> bytes:
         data = self._sock.recv(CHUNK)
@@ -138,15 +141,15 @@ class Reader:
             raise ClosedError
         return data
 
-    def _fill(self, data: bytes, size: int) -> bytes:
-        buffer = bytearray(size)
-        buffer[: len(data)] = data
-        view = memoryview(buffer)
-        filled = len(data)
-        while filled < size:
-            count = self._sock.recv_into(view[filled:])
-            if not count:
-                raise ClosedError
-            filled += count
-        view.release()
-        return bytes(buffer)
+    def _rest(self, begun: bytes, size: int) -> Body:
+        """A body of which only the beginning is there; it is in memory once."""
+        body = bytearray(size)
+        body[: len(begun)] = begun
+        filled = len(begun)
+        with memoryview(body) as view:
+            while filled < size:
+                count = self._sock.recv_into(view[filled:])
+                if not count:
+                    raise ClosedError
+                filled += count
+        return bytes(body) if size <= CHUNK else body

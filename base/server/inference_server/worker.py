@@ -11,50 +11,81 @@ import contextlib
 import faulthandler
 import json
 import os
-import signal
 import socket
 import sys
 import threading
 import time
 import traceback
-from types import FrameType
-from typing import Any, Dict, List, Mapping, NoReturn, Optional, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    List,
+    Mapping,
+    NamedTuple,
+    NoReturn,
+    Optional,
+    Tuple,
+)
 
 from . import __version__, config, exits, outputs, script, swagger, wire
 from .inputs import Call, RawInput, RefusedError, TextInput
 from .log import Log, route_script_output
-from .raw import BadRequestError
+from .messages import INTERNAL, LEASH, PLAIN, SCRIPT_FAILED, SOCKETS, TIMED_OUT, Facts
+from .watch import Lane, LeftError, TimedOutError, Watch
 
-SOCKETS = "INFERENCE_SERVER_WORKER_SOCKETS"
-LEASH = "INFERENCE_SERVER_WORKER_LEASH"
-
-# The request without its body, for a script that gets nothing else.
-PLAIN: Tuple[str, str, str, str, Dict[str, str], str] = ("POST", "/score", "", "", {}, "")
-
-SCRIPT_FAILED = "An unexpected error occurred in scoring script. Check the logs for more info."
-INTERNAL = "An unexpected internal error occurred. Check the logs for more info."
+# The answer that nobody reads.
+CLIENT_LEFT = "The client left."
 
 
-class TimedOutError(BaseException):
-    """Raised inside ``run()`` when its time is over.
+class Answer(NamedTuple):
+    """What the front gets for one request.
 
-    Not an ``Exception``, so that a script's own ``except Exception`` does not swallow it.
+    ``meta`` is None for 200 with JSON; ``("headers", …)`` for a response that the script made;
+    ``("error", message, run_failed)`` when there is none. A ``stream`` follows its first bytes,
+    which are the ``body``.
     """
+
+    status: int
+    meta: Any
+    body: bytes
+    ms: float = -1.0
+    stream: Optional[StreamedBody] = None
+
+
+class StreamedBody:
+    """The rest of a body that the script makes bit by bit, and until when it has time for it."""
+
+    def __init__(self, chunks: outputs.Stream, ends: float) -> None:
+        self.ends = ends
+        self._chunks = chunks
+
+    def next(self) -> Optional[bytes]:
+        """What comes next, None at the end. It raises what the script raises."""
+        for chunk in self._chunks:
+            if chunk:
+                return chunk
+        return None
+
+    def close(self) -> None:
+        """Let the script clean up; that it was not read to its end is no fault."""
+        self._chunks.close()
 
 
 class Worker:
     """The state of one worker process."""
 
-    def __init__(self, settings: config.Settings, log: Log, entry: script.Script) -> None:
+    def __init__(
+        self, settings: config.Settings, log: Log, entry: script.Script, watch: Watch
+    ) -> None:
         self._log = log
         self._entry = entry
-        self._limit_ms = settings.scoring_timeout_ms
-        self._limit_s = settings.scoring_timeout_ms / 1000.0
+        self._watch = watch
+        self._limit_s = settings.run_limit_s
         self._log_body = settings.log_body
-        self._run_ends = 0.0
-        self._timer_ends = 0.0
+        self._nan = settings.nan
 
-    def serve(self, loud: socket.socket, quiet: socket.socket, on_main_thread: bool) -> None:
+    def serve(self, loud: socket.socket, quiet: socket.socket, lane: Lane) -> None:
         """Answer requests until the front closes the sockets.
 
         The answer to a request that others follow goes to the quiet socket: see ``pool.Slot``.
@@ -63,102 +94,161 @@ class Worker:
         while True:
             try:
                 _, more, meta, body, _ = reader.next()
-                call = Call._make((*(meta or PLAIN), body))
-                status, meta, body, ms = self._answer(call, on_main_thread)
-                wire.send(quiet if more else loud, wire.RESULT, status, meta, body, ms)
+                lane.number += 1
+                calls = [Call._make((*(meta or PLAIN), body))]
+                # A large body is gone as soon as the script has it in its own form.
+                body = b""
+                answer = self._answer(calls, lane)
+                self._send(quiet if more else loud, answer, lane)
             except (wire.ClosedError, OSError):
                 return
 
-    def _answer(self, call: Call, on_main_thread: bool) -> Tuple[int, Any, bytes, float]:
-        """The result as (status, metadata, body, milliseconds).
+    def _send(self, sock: socket.socket, answer: Answer, lane: Lane) -> None:
+        """Send an answer, a large one in parts; it ends early when nobody wants it any more."""
+        status, meta, body, ms, stream = answer
+        if stream is None and len(body) <= wire.CHUNK:
+            wire.send(sock, wire.RESULT, status, meta, body, ms)
+            return
+        length = len(body) if stream is None else None
+        wire.send(sock, wire.START, status, (length, meta), b"", ms)
+        self._send_parts(sock, body, lane)
+        whole = lane.is_wanted
+        if stream is not None:
+            whole = self._send_stream(sock, stream, lane)
+        wire.send(sock, wire.END, wire.WHOLE if whole else wire.BROKEN_OFF)
 
-        The metadata is None for 200 with JSON; ``("headers", …)`` for a response that the script
-        made; ``("error", message, run_failed)`` when there is none.
-        """
+    def _send_parts(self, sock: socket.socket, data: bytes, lane: Lane) -> None:
+        view = memoryview(data)
+        for at in range(0, len(view), wire.PART_BYTES):
+            if not lane.is_wanted:
+                return
+            wire.send(sock, wire.PART, body=view[at : at + wire.PART_BYTES])
+
+    def _send_stream(self, sock: socket.socket, stream: StreamedBody, lane: Lane) -> bool:
+        """Send what the script goes on to make; whether that came to its end."""
+        try:
+            while lane.is_wanted:
+                try:
+                    chunk = self._limited(lane, stream.ends, stream.next)
+                except TimedOutError:
+                    self._log.error(
+                        "the response of run() was broken off after {:g} s".format(self._limit_s)
+                    )
+                    return False
+                except LeftError:
+                    return False
+                except BaseException as error:
+                    self._log.error(
+                        "the response of run() was broken off by {}\n{}".format(
+                            script.describe(error), script.trace(error)
+                        )
+                    )
+                    return False
+                if chunk is None:
+                    return True
+                self._send_parts(sock, chunk, lane)
+            return False
+        finally:
+            self._close(stream)
+
+    def _close(self, stream: StreamedBody) -> None:
+        try:
+            stream.close()
+        except BaseException as error:
+            self._log.error("closing the response raised {}".format(script.describe(error)))
+
+    def _limited(self, lane: Lane, ends: float, call: Callable[..., Any]) -> Any:
+        """Call something of the script, with a limit where that is possible: on the main thread."""
+        return self._watch.limited(ends, call, {}) if lane.on_main_thread else call()
+
+    def _answer(self, calls: List[Call], lane: Lane) -> Answer:
+        """Score a request, which is taken out of the list so that nobody keeps its body."""
+        call = calls.pop()
         if self._log_body:
-            self._log.info("request body: {!r}".format(call.body[:4096]))
+            self._log.info("request body: {!r}".format(bytes(call.body[:4096])))
         started = time.perf_counter()
+        arguments: Dict[str, Any] = {}
+        is_post = call.method == "POST"
         try:
             arguments = self._entry.parse(call)
             if self._entry.wants_headers:
                 arguments["request_headers"] = dict(call.headers)
+            del call
             started = time.perf_counter()
-            if on_main_thread:
-                result = self._run_limited(arguments, started)
+            if lane.on_main_thread:
+                ends = started + self._limit_s
+                result = self._watch.limited(ends, self._entry.run, arguments)
             else:
                 result = self._entry.run(**arguments)
             ms = (time.perf_counter() - started) * 1000
         except RefusedError as refused:
-            return refused.status, ("error", refused.message, False), b"", -1.0
-        except BadRequestError as refused_by_script:
-            return refused_by_script.code, ("error", str(refused_by_script), False), b"", -1.0
+            return Answer(refused.status, ("error", refused.message, False), b"")
+        except LeftError:
+            return Answer(500, ("error", CLIENT_LEFT, False), b"")
         except TimedOutError:
-            elapsed = (time.perf_counter() - started) * 1000
-            self._log.error(
-                "run() was stopped after {:.0f} ms: the limit SCORING_TIMEOUT_MS is {} ms".format(
-                    elapsed, self._limit_ms
-                )
-            )
-            message = "Scoring timeout after {} ms".format(self._limit_ms)
-            return 500, ("error", message, True), b"", -1.0
+            return self._timed_out(started)
         except BaseException as error:
-            fault = _fault_of_the_body(error, call)
+            fault = _fault_of_the_body(error, arguments) if is_post else ""
             if fault:
-                return 400, ("error", fault, False), b"", -1.0
+                return Answer(400, ("error", fault, False), b"")
             self._log.error(
                 "run() raised {}\n{}".format(script.describe(error), script.trace(error))
             )
-            return 500, ("error", SCRIPT_FAILED, True), b"", -1.0
+            return Answer(500, ("error", SCRIPT_FAILED, True), b"")
+        arguments.clear()
+        return self._form(result, ms, lane, started)
+
+    def _form(self, result: Any, ms: float, lane: Lane, started: float) -> Answer:
+        """Give a result its form as a response."""
         try:
-            output = outputs.make(result)
+            output = outputs.make(result, self._nan)
         except outputs.UnserialisableError as unserialisable:
             self._log.error(str(unserialisable))
-            return 500, ("error", INTERNAL, False), b"", -1.0
+            return Answer(500, ("error", INTERNAL, False), b"")
         except Exception as error:
             self._log.error("the result of run() cannot be sent: {}".format(script.trace(error)))
-            return 500, ("error", INTERNAL, False), b"", -1.0
+            return Answer(500, ("error", INTERNAL, False), b"")
         if output.headers is None:
-            return 200, None, output.body, ms
-        return output.status, ("headers", output.headers), output.body, ms
-
-    def _run_limited(self, arguments: Mapping[str, Any], now: float) -> Any:
-        """Call ``run()`` with a limit, at which ``TimedOutError`` is raised in it.
-
-        The timer runs on when ``run()`` has ended, for the next calls: to start and stop it each
-        time costs as much as a small model.
-        """
-        self._run_ends = now + self._limit_s
-        if self._timer_ends < now:
-            self._set_timer(self._run_ends, now)
+            return Answer(200, None, output.body, ms)
+        if output.stream is None:
+            return Answer(output.status, ("headers", output.headers), output.body, ms)
+        stream = StreamedBody(output.stream, started + self._limit_s)
         try:
-            return self._entry.run(**arguments)
-        finally:
-            self._run_ends = 0.0
+            # Until the first bytes are there, a fault can still be told by the status.
+            first = self._limited(lane, stream.ends, stream.next)
+        except LeftError:
+            self._close(stream)
+            return Answer(500, ("error", CLIENT_LEFT, False), b"")
+        except TimedOutError:
+            self._close(stream)
+            return self._timed_out(started)
+        except BaseException as error:
+            self._log.error(
+                "run() raised {}\n{}".format(script.describe(error), script.trace(error))
+            )
+            return Answer(500, ("error", SCRIPT_FAILED, True), b"")
+        meta = ("headers", output.headers)
+        if first is None:
+            self._close(stream)
+            return Answer(output.status, meta, b"", ms)
+        return Answer(output.status, meta, first, ms, stream)
 
-    def _set_timer(self, end: float, now: float) -> None:
-        self._timer_ends = end
-        signal.setitimer(signal.ITIMER_REAL, end - now)
-
-    def on_alarm(self, _signal: int, _frame: Optional[FrameType]) -> None:
-        """The handler of the timer."""
-        self._timer_ends = 0.0
-        if not self._run_ends:
-            return
-        now = time.perf_counter()
-        if now < self._run_ends:
-            # It was started for an earlier call.
-            self._set_timer(self._run_ends, now)
-        else:
-            raise TimedOutError
+    def _timed_out(self, started: float) -> Answer:
+        elapsed = (time.perf_counter() - started) * 1000
+        self._log.error(
+            "run() was stopped after {:.0f} ms: the limit is {:.0f} ms "
+            "(the shorter of SCORING_TIMEOUT_MS and WORKER_TIMEOUT)".format(
+                elapsed, self._limit_s * 1000
+            )
+        )
+        return Answer(500, ("error", TIMED_OUT.format(self._limit_s * 1000), True), b"")
 
 
-def _fault_of_the_body(error: BaseException, call: Call) -> str:
+def _fault_of_the_body(error: BaseException, arguments: Mapping[str, Any]) -> str:
     """What is wrong with the body, if the script failed because the client's text is no JSON.
 
     This is no guess: the exception, or the frame of the parser, holds the text that was parsed.
     """
-    if call.method != "POST":
-        return ""
     if isinstance(error, json.JSONDecodeError):
         parsed: Any = error.doc
         fault = "The body of the request is not valid JSON: {}".format(error)
@@ -170,40 +260,55 @@ def _fault_of_the_body(error: BaseException, call: Call) -> str:
         fault = "The body of the request is nested too deeply."
     else:
         return ""
+    return fault if any(_is_body(value, parsed) for value in arguments.values()) else ""
+
+
+def _is_body(argument: Any, parsed: Any) -> bool:
+    """Whether what was parsed is what ``run()`` got: the text itself, or a request's body."""
+    if isinstance(argument, str):
+        return bool(argument == parsed)
+    data = getattr(argument, "data", None)
     if isinstance(parsed, str):
         parsed = parsed.encode("utf-8", "replace")
-    return fault if parsed == call.body else ""
+    return isinstance(data, (bytes, bytearray)) and data == parsed
 
 
 def main() -> NoReturn:
     """Run a worker; the front started this process and handed it its sockets."""
     sockets = [socket.socket(fileno=int(fd)) for fd in os.environ.pop(SOCKETS).split(",")]
-    _follow_the_front(int(os.environ.pop(LEASH)))
+    leash = int(os.environ.pop(LEASH))
+    for fd in (leash, *(sock.fileno() for sock in sockets)):
+        # What a script starts must not hold them open.
+        os.set_inheritable(fd, False)
     settings = config.load(os.environ)
+    watch = Watch(settings.run_limit_s, settings.cancel)
+    watch.start(leash)
     log = Log("worker", settings.log_json, settings.log_level)
-    # The front alone decides when the service stops; a terminal's Ctrl-C reaches all processes.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     faulthandler.enable(file=2)
     route_script_output(Log("script", settings.log_json), settings.log_json, settings.log_level)
     os.environ["HTTP_X_MS_SERVER_VERSION"] = settings.server_version or __version__
     try:
-        worker = _prepare(settings, log, sockets[0])
+        worker = _prepare(settings, log, sockets[0], watch)
     except exits.FatalError as fatal:
         wire.send(sockets[0], wire.FAILED, 0, (fatal.code, fatal.message))
         _leave(fatal.code)
-    for pair in zip(sockets[2::2], sockets[3::2]):  # noqa: B905 - Python 3.7
-        threading.Thread(target=worker.serve, args=(*pair, False), daemon=True).start()
-    worker.serve(sockets[0], sockets[1], True)
+    lanes: List[Tuple[socket.socket, socket.socket, Lane]] = []
+    for pair in zip(sockets[::2], sockets[1::2]):  # noqa: B905 - Python 3.7
+        lane = Lane(on_main_thread=not lanes)
+        watch.add(lane)
+        lanes.append((*pair, lane))
+    for others in lanes[1:]:
+        threading.Thread(target=worker.serve, args=others, daemon=True).start()
+    worker.serve(*lanes[0])
     _leave(0)
 
 
-def _prepare(settings: config.Settings, log: Log, sock: socket.socket) -> Worker:
+def _prepare(settings: config.Settings, log: Log, sock: socket.socket, watch: Watch) -> Worker:
     if settings.debug_port is not None:
         _attach_debugger(settings.debug_port, log)
     entry = script.load(settings, log)
     log.info("loaded {}; {}".format(entry.path, entry.description))
-    worker = Worker(settings, log, entry)
-    signal.signal(signal.SIGALRM, worker.on_alarm)
+    worker = Worker(settings, log, entry, watch)
     started = time.perf_counter()
     try:
         entry.init()
@@ -213,21 +318,21 @@ def _prepare(settings: config.Settings, log: Log, sock: socket.socket) -> Worker
             exits.SCRIPT, "init() in {} raised {}".format(entry.path, script.describe(error))
         ) from None
     try:
-        published = swagger.publish(settings, entry.run)
+        published = swagger.publish(settings, entry.written)
     except Exception as error:
         raise exits.FatalError(
             exits.SCRIPT, "the API description cannot be made: {}".format(script.describe(error))
         ) from None
     sys.stdout.flush()
     log.info("init() took {:.0f} ms".format((time.perf_counter() - started) * 1000))
-    ready = (
+    facts = Facts(
         entry.needs_headers,
         isinstance(entry.parse, RawInput),
         isinstance(entry.parse, TextInput) and not entry.needs_headers,
         published.documents,
         published.supported,
     )
-    wire.send(sock, wire.READY, 0, ready)
+    wire.send(sock, wire.READY, 0, tuple(facts))
     return worker
 
 
@@ -246,29 +351,9 @@ def _attach_debugger(port: int, log: Log) -> None:
         raise exits.FatalError(exits.DEBUGGER, message) from None
 
 
-def _follow_the_front(leash: int) -> None:
-    """End this process when the front is gone, however that ended: no orphan keeps a model."""
-
-    def watch() -> None:
-        os.read(leash, 1)
-        os._exit(0)
-
-    threading.Thread(target=watch, name="leash", daemon=True).start()
-
-
 def _leave(code: int) -> NoReturn:
     # Threads of a script must not keep the process alive, but what is printed has to get out.
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
     os._exit(code)
-
-
-def command(root: str) -> List[str]:
-    """The command line of a worker. The app root is not on the path yet while we import."""
-    code = (
-        "import os, sys; sys.path[0] = {root!r}; from inference_server import worker; "
-        "sys.path[0] = os.getcwd(); {root!r} in sys.path or sys.path.append({root!r}); "
-        "worker.main()"
-    ).format(root=root)
-    return [sys.executable, "-c", code]

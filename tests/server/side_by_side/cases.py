@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 
 TEXT = """
@@ -48,6 +49,7 @@ def run(data, request_headers):
 """
 
 RAW = """
+import json
 from azureml_inference_server_http.api.aml_request import AMLRequest, rawhttp
 from azureml_inference_server_http.api.aml_response import AMLResponse
 
@@ -86,6 +88,33 @@ def run(request):
         return request.get_json()
     if action == "force":
         return request.get_json(force=True)
+    if action == "response":
+        return AMLResponse(**json.loads(request.get_data()))
+    if action == "stream":
+        return AMLResponse((part for part in ("a", b"b")), 200)
+    if action == "cookies":
+        response = AMLResponse("x", 200)
+        response.set_cookie("k", "v w", httponly=True)
+        response.delete_cookie("l")
+        return response
+    if action == "conditional":
+        response = AMLResponse("x", 200, {"Last-Modified": "now"})
+        response.set_etag("e")
+        return response.make_conditional(request)
+    if action == "ids":
+        names = ("X-Request-Id", "x-ms-request-id", "X-MS-CLIENT-REQUEST-ID")
+        return AMLResponse("x", 200, {name: "mine" for name in names})
+    if action == "untyped":
+        response = AMLResponse("x", 200)
+        del response.headers["Content-Type"]
+        return response
+    if action == "data":
+        return {"data": request.data.decode()}
+    if action == "who":
+        who = request.authorization
+        return [who.username, who.password, request.user_agent.string, request.access_route,
+                request.origin, request.accept_mimetypes.best, request.environ["HTTP_X_CUSTOM"],
+                request.environ["REQUEST_METHOD"], request.environ["CONTENT_LENGTH"]]
     return {
         "method": request.method,
         "data": request.get_data(as_text=True),
@@ -150,6 +179,7 @@ FORM = (
     b'--b\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n'
     b"Content-Type: image/png\r\n\r\n\x00\r\n\xff--\r\n--b--\r\n"
 )
+PARTS = b'--b\r\nContent-Disposition: form-data; name="a"\r\n\r\n\r\n' * 1001 + b"--b--"
 MULTIPART = {"Content-Type": "multipart/form-data; boundary=b"}
 URLENCODED = {"Content-Type": "application/x-www-form-urlencoded"}
 
@@ -157,6 +187,25 @@ URLENCODED = {"Content-Type": "application/x-www-form-urlencoded"}
 def text(name: str, method: str, path: str, body: bytes | None = None, **headers: str) -> Case:
     given = {key.replace("_", "-"): value for key, value in headers.items()}
     return Case("text", name, method, path, body, given)
+
+
+def answer(
+    name: str,
+    message: object,
+    status: object,
+    headers: object = None,
+    json_str: bool = False,
+    failed: bool = False,
+) -> Case:
+    """A response that a ``@rawhttp`` script makes of just that."""
+    given = {
+        "message": message,
+        "status_code": status,
+        "response_headers": headers or {},
+        "json_str": json_str,
+        "run_function_failed": failed,
+    }
+    return Case("raw", f"answer, {name}", "POST", "/score?do=response", json.dumps(given).encode())
 
 
 def act(action: str, extra: bytes = b"") -> bytes:
@@ -308,6 +357,62 @@ CASES = [
     Case(
         "raw", "get_json, forced", "POST", "/score?do=force", b"[1]", {"Content-Type": "text/plain"}
     ),
+    answer("text", "x", 200),
+    answer("status of text", "x", "404 NOT FOUND"),
+    answer("status of text, number alone", "x", "404"),
+    answer("status of text, own reason", "x", "404 Nothing here"),
+    answer("status 204 with a body", "x", 204),
+    answer("status 304 with a body", "x", 304, {"ETag": "e", "Last-Modified": "l"}),
+    answer("status that nobody knows", "x", 299),
+    answer("status without a number", "x", "nonsense"),
+    answer("status 600", "x", 600),
+    answer("none", None, 200, {"X-A": "1"}),
+    answer("none, JSON", None, 200, None, True),
+    answer("list", ["a", "b"], 200),
+    answer("object", {"a": 1, "b": 2}, 200),
+    answer("number", 5, 200),
+    answer("JSON text", "x", 200, {}, True),
+    answer("JSON number", 5, 200, {}, True),
+    answer("JSON list", ["é", None, 1.5], 200, {}, True),
+    answer("JSON with a type", {}, 200, {"Content-Type": "application/problem+json"}, True),
+    answer("type", "x", 200, {"Content-Type": "text/csv"}),
+    answer("type in lower case", "x", 200, {"content-type": "text/csv"}),
+    answer("several values", "x", 200, {"X-List": "a, b,c"}),
+    answer("empty value", "x", 200, {"X-Empty": ""}),
+    answer("commas in quotes", "x", 200, {"X-List": 'a="b,c", d'}),
+    answer("comma of a date", "x", 200, {"Expires": "Sat, 28 Nov 2026 10:00:00 GMT"}),
+    answer("address", "", 302, {"Location": "/é there?a=b"}),
+    answer("line break", "x", 200, {"X-A": "a\r\nX-B: c"}),
+    answer("failed", "x", 200, {}, False, True),
+    answer("failed, 500", "x", 500, {}, False, False),
+    answer("failed, by a header", "x", 200, {"x-ms-run-function-failed": "True"}),
+    answer("not failed, 500, by a header", "x", 500, {"x-ms-run-function-failed": "False"}),
+    Case("raw", "stream", "POST", "/score?do=stream", b""),
+    Case("raw", "cookies", "POST", "/score?do=cookies", b""),
+    Case("raw", "conditional", "POST", "/score?do=conditional", b""),
+    Case(
+        "raw", "conditional, equal", "GET", "/score?do=conditional", None, {"If-None-Match": '"e"'}
+    ),
+    Case("raw", "ids", "POST", "/score?do=ids", b""),
+    Case("raw", "untyped", "POST", "/score?do=untyped", b""),
+    Case("raw", "data", "POST", "/score?do=data", b"a=1"),
+    Case("raw", "data of a form", "POST", "/score?do=data", b"a=1", URLENCODED),
+    Case("raw", "form, too many parts", "POST", "/score?do=files", PARTS, MULTIPART),
+    Case(
+        "raw",
+        "who",
+        "POST",
+        "/score?do=who",
+        b"x",
+        {
+            "Authorization": "Basic dXNlcjpwYXNz",
+            "User-Agent": "me",
+            "X-Forwarded-For": "10.0.0.1, 10.0.0.2",
+            "Origin": "https://a.example",
+            "Accept": "text/html;q=0.5, application/json",
+            "X-Custom": "c",
+        },
+    ),
     Case("schema", "post", "POST", "/score", b'{"numbers": [1, 2], "factor": 3}', JSON),
     Case("schema", "default", "POST", "/score", b'{"numbers": [1, 2]}', JSON),
     Case("schema", "further members", "POST", "/score", b'{"numbers": [1], "x": 1}', JSON),
@@ -390,6 +495,28 @@ INTENDED: dict[str, tuple[set[str], str]] = {
     "text: score, deep JSON": (JSON_ERROR, "JSON nested too deeply is a 400"),
     "raw: get_json, broken": (JSON_ERROR, "malformed JSON is a 400"),
     "raw: get_json, other type": (JSON_ERROR, "a wrong content type is a 415"),
+    # A form that was sent is still the body, and one beyond the limits is the client's fault.
+    "raw: data of a form": ({"body"}, "a form type does not empty the body"),
+    "raw: form, too many parts": (JSON_ERROR, "a form beyond the limits is a 413"),
+    # What a script says takes the place of what was said for it, and is said once.
+    "raw: ids": (IDS, "a script's own ids replace the server's"),
+    "raw: answer, JSON with a type": ({"content-type"}, "the script's own type, once"),
+    "raw: answer, type in lower case": ({"content-type"}, "the script's own type, once"),
+    "raw: answer, failed, by a header": ({"x-ms-run-function-failed"}, "said by the script, once"),
+    "raw: answer, commas in quotes": ({"x-list"}, "a comma in quotes ends no value"),
+    # The reference finds out when half of the answer is on its way, or lets it pass.
+    "raw: answer, status without a number": (
+        {"body", "content-type", "x-ms-run-function-failed", *IDS},
+        "what cannot be sent is a 500 that the log explains",
+    ),
+    "raw: answer, number": (
+        {"body", "content-type", "x-ms-run-function-failed", *IDS},
+        "what cannot be sent is a 500 that the log explains",
+    ),
+    "raw: answer, status 600": (
+        {*JSON_ERROR, "content-type", "x-ms-run-fn-exec-ms"},
+        "no answer ends with a status above 599 or below 200",
+    ),
     "text: score, NaN": (
         {"status", "body", "x-ms-run-fn-exec-ms"},
         "NaN is no JSON: a 500 that the log explains, not invalid JSON",

@@ -1,5 +1,6 @@
 """``AMLRequest`` and ``rawhttp`` under the name that scripts use."""
 
-from inference_server.raw import AMLRequest, rawhttp
+import _inference_server_start  # noqa: F401 - it knows the next name
+from _inference_server.raw import AMLRequest, rawhttp
 
 __all__ = ["AMLRequest", "rawhttp"]

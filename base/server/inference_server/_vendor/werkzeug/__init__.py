@@ -1,0 +1,1 @@
+"""A part of Werkzeug 3.1.9: see README.md in the folder above."""
