@@ -51,8 +51,8 @@ def _default(value: Any) -> Any:
     convert = _converter(value)
     if convert is None:
         raise UnserialisableError(
-            "run() returned an object that cannot be written as JSON: Object of type {} is not JSON "
-            "serializable; {}".format(type(value).__name__, _hint(value))
+            "run() returned an object that cannot be written as JSON: Object of type {} is not "
+            "JSON serializable; {}".format(type(value).__name__, _hint(value))
         )
     return convert(value)
 

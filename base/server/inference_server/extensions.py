@@ -19,12 +19,13 @@ CONDA = "AZUREML_EXTRA_CONDA_YAML"
 CONDA_ABSOLUTE = "AZUREML_EXTRA_CONDA_YAML_ABS_PATH"
 REQUIREMENTS = "AZUREML_EXTRA_REQUIREMENTS_TXT"
 
-# Relative paths in the file are meant from its folder, so pip runs there; but `python -m pip`
-# would take that folder's modules for those of the standard library.
+# Relative paths in the file are meant from its folder, so pip runs there; but its modules are not
+# to be taken for those of pip or of the standard library, nor are those on PYTHONPATH.
 PIP = (
-    "import runpy, sys; sys.path.pop(0); "
-    "runpy.run_module('pip', run_name='__main__', alter_sys=True)"
-)
+    "import sys; del sys.path[0]; sys.path.insert(0, {root!r}); "
+    "from _inference_server_start import own_path; sys.path[:] = own_path(); "
+    "import runpy; runpy.run_module('pip', run_name='__main__', alter_sys=True)"
+).format(root=os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
 def prepare(settings: Settings, environ: Mapping[str, str], log: Log) -> Dict[str, str]:

@@ -72,12 +72,12 @@ def _listing(folder: str) -> str:
 
 
 def _extend_path(settings: Settings) -> None:
+    # The app comes after what is installed, as in the reference, and before our own names.
     places = [settings.app_root]
     if settings.source_directory:
         places.append(os.path.join(settings.app_root, settings.source_directory))
-    for place in places:
-        if place not in sys.path:
-            sys.path.append(place)
+    places.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    sys.path += [place for place in places if place not in sys.path]
 
 
 def _import(settings: Settings, log: Log) -> Any:
@@ -85,7 +85,8 @@ def _import(settings: Settings, log: Log) -> Any:
     # The default script can be imported by others as `main`; a named one gets the name that the
     # reference gives it. In a child process, `main` is found on the path, and `entry_module` is
     # the file beside this package.
-    name = "main" if path == os.path.join(settings.app_root, "main.py") else ENTRY_MODULE
+    default = os.path.join(settings.app_root, "main.py")
+    name = "main" if os.path.normpath(path) == default else ENTRY_MODULE
     os.environ[SCRIPT] = path
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
