@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any, Callable, Dict, List, NamedTuple
 
 from . import exits, raw
-from .config import Settings
+from .config import Settings, logging_file, read_json
 from .inputs import Call, RawInput, SchemaInput, TextInput, raw_module_of_reference
 from .log import Log
 
@@ -49,6 +49,7 @@ def load(settings: Settings, log: Log) -> Script:
             )
         )
     _extend_path(settings)
+    _configure_logging(settings, log)
     module = _import(settings, log)
     for name in ("init", "run"):
         if not callable(getattr(module, name, None)):
@@ -78,6 +79,22 @@ def _extend_path(settings: Settings) -> None:
         places.append(os.path.join(settings.app_root, settings.source_directory))
     places.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     sys.path += [place for place in places if place not in sys.path]
+
+
+def _configure_logging(settings: Settings, log: Log) -> None:
+    path = logging_file(settings)
+    if path is None:
+        return
+    import logging.config
+
+    try:
+        logging.config.dictConfig(read_json(path))
+    except (ValueError, TypeError, AttributeError, KeyError, ImportError, OSError) as error:
+        message = "the logging config {} cannot be used: {}".format(path, error)
+        if error.__cause__ is not None:
+            message += ": {}".format(error.__cause__)
+        raise _fault(message) from None
+    log.info("loaded the logging config {}".format(path))
 
 
 def _import(settings: Settings, log: Log) -> Any:

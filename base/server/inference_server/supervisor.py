@@ -15,6 +15,7 @@ from . import exits, wire, worker
 from .config import Settings
 from .log import Log
 from .pool import Pool, Slot
+from .relay import Relay
 
 # How long run() may go on after the worker tried to stop it, before the process is killed.
 GRACE_S = 1.0
@@ -47,7 +48,8 @@ class WorkerProcess:
         pairs = [socket.socketpair() for _ in range(settings.concurrency * 2)]
         leash, self._leash = os.pipe()
         theirs = [pair[1].fileno() for pair in pairs]
-        child_environ = dict(environ)
+        self._output = Relay(log, "script")
+        child_environ = {**environ, **self._output.environ}
         child_environ[worker.SOCKETS] = ",".join(str(fd) for fd in theirs)
         child_environ[worker.LEASH] = str(leash)
         try:
@@ -56,11 +58,15 @@ class WorkerProcess:
                 cwd=settings.app_root,
                 env=child_environ,
                 stdin=subprocess.DEVNULL,
+                stdout=self._output.fd,
+                stderr=self._output.fd,
                 pass_fds=[*theirs, leash],
                 # A group of its own, so that what a script started goes with it.
                 start_new_session=True,
             )
+            self._output.pid = self._process.pid
         finally:
+            self._output.started()
             os.close(leash)
             for _, other in pairs:
                 other.close()
@@ -125,6 +131,7 @@ class WorkerProcess:
         self.lost()
         # A grandchild may outlive its parent and hold memory or a device.
         self.kill()
+        self._output.finish(GRACE_S)
         if self._leash >= 0:
             os.close(self._leash)
             self._leash = -1
