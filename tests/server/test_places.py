@@ -188,16 +188,29 @@ def send(server: Server, body: bytes) -> socket.socket:
     return sock
 
 
+def await_metric(server: Server, line: str) -> None:
+    """Wait until the page of metrics has a line."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        page = server.get("/metrics").body.decode()
+        if line + "\n" in page:
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"{line!r} is not in\n{page}")
+
+
 def test_nobody_scores_for_clients_that_left(serve: Serve) -> None:
     """Those that wait are dropped, and what runs is stopped."""
-    server = serve(COUNTED)
+    server = serve(COUNTED, INFERENCE_SERVER_METRICS="true")
     clients = [send(server, b"30")]
-    time.sleep(0.3)
+    await_metric(server, "inference_requests_running 1")
     clients += [send(server, b"0.%02d" % number) for number in range(1, 41)]
-    time.sleep(0.3)
+    await_metric(server, "inference_requests_waiting 40")
     for client in clients:
         client.close()
-    assert server.score(b"0").seconds < 2
+    await_metric(server, "inference_requests_waiting 0")
+    await_metric(server, "inference_requests_running 0")
+    assert server.score(b"0").status == 200
     runs = (server.root / "runs").read_text().splitlines()
     assert runs == ["30", "end of 30", "0", "end of 0"]
     assert server.log.count(" 499 ") == 41
