@@ -517,7 +517,7 @@ def test_a_refusal_can_be_caught(server: Server) -> None:
 
 @pytest.mark.parametrize("name", ["X-Request-Id", "x-ms-request-id", "X-MS-Client-Request-Id"])
 def test_an_id_of_the_script_is_sent_once(server: Server, name: str) -> None:
-    sent = {key: "asked" for key in ("x-request-id", "x-ms-client-request-id")}
+    sent = dict.fromkeys(("x-request-id", "x-ms-client-request-id"), "asked")
     answer = server.request("POST", f"/score?do=id&name={name}", b"", sent)
     found = {key: text for key, text in answer.headers.items() if key.endswith("request-id")}
     expected = {"x-request-id": "asked", "x-ms-request-id": "asked"}
