@@ -70,23 +70,24 @@ def _command_line() -> "List[str]":
 
 
 def own_path() -> "List[str]":
-    """The module path of what is ours: the standard library first, the working directory never."""
+    """The module path of what is ours: the installation first, the working directory never."""
     import os
 
-    home = os.path.dirname(os.__file__)
+    # In a virtual environment, the standard library is not below its prefix.
+    installed = (os.path.dirname(os.__file__), sys.prefix)
     places = [place for place in sys.path if place]
-    return sorted(places, key=lambda place: not place.startswith(home))
+    return sorted(places, key=lambda place: not place.startswith(installed))
 
 
 def run_worker() -> None:
     """Run a worker; see ``inference_server.worker.command``."""
     # What a user put on the path stays as it is, without the working directory, which `-c` puts
-    # first: the app root comes last, as in the reference, when the script is loaded.
+    # first: see `script.load` for what comes last.
     theirs = [place for place in sys.path if place not in ("", ROOT)]
     sys.path[:] = own_path()
     from _inference_server import worker  # type: ignore[import-not-found] # found by PromisedNames
 
-    sys.path[:] = [*theirs, ROOT]
+    sys.path[:] = theirs
     worker.main()
 
 

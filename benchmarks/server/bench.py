@@ -1,6 +1,10 @@
 """Ours and the reference, measured in turn in one run.
 
     PYTHONPATH=. python benchmarks/server/bench.py [--runs 5] [--seconds 2] [--no-containers]
+        [--before FOLDER] [--wrk]
+
+``--before`` measures another state of our server beside the two: a checkout of it. ``--wrk`` has
+Debian's wrk make the load instead of load.py.
 
 Writes ``scoring-server.json`` and ``scoring-server.md`` below ``--output``. The containers are of
 the minimal image, and of one built on it that holds the reference; PYTHONPATH is for them.
@@ -14,6 +18,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
+import http.client
 import json
 import os
 import platform
@@ -48,6 +54,8 @@ ROWS: tuple[tuple[str, str, str, bool, float | None], ...] = (
         False,
         None,
     ),
+    ("stream_first_s", "stream of 4 parts in 1 s: the first", "s", False, None),
+    ("stream_mb_s", "stream of 64 KiB parts, 100 MB", "MB/s", True, None),
     ("start_s", "start to the first 200 on /score", "s", False, 2),
     ("rss_mib", "memory, idle, sum of resident sizes", "MiB", False, 2),
     ("pss_mib", "memory, idle, proportional", "MiB", False, 2),
@@ -57,6 +65,80 @@ ROWS: tuple[tuple[str, str, str, bool, float | None], ...] = (
     ("distributions", "distributions that the server adds", "", False, 4),
 )
 HEALTH_LIMIT_MS = 20.0
+STREAM_PARTS = 100_000_000 // 65536
+STREAM_SCRIPT = """
+import time
+from azureml_inference_server_http.api.aml_request import AMLRequest, rawhttp
+from azureml_inference_server_http.api.aml_response import AMLResponse
+
+def init():
+    pass
+
+def slowly():
+    for number in range(4):
+        yield "data: {}\\n\\n".format(number)
+        time.sleep(0.25)
+
+def quickly():
+    part = b"x" * 65536
+    for _ in range(PARTS):
+        yield part
+
+@rawhttp
+def run(request):
+    body = quickly() if request.args.get("quick") else slowly()
+    return AMLResponse(body, 200, {"Content-Type": "text/event-stream"})
+""".replace("PARTS", str(STREAM_PARTS))
+
+
+WRK_SCRIPT = """
+wrk.method = "POST"
+wrk.body = '{"data": [1, 2, 3]}'
+wrk.headers["Content-Type"] = "application/json"
+done = function(summary, latency, requests)
+  local errors = summary.errors
+  local wrong = errors.connect + errors.write + errors.status + errors.timeout
+  io.write(string.format("RESULT %f %f %f %d\\n", summary.requests / summary.duration * 1e6,
+    latency:percentile(50) / 1000, latency:percentile(99) / 1000, wrong))
+end
+"""
+
+
+def load_by_wrk(port: int, connections: int, seconds: float, core: int | None) -> dict[str, float]:
+    """The same as `load`, by Debian's wrk."""
+    script = WORK / "wrk.lua"
+    script.write_text(WRK_SCRIPT)
+    pin = [] if core is None else ["taskset", "--cpu-list", str(core)]
+    command = [*pin, "wrk", "--threads", "1", "--connections", str(connections)]
+    command += ["--duration", f"{seconds:g}s", "--script", str(script)]
+    done = subprocess.run(
+        [*command, f"http://127.0.0.1:{port}/score"], check=True, capture_output=True, text=True
+    )
+    [line] = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+    names = ("rps", "p50_ms", "p99_ms", "wrong")
+    return dict(zip(names, map(float, line.split()[1:]), strict=True))
+
+
+def streams(kind: Kind, options: argparse.Namespace) -> dict[str, float]:
+    """How soon a stream begins, and how fast it can be."""
+    found: dict[str, float] = {}
+    with start(kind, WORK, options.server_core, STREAM_SCRIPT) as server:
+        server.await_first_score()
+        for name, query in (("stream_first_s", ""), ("stream_mb_s", "?quick=1")):
+            connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+            began = time.perf_counter()
+            connection.request("GET", "/score" + query)
+            response = connection.getresponse()
+            if query:
+                size = 0
+                while part := response.read(1 << 20):
+                    size += len(part)
+                found[name] = size / 1e6 / (time.perf_counter() - began)
+            else:
+                response.read(1)
+                found[name] = time.perf_counter() - began
+            connection.close()
+    return found
 
 
 def load(port: int, connections: int, seconds: float, core: int | None) -> dict[str, float]:
@@ -107,11 +189,13 @@ def measure(kind: Kind, folder: Path, options: argparse.Namespace) -> dict[str, 
         found.update(server.memory())
         load(server.port, 32, 0.5, options.client_core)
         for connections in CONNECTIONS:
-            result = load(server.port, connections, options.seconds, options.client_core)
+            measured = load_by_wrk if options.wrk else load
+            result = measured(server.port, connections, options.seconds, options.client_core)
             for name in ("rps", "p50_ms", "p99_ms"):
                 found[f"{name}_{connections}"] = result[name]
         taken = sorted(health_under_pressure(server))
         found["health_p99_ms"] = taken[min(len(taken) - 1, int(len(taken) * 0.99))]
+    found.update(streams(kind, options))
     return found
 
 
@@ -121,8 +205,9 @@ def medians(runs: list[dict[str, float]]) -> dict[str, float]:
 
 def table(results: dict[str, dict[str, float]]) -> tuple[str, list[str]]:
     """Markdown, and the targets that were missed."""
-    ours, reference = results["ours"], results["reference"]
-    lines = ["| | ours | reference | ratio | target |", "|---|---:|---:|---:|---|"]
+    ours, reference, before = results["ours"], results["reference"], results.get("before")
+    titles = [*(["before"] if before is not None else []), "ours", "reference", "ratio"]
+    lines = ["| | " + " | ".join(titles) + " | target |", "|---|" + "---:|" * len(titles) + "---|"]
     missed = []
     for name, words, unit, more, target in ROWS:
         if name not in ours:
@@ -139,8 +224,11 @@ def table(results: dict[str, dict[str, float]]) -> tuple[str, list[str]]:
             verdict = f"≤ {HEALTH_LIMIT_MS:g} ms: {'yes' if held else 'no'}"
             if not held:
                 missed.append(f"{words}: {ours[name]:.1f} ms")
+        earlier = ""
+        if before is not None:
+            earlier = f"{shown(before[name])} {unit} | " if name in before else " | "
         lines.append(
-            f"| {words} | {shown(ours[name])} {unit} | {shown(reference[name])} {unit} "
+            f"| {words} | {earlier}{shown(ours[name])} {unit} | {shown(reference[name])} {unit} "
             f"| {ratio:.2f} | {verdict} |"
         )
     return "\n".join(lines) + "\n", missed
@@ -162,13 +250,19 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--output", type=Path, default=WORK.parent)
+    parser.add_argument("--before", type=Path, help="a checkout of another state of this server")
+    parser.add_argument("--wrk", action="store_true", help="wrk makes the load")
     parser.add_argument("--no-containers", action="store_true", help="without a Docker engine")
     options = parser.parse_args()
     options.server_core, options.client_core = cores()
     WORK.mkdir(parents=True, exist_ok=True)
     options.output.mkdir(parents=True, exist_ok=True)
-    runs: dict[str, list[dict[str, float]]] = {kind.name: [] for kind in KINDS}
-    added = {kind.name: kind.added(WORK) for kind in KINDS}
+    kinds = list(KINDS)
+    if options.before is not None:
+        source = options.before.resolve() / "base" / "server"
+        kinds.insert(0, dataclasses.replace(KINDS[0], name="before", source=source))
+    runs: dict[str, list[dict[str, float]]] = {kind.name: [] for kind in kinds}
+    added = {kind.name: kind.added(WORK) for kind in kinds}
     with contextlib.ExitStack() as stack:
         both = None
         if not options.no_containers:
@@ -176,9 +270,9 @@ def main() -> int:
 
             both = stack.enter_context(containers())
         for number in range(options.runs):
-            for kind in KINDS:
+            for kind in kinds:
                 found = measure(kind, WORK, options)
-                if both is not None:
+                if both is not None and kind.name != "before":
                     found.update(both.measure(kind.name))
                 found.update(added[kind.name])
                 found["load"] = os.getloadavg()[0]
@@ -197,17 +291,19 @@ def main() -> int:
         "runs": options.runs,
         "seconds": options.seconds,
     }
+    about["load"] = "wrk" if options.wrk else "load.py"
     document = {"about": about, "medians": results, "runs": runs}
-    (options.output / "scoring-server.json").write_text(json.dumps(document, indent=2) + "\n")
+    stem = "scoring-server-wrk" if options.wrk else "scoring-server"
+    (options.output / f"{stem}.json").write_text(json.dumps(document, indent=2) + "\n")
     loads = [run["load"] for found in runs.values() for run in found]
     note = (
         f"Medians of {options.runs} runs of {options.seconds:g} s that alternate, Python "
         f"{about['python']}, one worker, server pinned to one core, client to another.\n"
         f"The machine's load average was {min(loads):.1f} to {max(loads):.1f} (1 is the server "
-        "itself).\nA ratio above 1 is in favour of ours.\n\n"
+        f"itself). The load is made by {about['load']}.\nA ratio above 1 is in favour of ours.\n\n"
     )
     page = "# The scoring server and the reference, measured\n\n" + note + text
-    (options.output / "scoring-server.md").write_text(page)
+    (options.output / f"{stem}.md").write_text(page)
     print("\n" + text)
     for line in missed:
         print(f"missed: {line}")

@@ -45,9 +45,11 @@ class Kind:
     command: tuple[str, ...]
     # The image to run it from, with further words for `docker run`; without one, an environment.
     image: tuple[str, ...] = ()
+    # Where the server's code is, if it is ours.
+    source: Path | None = None
 
     def install(self, folder: Path) -> Path:
-        environment = folder / self.name
+        environment = folder / ("reference" if self.source is None else "ours")
         done = environment / "installed"
         if not done.exists():
             subprocess.run([sys.executable, "-m", "venv", "--clear", str(environment)], check=True)
@@ -63,10 +65,10 @@ class Kind:
         present = ("pip", "setuptools", "pkg_resources", "distutils-", "_distutils", "__pycache__")
         found = [path for path in packages.iterdir() if not path.name.startswith(present)]
         size = sum(size_of(path) for path in found)
-        if self.name == "ours":
+        if self.source is not None:
             copy = folder / "server"
             shutil.rmtree(copy, ignore_errors=True)
-            shutil.copytree(SOURCE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(self.source, copy, ignore=shutil.ignore_patterns("__pycache__"))
             compileall.compile_dir(copy, quiet=1)
             size += size_of(copy)
         names = [path for path in found if path.suffix == ".dist-info"]
@@ -81,7 +83,7 @@ def size_of(path: Path) -> int:
 
 
 KINDS = (
-    Kind("ours", OURS, ("bin/python", "-m", "inference_server")),
+    Kind("ours", OURS, ("bin/python", "-m", "inference_server"), source=SOURCE),
     Kind(
         "reference", REFERENCE, ("bin/azmlinfsrv", "--entry_script", "main.py", "--port", "{port}")
     ),
@@ -198,8 +200,8 @@ def start(
     else:
         environment = kind.install(folder)
         environ.update({"AML_APP_ROOT": str(root), **told})
-        if kind.name == "ours":
-            environ["PYTHONPATH"] = str(SOURCE)
+        if kind.source is not None:
+            environ["PYTHONPATH"] = str(kind.source)
         program, *arguments = [part.format(port=port) for part in kind.command]
         command = [str(environment / program), *arguments]
     pin = [] if core is None else ["taskset", "--cpu-list", str(core)]

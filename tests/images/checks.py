@@ -353,9 +353,10 @@ def configuration_keeps_the_contract(image: RunningImage) -> None:
     first = environment["PATH"].split(":")[0]
     assert first == "/home/dockeruser/.local/bin", f"PATH begins with {first}"
     assert config["Entrypoint"] == ["tini", "--"], f"entrypoint is {config['Entrypoint']}"
-    assert config["Cmd"] == ["python3", "-m", "inference_server"], f"command is {config['Cmd']}"
+    start = ["python3", "-I", "-m", "inference_server"]
+    assert config["Cmd"] == start, f"command is {config['Cmd']}"
     test = (config.get("Healthcheck") or {}).get("Test")
-    assert test == ["CMD", "python3", "-m", "inference_server.health"], f"health check is {test}"
+    assert test == ["CMD", *start[:-1], "inference_server.health"], f"health check is {test}"
 
 
 @_layer(MINIMAL)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -40,6 +40,9 @@ LARGE = 150_000
 HAS_PARTS = hasattr(wire, "PART")
 CAN_CANCEL = "cancel" in inspect.signature(pool.Slot).parameters
 
+# Until each limit is over, one after the other.
+LONG = (0.0, 1.0, RUN_LIMIT_S + 1, RUN_LIMIT_S + 1, 400.0, RUN_LIMIT_S + 1)
+
 SITES = [
     "add_reader",
     "add_writer",
@@ -64,6 +67,7 @@ SITES = [
     "sent",
 ]
 EXCEPTIONS = [RecursionError, MemoryError, BrokenPipeError, ConnectionResetError, ValueError]
+FAULTS = st.tuples(st.sampled_from(SITES), st.integers(1, 8), st.sampled_from(EXCEPTIONS))
 
 
 class Faults:
@@ -390,6 +394,7 @@ class Service(RuleBasedStateMachine):
         self.pool: Any = pool.Pool(loop, QUEUE_LIMIT)
         self.workers: list[Worker] = []
         self.requests: list[Request] = []
+        self.sweeps = False
         self.patches = [
             mock.patch.object(wire, name, self._faulty(name, getattr(wire, name)))
             for name in ("pack", "parts")
@@ -404,8 +409,14 @@ class Service(RuleBasedStateMachine):
 
         return call
 
-    @initialize(count=st.integers(1, 3))
-    def start(self, count: int) -> None:
+    @initialize(count=st.integers(1, 3), sweeps=st.booleans(), faults=st.lists(FAULTS, max_size=4))
+    def start(
+        self, count: int, sweeps: bool, faults: Sequence[tuple[str, int, type[Exception]]] = ()
+    ) -> None:
+        for fault in faults:
+            self.faults.arm(*fault)
+        # The sweep is the second net; the first has to hold as well.
+        self.sweeps = sweeps and hasattr(self.pool, "sweep")
         self.workers = [self._worker() for _ in range(count)]
         self.loop.turn()
 
@@ -446,12 +457,18 @@ class Service(RuleBasedStateMachine):
         ms=st.sampled_from([0.1, 0.1, 50.0]),
         size=st.sampled_from([1, 1, 5000, LARGE]),
         count=st.integers(1, 40),
+        heard=st.booleans(),
     )
-    def worker_answers(self, which: int, ms: float, size: int, count: int) -> None:
+    def worker_answers(
+        self, which: int, ms: float, size: int, count: int, heard: bool = False
+    ) -> None:
         worker = self.workers[which % len(self.workers)]
         worker.work()
         for _ in range(count):
             worker.answer(ms, size)
+        if heard:
+            self.loop.turn()
+            worker.work()
 
     @rule(which=st.integers(0, 2))
     def worker_dies(self, which: int) -> None:
@@ -500,13 +517,12 @@ class Service(RuleBasedStateMachine):
             # On the loop, where it is reported; what became of the request is not known then.
             request.was_queued = False
 
-    @precondition(lambda self: hasattr(self.pool, "sweep"))
     @rule()
     def sweep(self) -> None:
         self._sweep()
 
     def _sweep(self) -> None:
-        if hasattr(self.pool, "sweep"):
+        if self.sweeps:
             try:
                 self.pool.sweep()
             except (AssertionError, TypeError):
@@ -515,13 +531,9 @@ class Service(RuleBasedStateMachine):
                 # On the loop, where it is reported.
                 pass
 
-    @rule(
-        site=st.sampled_from(SITES),
-        nth=st.integers(1, 3),
-        error=st.sampled_from(EXCEPTIONS),
-    )
-    def something_will_raise(self, site: str, nth: int, error: type[Exception]) -> None:
-        self.faults.arm(site, nth, error)
+    @rule(fault=FAULTS)
+    def something_will_raise(self, fault: tuple[str, int, type[Exception]]) -> None:
+        self.faults.arm(*fault)
 
     @invariant()
     def nobody_is_answered_twice(self) -> None:
@@ -546,7 +558,7 @@ class Service(RuleBasedStateMachine):
     def _end(self) -> None:
         """No more faults, and time for everything: then all has to be well."""
         self.faults.disarm()
-        self._settle()
+        self.settle(*LONG)
         self.nobody_is_answered_twice()
         for request in self.requests:
             told = f"request {request.number} of {len(request.body)} bytes"
@@ -561,13 +573,13 @@ class Service(RuleBasedStateMachine):
                 worker.work()
         at_work = sum(bool(worker.requests) for worker in self.workers)
         assert at_work == len(self.workers), f"{at_work} of {len(self.workers)} slots take requests"
-        self._settle()
+        self.settle(*LONG)
         for probe in probes:
             assert probe.ends == ["complete"]
 
-    def _settle(self) -> None:
-        """Until nothing moves, also when time passes."""
-        for seconds in (0.0, 1.0, RUN_LIMIT_S + 1, RUN_LIMIT_S + 1, 400.0, RUN_LIMIT_S + 1):
+    def settle(self, *times: float) -> None:
+        """Until nothing moves, also when so many seconds pass."""
+        for seconds in times:
             self.loop.advance(seconds)
             self._sweep()
             for _ in range(3000):
@@ -592,8 +604,8 @@ def test_no_request_and_no_slot_is_lost() -> None:
     run_state_machine_as_test(
         Service,
         settings=settings(
-            max_examples=200,
-            stateful_step_count=30,
+            max_examples=600,
+            stateful_step_count=50,
             deadline=None,
             derandomize=True,
             database=None,
@@ -603,33 +615,54 @@ def test_no_request_and_no_slot_is_lost() -> None:
     )
 
 
+def play_a_day(service: Service) -> None:
+    """A short request, a queue, batches, large ones, clients that are slow to take, a death."""
+    service.submit(1, 10, False)
+    service.worker_answers(0, 0.1, 1, 1)
+    service.worker_answers(1, 0.1, 1, 1)
+    service.turn()
+    for _ in range(6):
+        service.worker_answers(0, 0.1, 1, 40)
+        service.turn()
+        service.submit(8, 10, True)
+        service.time_passes(0.01)
+    service.submit(2, LARGE, True)
+    for _ in range(40):
+        service.turn()
+        service.worker_answers(0, 0.1, LARGE, 1)
+        service.worker_answers(1, 0.1, LARGE, 1)
+        service.client_takes(0)
+    service.nobody_is_answered_twice()
+
+
+@pytest.mark.parametrize("sweeps", [True, False])
 @pytest.mark.parametrize("error", EXCEPTIONS)
 @pytest.mark.parametrize("nth", [1, 2])
 @pytest.mark.parametrize("site", SITES)
-def test_an_exception_at_each_call(site: str, nth: int, error: type[Exception]) -> None:
-    """One exception in an ordinary day: a short one, a queue, a batch, a large one, a death."""
+def test_an_exception_at_each_call(
+    site: str, nth: int, error: type[Exception], sweeps: bool
+) -> None:
     service = Service()
     try:
         service.faults.arm(site, nth, error)
-        service.start(2)
-        service.submit(1, 10, False)
-        service.worker_answers(0, 0.1, 1, 1)
-        service.worker_answers(1, 0.1, 1, 1)
-        service.turn()
-        for _ in range(6):
-            service.worker_answers(0, 0.1, 1, 40)
-            service.turn()
-            service.submit(8, 10, True)
-            service.time_passes(0.01)
-        service.submit(2, LARGE, True)
-        for _ in range(40):
-            service.turn()
-            service.worker_answers(0, 0.1, LARGE, 1)
-            service.worker_answers(1, 0.1, LARGE, 1)
-            service.client_takes(0)
+        service.start(2, sweeps)
+        play_a_day(service)
         service.submit(3, 10, False)
         service.worker_dies(0)
         service.turn()
         service.nobody_is_answered_twice()
+    finally:
+        service.teardown()
+
+
+def test_without_an_exception_all_is_answered() -> None:
+    service = Service()
+    try:
+        service.start(2, False)
+        play_a_day(service)
+        service.settle(0.0, 1.0)
+        answered = [request for request in service.requests if request.ends[0][:7] != "refused"]
+        assert len(answered) >= QUEUE_LIMIT
+        assert {request.ends[0] for request in answered} <= {"complete", "end"}
     finally:
         service.teardown()

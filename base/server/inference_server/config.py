@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
-from typing import Callable, Dict, List, Mapping, Optional, Tuple, TypeVar
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple, TypeVar
 
 from . import __version__, exits
 from .encoding import NAN_POLICIES
@@ -24,6 +24,17 @@ CONFIG_FILE_KEYS = (
     "AML_CORS_ORIGINS",
     "AZUREML_MODEL_DIR",
     "AZUREML_DEBUG_PORT",
+)
+# What the reference reads and this server does not, with the values that ask for something there
+# (None: any), and what to say about it.
+IGNORED: Tuple[Tuple[str, Optional[str], str], ...] = (
+    ("AML_APP_INSIGHTS_ENABLED", "true", "requests are not sent to Application Insights"),
+    ("AML_MODEL_DC_STORAGE_ENABLED", "true", "inputs and results are not collected"),
+    # The name that the reference really reads.
+    ("AML_MDC_STORAGE_ENABLED", "true", "inputs and results are not collected"),
+    ("AML_DBG_MODEL_INFO", None, "there is no debugging of models"),
+    ("AML_DBG_RESOURCE_INFO", None, "there is no debugging of resources"),
+    ("GUNICORN_CMD_ARGS", None, "there is no gunicorn; see the settings in docs/scoring-server.md"),
 )
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
@@ -84,9 +95,10 @@ class Settings:
 
 def load(environ: Mapping[str, str]) -> Settings:
     """Read and check all settings; every wrong value is reported in one error."""
-    read = _Reader(_with_config_file(environ))
+    read = _Reader({**_config_file(environ), **environ})
     app_root = read.text("AML_APP_ROOT", DEFAULT_APP_ROOT)
-    server_version = ""
+    # As in the reference: a version that the operator gives is sent where ours is not.
+    server_version = read.text("HTTP_X_MS_SERVER_VERSION", "")
     if read.flag("SERVER_VERSION_LOG_RESPONSE_ENABLED", True):
         server_version = "inference-server/" + __version__
     origins = read.text("AML_CORS_ORIGINS", "").split(",")
@@ -138,35 +150,76 @@ def load(environ: Mapping[str, str]) -> Settings:
     return settings
 
 
-def _with_config_file(environ: Mapping[str, str]) -> Mapping[str, str]:
-    """Fill what the environment leaves out from a ``config.json``, where there is one.
+def ignored(environ: Mapping[str, str]) -> List[str]:
+    """A sentence for each setting that is given and has no effect."""
+    sentences = []
+    for name, value, consequence in IGNORED:
+        found = environ.get(name, "")
+        if found and value in (None, found.strip().lower()):
+            sentences.append(
+                "{} is not supported by this server and ignored: {}".format(name, consequence)
+            )
+    explicit = environ.get("AZUREML_CONFIG_FILE")
+    if explicit and not _holds_something(explicit):
+        sentences.append(
+            "AZUREML_CONFIG_FILE={}: there is no such file, or it is empty".format(explicit)
+        )
+    return sentences
+
+
+def logging_file(settings: Settings) -> Optional[str]:
+    """A configuration of Python's ``logging`` that comes with the app."""
+    for folder in (settings.app_root, os.path.dirname(settings.script_path)):
+        path = os.path.join(folder, "logging.json")
+        if os.path.isfile(path):
+            return path
+    return None
+
+
+def read_json(path: str) -> Any:
+    """The content of a file of settings; a ``FatalError`` says what is wrong with it."""
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            return json.load(file)
+    except (OSError, ValueError, RecursionError) as error:
+        raise exits.FatalError(
+            exits.SCRIPT, "the config file {} cannot be read: {}".format(path, error)
+        ) from None
+
+
+def _holds_something(path: str) -> bool:
+    return os.path.isfile(path) and os.path.getsize(path) > 0
+
+
+def _config_file(environ: Mapping[str, str]) -> Dict[str, str]:
+    """The settings in a ``config.json``, where there is one; ``null`` is none.
 
     A model folder often holds a ``config.json`` of its own, so other keys are none of our business.
     """
-    app_root = environ.get("AML_APP_ROOT", DEFAULT_APP_ROOT)
+    app_root = environ.get("AML_APP_ROOT") or DEFAULT_APP_ROOT
     script = os.path.join(app_root, environ.get("AZUREML_ENTRY_SCRIPT", ""))
-    explicit = environ.get("AZUREML_CONFIG_FILE")
-    places = [
-        explicit,
+    for place in (
+        environ.get("AZUREML_CONFIG_FILE"),
         os.path.join(app_root, "config.json"),
         os.path.join(os.path.dirname(script), "config.json"),
-    ]
-    for place in places:
-        if not place or not os.path.isfile(place) or os.path.getsize(place) == 0:
-            continue
-        try:
-            with open(place, encoding="utf-8") as file:
-                content = json.load(file)
-        except (OSError, ValueError) as error:
-            raise exits.FatalError(
-                exits.SCRIPT, "the config file {} cannot be read: {}".format(place, error)
-            ) from None
-        if not isinstance(content, dict):
-            return environ
-        merged = {key: str(content[key]) for key in CONFIG_FILE_KEYS if key in content}
-        merged.update(environ)
-        return merged
-    return environ
+    ):
+        if place and _holds_something(place):
+            content = read_json(place)
+            if not isinstance(content, dict):
+                return {}
+            return {
+                key: _text(place, key, content[key])
+                for key in CONFIG_FILE_KEYS
+                if content.get(key) is not None
+            }
+    return {}
+
+
+def _text(place: str, key: str, value: Any) -> str:
+    if isinstance(value, (dict, list)):
+        message = "the config file {} cannot be used: {} has to be a text or a number"
+        raise exits.FatalError(exits.SCRIPT, message.format(place, key))
+    return str(value)
 
 
 class _Reader:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import site
 import subprocess
@@ -9,27 +10,28 @@ import sys
 import sysconfig
 from typing import Dict, List, Mapping
 
-from . import exits
+from . import account, exits
 from .config import Settings
-from .log import Log
+from .log import LONGEST_LINE, Log
 
 LIB_PATH = "AZUREML_EXTRA_PYTHON_LIB_PATH"
 CONDA = "AZUREML_EXTRA_CONDA_YAML"
 CONDA_ABSOLUTE = "AZUREML_EXTRA_CONDA_YAML_ABS_PATH"
 REQUIREMENTS = "AZUREML_EXTRA_REQUIREMENTS_TXT"
 
-# Relative paths in the file are meant from its folder, so pip runs there; but `python -m pip`
-# would take that folder's modules for those of the standard library.
+# Relative paths in the file are meant from its folder, so pip runs there; but its modules are not
+# to be taken for those of pip or of the standard library, nor are those on PYTHONPATH.
 PIP = (
-    "import runpy, sys; sys.path.pop(0); "
-    "runpy.run_module('pip', run_name='__main__', alter_sys=True)"
-)
+    "import sys; del sys.path[0]; sys.path.insert(0, {root!r}); "
+    "from _inference_server_start import own_path; sys.path[:] = own_path(); "
+    "import runpy; runpy.run_module('pip', run_name='__main__', alter_sys=True)"
+).format(root=os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
 def prepare(settings: Settings, environ: Mapping[str, str], log: Log) -> Dict[str, str]:
     """The environment of the workers. The first extension that is set wins, the others do not."""
     base = os.path.dirname(settings.script_path)
-    result = dict(environ)
+    result = account.complete(environ)
     if environ.get(LIB_PATH):
         folder = os.path.join(base, environ[LIB_PATH])
         if not os.path.isdir(folder):
@@ -67,20 +69,25 @@ def _install(path: str, environ: Dict[str, str], log: Log) -> None:
     command += ["--disable-pip-version-check", "--no-warn-script-location", "--progress-bar", "off"]
     command += [*_target(environ, log), "-r", path]
     log.info("installing {}".format(path))
-    # pip reports failures on stderr, which is kept for the line that explains the exit.
     process = subprocess.Popen(
         command,
         env=environ,
         stdin=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         cwd=os.path.dirname(path),
     )
-    assert process.stderr is not None
+    assert process.stdout is not None
+    read = functools.partial(process.stdout.readline, LONGEST_LINE)
+    # pip's own words are for the line that explains the exit.
     errors: List[str] = []
     try:
-        for raw in process.stderr:
-            line = raw.decode("utf-8", "replace").rstrip()
-            log.raw(line + "\n")
+        for raw in iter(read, b""):
+            line = raw.decode("utf-8", "backslashreplace").rstrip()
+            if log.json:
+                log.record("INFO", line, logger="pip", pid=process.pid)
+            else:
+                log.line(line)
             if line.startswith("ERROR:"):
                 errors.append(line[len("ERROR:") :].strip())
         process.wait()

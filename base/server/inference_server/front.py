@@ -15,7 +15,7 @@ from typing import Any, List, Mapping, NoReturn
 from . import __version__, config, exits, extensions
 from .app import Application
 from .carrier import Carrier
-from .log import Log
+from .log import Log, LogStream, settle
 from .memory import Memory
 from .pool import Pool
 from .supervisor import Supervisor
@@ -23,7 +23,6 @@ from .supervisor import Supervisor
 # After the last request was answered, its bytes still have to leave.
 FLUSH_S = 0.1
 NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
-UNSUPPORTED = ("AML_APP_INSIGHTS_ENABLED", "AML_MODEL_DC_STORAGE_ENABLED")
 
 
 def main() -> NoReturn:
@@ -31,6 +30,8 @@ def main() -> NoReturn:
     environ = dict(os.environ)
     as_json = environ.get("INFERENCE_SERVER_LOG_FORMAT", "").strip().lower() == "json"
     log = Log("server", as_json)
+    if as_json:
+        sys.stdout = sys.stderr = LogStream(log)
     try:
         settings = config.load(environ)
         log = Log("server", settings.log_json, settings.log_level)
@@ -43,7 +44,7 @@ def main() -> NoReturn:
 
 def _exit(code: int) -> NoReturn:
     # No interpreter shutdown: threads that still wait for clients must not hold it up.
-    sys.stdout.flush()
+    settle()
     os._exit(code)
 
 
@@ -90,9 +91,8 @@ class Service:
         self._log.info(
             "inference-server {} on Python {}.{}.{}".format(__version__, *sys.version_info[:3])
         )
-        for name in UNSUPPORTED:
-            if self._environ.get(name, "").lower() == "true":
-                self._log.warning("{} is not supported by this server and ignored".format(name))
+        for sentence in config.ignored(self._environ):
+            self._log.warning(sentence)
         if settings.worker_preload:
             message = "WORKER_PRELOAD has no effect: each of {} workers runs init() itself"
             self._log.warning(message.format(settings.worker_count))

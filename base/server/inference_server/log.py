@@ -1,17 +1,19 @@
-"""How does a line reach the log? One ``os.write`` per line, as text or as JSON.
+"""How does a line reach the log? At once, as text or as JSON, and never so that the service waits.
 
-Nothing stays in a buffer: lines of requests that end together are written together, all others at
-once, so that nothing is lost when a process is killed. Only when nobody reads the log, the lines
-of requests wait, because requests must not.
+Lines of requests that end together are written together, all others as they come. What nobody
+reads waits in a bounded store, because requests must not; the oldest lines are lost first, and the
+log says how many.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
 import select
 import sys
+import threading
 import time
 from collections import deque
 from typing import Any, Deque, Dict, Optional
@@ -21,22 +23,91 @@ LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
 NAMES = {number: name for name, number in LEVELS.items()}
 LONGEST_PATH = 1000
 LONGEST_TRACE = 100
-# So many lines of requests wait for a log that is not read; the oldest are lost first.
-WAITING_LINES = 10_000
+# So many characters wait for a log that is not read.
+WAITING = 4 * 1024 * 1024
+# A line of JSON is cut there: a log is read line by line.
+LONGEST_LINE = 64 * 1024
+# How long the last lines wait for a reader.
+SETTLE_S = 2.0
+
+
+class Sink:
+    """Where the lines of this process go: a descriptor that may be full."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._lock = threading.Lock()
+        self._lines: Deque[str] = deque()
+        self._waiting = 0
+        self._lost = 0
+        self._rest = b""
+        self._reader = select.poll()
+        self._reader.register(fd, select.POLLOUT)
+
+    def add(self, line: str) -> None:
+        """Prepare a line; ``flush`` writes it."""
+        with self._lock:
+            self._lines.append(line)
+            self._waiting += len(line)
+            while self._waiting > WAITING:
+                self._waiting -= len(self._lines.popleft())
+                self._lost += 1
+
+    def flush(self, limit_s: float = 0.0) -> int:
+        """Write what was prepared, as long as that does not block or for the time given.
+
+        Returns how many lines were lost before it, to be told in the log.
+        """
+        with self._lock:
+            while (self._rest or self._lines) and self._reader.poll(limit_s * 1000):
+                if not self._rest:
+                    self._rest = self._next()
+                try:
+                    # So much fits into a pipe that is ready, see POLLOUT in pipe(7).
+                    written = os.write(self._fd, self._rest[: select.PIPE_BUF])
+                except OSError:
+                    # A closed or full log must not take the service down.
+                    written = len(self._rest)
+                self._rest = self._rest[written:]
+            if self._rest or self._lines:
+                return 0
+            lost, self._lost = self._lost, 0
+            return lost
+
+    def _next(self) -> bytes:
+        text = self._lines.popleft()
+        size = len(text)
+        while self._lines and size + len(self._lines[0]) <= select.PIPE_BUF:
+            size += len(self._lines[0])
+            text += self._lines.popleft()
+        self._waiting -= size
+        return text.encode("utf-8", "backslashreplace")
+
+
+SINK = Sink(1)
+
+
+def settle() -> None:
+    """Give the last lines of this process the time to be read."""
+    SINK.flush(SETTLE_S)
 
 
 class Log:
-    """The log of one process."""
+    """A named part of the log of one process.
 
-    def __init__(self, name: str, as_json: bool, level: str = "INFO", fd: int = 1) -> None:
+    A worker may ``wait`` for its reader, as its script does when it prints. ``mark`` tells the
+    front which of the lines that come from a worker are finished records; see ``relay``.
+    """
+
+    def __init__(
+        self, name: str, as_json: bool, level: str = "INFO", wait: bool = False, mark: str = ""
+    ) -> None:
+        self.json = as_json
         self._name = name
-        self._json = as_json
         self._threshold = LEVELS[level]
-        self._fd = fd
+        self._wait = wait
+        self._mark = mark
         self._pid = os.getpid()
-        self._lines: Deque[str] = deque(maxlen=WAITING_LINES)
-        self._reader = select.poll()
-        self._reader.register(fd, select.POLLOUT)
         self._second = 0
         self._stamp = ""
 
@@ -64,16 +135,33 @@ class Log:
         """Write one record; in text form the fields are only those that the message names."""
         if LEVELS[level] < self._threshold:
             return
-        if self._json:
-            record: Dict[str, Any] = {"time": self.stamp("T"), "level": level}
-            record["logger"] = self._name
-            record.update(pid=self._pid, message=message, **fields)
-            line = json.dumps(record, default=str) + "\n"
+        if self.json:
+            self.record(level, message, **fields)
         else:
-            line = "{} {} [{}] {} - {}\n".format(
-                self.stamp(" "), level[0], self._pid, self._name, message
+            self.line(
+                "{} {} [{}] {} - {}".format(
+                    self.stamp(" "), level[0], self._pid, self._name, as_continued(message)
+                )
             )
-        self.raw(line)
+
+    def record(self, level: str, message: str, **fields: Any) -> None:
+        """Write one JSON line, whatever the threshold is."""
+        record: Dict[str, Any] = {"time": self.stamp("T"), "level": level, "logger": self._name}
+        record.update(pid=self._pid, message=message)
+        record.update(fields)
+        line = json.dumps(record, default=str)
+        if len(line) > LONGEST_LINE:
+            line = json.dumps({**record, **_shortened(record), "cut": True}, default=str)
+        self.line(self._mark + line)
+
+    def line(self, line: str) -> None:
+        """Write a finished line."""
+        line += "\n"
+        if self._wait:
+            _write_all(line)
+            return
+        SINK.add(line)
+        self.flush()
 
     def access(
         self,
@@ -92,7 +180,7 @@ class Log:
             return
         if len(path) > LONGEST_PATH:
             path = path[:LONGEST_PATH] + "..."
-        if self._json:
+        if self.json:
             record: Dict[str, Any] = {"time": self.stamp("T"), "level": "INFO"}
             record["logger"] = "access"
             record.update(
@@ -110,7 +198,7 @@ class Log:
                 record["client_request_id"] = client_id
             if trace:
                 record["traceparent"] = trace
-            self._lines.append(json.dumps(record) + "\n")
+            SINK.add(json.dumps(record) + "\n")
             return
         line = "%s I [%d] access - %s %s %d %.3fms %d id=%s" % (  # noqa: UP031 - the hot path
             self.stamp(" "),
@@ -129,17 +217,13 @@ class Log:
         if not line.isprintable():
             # Path and ids are the client's: they must not start a line of their own in the log.
             line = line.encode("unicode_escape").decode("ascii")
-        self._lines.append(line + "\n")
+        SINK.add(line + "\n")
 
     def flush(self) -> None:
         """Write the prepared lines of requests in their order, as long as that does not block."""
-        lines = self._lines
-        while lines and self._reader.poll(0):
-            # So much fits into a pipe that is ready, see POLLOUT in pipe(7).
-            text = lines.popleft()
-            while lines and len(text) + len(lines[0]) <= select.PIPE_BUF:
-                text += lines.popleft()
-            self.raw(text)
+        lost = SINK.flush()
+        if lost:
+            self.warning("{} lines were lost: nobody read the log".format(lost))
 
     def stamp(self, separator: str) -> str:
         """The time of day in UTC with milliseconds; the text of a second is made once."""
@@ -150,17 +234,57 @@ class Log:
             self._second = second
         return "%s,%03d" % (self._stamp, (now - second) * 1000)  # noqa: UP031 - the hot path
 
-    def raw(self, line: str) -> None:
-        """Write a finished line in one call, so that lines of several processes do not mix."""
-        data = line.encode("utf-8", "backslashreplace")
-        try:
-            written = os.write(self._fd, data)
-            while written < len(data):
-                data = data[written:]
-                written = os.write(self._fd, data)
-        except OSError:
-            # A closed or full log must not take the service down.
-            pass
+
+def _write_all(line: str) -> None:
+    # In one call, so that lines of several processes do not mix.
+    data = line.encode("utf-8", "backslashreplace")
+    try:
+        while data:
+            data = data[os.write(1, data) :]
+    except OSError:
+        # A closed log must not take the service down.
+        pass
+
+
+def _shortened(record: Dict[str, Any]) -> Dict[str, Any]:
+    # A character may take six in JSON, and two texts are long: message and traceback.
+    limit = LONGEST_LINE // 16
+    return {key: value[:limit] for key, value in record.items() if isinstance(value, str)}
+
+
+def as_continued(message: str) -> str:
+    """A message whose lines after the first are set in, so that none looks like a record's first.
+
+    Texts of clients reach it, in the messages of exceptions: what else controls a terminal or
+    breaks a line is written out.
+    """
+    if message.isprintable():
+        return message
+    return "\n  ".join(
+        "".join(
+            char
+            if char == "\t" or char.isprintable()
+            else char.encode("unicode_escape").decode("ascii")
+            for char in line
+        )
+        for line in message.split("\n")
+    )
+
+
+class LogStream(io.TextIOBase):
+    """Stands in for the streams of the front, where the log is JSON: warnings, stray tracebacks."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._rest = ""
+
+    def write(self, text: str) -> int:
+        """Make a record of each line."""
+        lines = (self._rest + text).split("\n")
+        self._rest = lines.pop()
+        for line in lines:
+            self._log.record("ERROR", line)
+        return len(text)
 
 
 class JsonHandler(logging.Handler):
@@ -172,66 +296,30 @@ class JsonHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record, with its traceback as a field."""
-        fields: Dict[str, Any] = {"logger": record.name}
-        if record.exc_info:
-            fields["traceback"] = logging.Formatter().formatException(record.exc_info)
-        level = NAMES.get(record.levelno // 10 * 10, "INFO")
-        self._log.write(level, record.getMessage(), fields)
+        try:
+            fields: Dict[str, Any] = {"logger": record.name, "pid": record.process}
+            if record.exc_info:
+                fields["traceback"] = logging.Formatter().formatException(record.exc_info)
+            if record.stack_info:
+                fields["stack"] = record.stack_info
+            level = NAMES.get(record.levelno // 10 * 10, "INFO")
+            self._log.write(level, record.getMessage(), fields)
+        except Exception:
+            self.handleError(record)
 
 
-class JsonStream:
-    """Stands in for ``sys.stdout``: every printed line becomes a JSON line."""
-
-    encoding = "utf-8"
-    errors = "backslashreplace"
-
-    def __init__(self, log: Log, stream_name: str) -> None:
-        self._log = log
-        self._stream = stream_name
-        self._rest = ""
-
-    def write(self, text: str) -> int:
-        """Collect text and pass on what ends with a newline."""
-        lines = (self._rest + text).split("\n")
-        self._rest = lines.pop()
-        for line in lines:
-            self._log.write("INFO", line, {"stream": self._stream})
-        return len(text)
-
-    def flush(self) -> None:
-        """Pass on a line that has no end yet."""
-        if self._rest:
-            rest, self._rest = self._rest, ""
-            self._log.write("INFO", rest, {"stream": self._stream})
-
-    def isatty(self) -> bool:
-        """A log is never a terminal."""
-        return False
-
-    def fileno(self) -> int:
-        """The descriptor that children of a script would write to."""
-        return 1
-
-    def writable(self) -> bool:
-        """Like any output stream."""
-        return True
-
-
-def route_script_output(log: Log, as_json: bool, level: str) -> None:
+def route_script_output(log: Log, level: str) -> None:
     """Bring ``print`` and ``logging`` of the entry script into the log, in the order they happen.
 
     Both of the process's streams become one, because two pipes have no common order.
     """
     sys.stderr.flush()
     os.dup2(1, 2)
-    if as_json:
-        sys.stdout = JsonStream(log, "stdout")
-        sys.stderr = JsonStream(log, "stderr")
-        handler: logging.Handler = JsonHandler(log)
-    else:
-        for stream in (sys.stdout, sys.stderr):
-            if hasattr(stream, "reconfigure"):
-                stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
+    handler: logging.Handler = JsonHandler(log)
+    if not log.json:
         handler = _StdoutHandler()
         formatter = logging.Formatter(TEXT_FORMAT)
         formatter.converter = time.gmtime

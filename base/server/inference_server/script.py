@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any, Callable, Dict, List, NamedTuple
 
 from . import exits
-from .config import Settings
+from .config import Settings, logging_file, read_json
 from .inputs import Call, RawInput, SchemaInput, TextInput, raw_requested
 from .log import Log
 
@@ -49,6 +49,7 @@ def load(settings: Settings, log: Log) -> Script:
             )
         )
     _extend_path(settings)
+    _configure_logging(settings, log)
     module = _import(settings, log)
     for name in ("init", "run"):
         if not callable(getattr(module, name, None)):
@@ -72,12 +73,28 @@ def _listing(folder: str) -> str:
 
 
 def _extend_path(settings: Settings) -> None:
+    # The app comes after what is installed, as in the reference, and before our own names.
     places = [settings.app_root]
     if settings.source_directory:
         places.append(os.path.join(settings.app_root, settings.source_directory))
-    for place in places:
-        if place not in sys.path:
-            sys.path.append(place)
+    places.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    sys.path += [place for place in places if place not in sys.path]
+
+
+def _configure_logging(settings: Settings, log: Log) -> None:
+    path = logging_file(settings)
+    if path is None:
+        return
+    import logging.config
+
+    try:
+        logging.config.dictConfig(read_json(path))
+    except (ValueError, TypeError, AttributeError, KeyError, ImportError, OSError) as error:
+        message = "the logging config {} cannot be used: {}".format(path, error)
+        if error.__cause__ is not None:
+            message += ": {}".format(error.__cause__)
+        raise _fault(message) from None
+    log.info("loaded the logging config {}".format(path))
 
 
 def _import(settings: Settings, log: Log) -> Any:
@@ -85,7 +102,8 @@ def _import(settings: Settings, log: Log) -> Any:
     # The default script can be imported by others as `main`; a named one gets the name that the
     # reference gives it. In a child process, `main` is found on the path, and `entry_module` is
     # the file beside this package.
-    name = "main" if path == os.path.join(settings.app_root, "main.py") else ENTRY_MODULE
+    default = os.path.join(settings.app_root, "main.py")
+    name = "main" if os.path.normpath(path) == default else ENTRY_MODULE
     os.environ[SCRIPT] = path
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:

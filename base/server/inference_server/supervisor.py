@@ -18,6 +18,7 @@ from .config import Settings
 from .log import Log
 from .messages import CANCEL, LEASH, SOCKETS, Facts
 from .pool import Pool, Slot
+from .relay import Relay
 
 # How long run() may go on after the worker tried to stop it, before the process is killed.
 GRACE_S = 1.0
@@ -51,7 +52,8 @@ class WorkerProcess:
         leash, self._leash = os.pipe()
         os.set_blocking(self._leash, False)
         theirs = [pair[1].fileno() for pair in pairs]
-        child_environ = dict(environ)
+        self._output = Relay(log, "script")
+        child_environ = {**environ, **self._output.environ}
         child_environ[SOCKETS] = ",".join(str(fd) for fd in theirs)
         child_environ[LEASH] = str(leash)
         try:
@@ -60,11 +62,15 @@ class WorkerProcess:
                 cwd=settings.app_root,
                 env=child_environ,
                 stdin=subprocess.DEVNULL,
+                stdout=self._output.fd,
+                stderr=self._output.fd,
                 pass_fds=[*theirs, leash],
                 # A group of its own, so that what a script started goes with it.
                 start_new_session=True,
             )
+            self._output.pid = self._process.pid
         finally:
+            self._output.started()
             os.close(leash)
             for _, other in pairs:
                 other.close()
@@ -142,6 +148,7 @@ class WorkerProcess:
         self.lost()
         # A grandchild may outlive its parent and hold memory or a device.
         self.kill()
+        self._output.finish(GRACE_S)
         leash, self._leash = self._leash, -1
         if leash >= 0:
             os.close(leash)

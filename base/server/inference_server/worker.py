@@ -28,7 +28,7 @@ from typing import (
     Tuple,
 )
 
-from . import __version__, config, exits, outputs, script, swagger, wire
+from . import __version__, config, exits, outputs, relay, script, swagger, wire
 from .inputs import Call, RawInput, RefusedError, TextInput
 from .log import Log, route_script_output
 from .messages import INTERNAL, LEASH, PLAIN, SCRIPT_FAILED, SOCKETS, TIMED_OUT, Facts
@@ -283,9 +283,11 @@ def main() -> NoReturn:
     settings = config.load(os.environ)
     watch = Watch(settings.run_limit_s, settings.cancel)
     watch.start(leash)
-    log = Log("worker", settings.log_json, settings.log_level)
+    mark = os.environ.pop(relay.MARK, "")
+    log = Log("worker", settings.log_json, settings.log_level, wait=True, mark=mark)
     faulthandler.enable(file=2)
-    route_script_output(Log("script", settings.log_json), settings.log_json, settings.log_level)
+    script_log = Log("script", settings.log_json, "DEBUG", wait=True, mark=mark)
+    route_script_output(script_log, settings.log_level)
     os.environ["HTTP_X_MS_SERVER_VERSION"] = settings.server_version or __version__
     try:
         worker = _prepare(settings, log, sockets[0], watch)

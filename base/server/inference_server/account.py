@@ -1,0 +1,29 @@
+"""Who do workers run as, where the user id has no account in the container?
+
+Platforms start containers under ids that no image knows. ``getpass.getuser()`` fails there, and
+what wants to write below the home is told that home is ``/``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import tempfile
+from typing import Dict, Mapping
+
+
+def complete(environ: Mapping[str, str]) -> Dict[str, str]:
+    """The environment with a name and a home that can be written to; what is given stays."""
+    result = dict(environ)
+    uid = os.getuid()
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
+        for name in ("USER", "LOGNAME"):
+            result.setdefault(name, str(uid))
+        if not os.access(result.get("HOME") or "/", os.W_OK):
+            # There may be no place at all that can be written to.
+            with contextlib.suppress(OSError):
+                result["HOME"] = tempfile.mkdtemp(prefix="inference-server-home-")
+    return result
