@@ -170,3 +170,32 @@ def test_who_only_stopped_sending_gets_the_answer(serve: Serve, tmp_path: Path) 
                     received += data
             assert statuses(received) == [200]
     assert len(calls.read_text().splitlines()) == 11
+
+
+def test_streams_to_clients_that_pause(serve: Serve) -> None:
+    """Wherever a pause falls, at the end of an answer too, the worker scores the next request."""
+    script = """
+        from azureml_inference_server_http.api.aml_response import AMLResponse
+
+        def init():
+            pass
+
+        def run(data):
+            if data.startswith("stream "):
+                return AMLResponse((b"x" * 1000 for _ in range(int(data.split()[1]))), 200)
+            return len(data)
+    """
+    server = serve(script)
+    # Around what the system's buffers take, in steps below what a pause needs.
+    for kilobytes in range(2400, 4400, 40):
+        request = post(b"stream %d" % kilobytes, CLOSE)
+        with held(address(server), [request]) as [sock]:
+            time.sleep(0.1)
+            received = 0
+            while data := sock.recv(1 << 20):
+                received += len(data)
+        assert received > kilobytes * 1000
+        try:
+            assert_serves(server)
+        except AssertionError as error:
+            raise AssertionError(f"after a stream of {kilobytes} kB: {error}") from None
