@@ -1254,6 +1254,11 @@ FORMS: dict[str, tuple[str, bytes, Any]] = {
         part('name="a"; filename="x"', b"xy\r\n-" * 50000) + END,
         [[], [("a", "a", "x", None, b"xy\r\n-" * 50_000)]],
     ),
+    "a head of 8 kB": (
+        TYPE,
+        part("name=a", b"1", f"X: {'x' * 8000}\r\n") + END,
+        [[("a", "1")], []],
+    ),
     # What is not legal.
     "no end": (TYPE, part('name="a"', b"1"), [[], []]),
     "no end, nor a line break": (TYPE, part('name="a"', b"1")[:-2], [[], []]),
@@ -1361,6 +1366,16 @@ INTENDED: list[tuple[Sample, str, str, Any, Any, str]] = [
         "raises 413",
         0,
         "a body of a million times `&` would take a hundred times its size in memory",
+    ),
+    (
+        Sample(
+            "POST", "", (("Content-Type", TYPE),), part("name=a", b"", f"X:{'x' * 8200}\r\n") + END
+        ),
+        "",
+        "len(request.form)",
+        "raises 413",
+        1,
+        "heads of parts take longer to read than anything else in a form",
     ),
     (
         BARE,

@@ -41,6 +41,11 @@ def test_settings_have_the_defaults_of_the_contract() -> None:
     assert settings.concurrency == 1
 
 
+def test_an_idle_connection_outlives_those_of_balancers() -> None:
+    """They keep theirs for 60 s: the end must come from them, or a request is lost."""
+    assert config.load({}).idle_timeout_s > 60
+
+
 def test_all_wrong_settings_are_told_at_once() -> None:
     with pytest.raises(exits.FatalError) as fault:
         config.load({"WORKER_COUNT": "0", "SERVER_PORT": "http", "WORKER_PRELOAD": "perhaps"})

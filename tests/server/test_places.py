@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import signal
 import socket
 import threading
@@ -13,7 +14,6 @@ from functools import partial
 from typing import Any
 
 import pytest
-from inference_server import config
 
 from .conftest import Serve
 from .harness import Server, free_port
@@ -102,11 +102,6 @@ def test_ipv4_where_there_is_no_other(serve: Serve) -> None:
         sock.connect(("::1", server.port))
 
 
-def test_an_idle_connection_outlives_those_of_balancers() -> None:
-    """They keep theirs for 60 s: the end must come from them, or a request is lost."""
-    assert config.load({}).idle_timeout_s > 60
-
-
 def test_the_names_of_other_platforms(serve: Serve) -> None:
     server = serve(SCRIPT, INFERENCE_SERVER_ALIASES="true")
     assert server.get("/ping").status == 200
@@ -193,19 +188,33 @@ def send(server: Server, body: bytes) -> socket.socket:
     return sock
 
 
+def await_metric(server: Server, line: str) -> None:
+    """Wait until the page of metrics has a line."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        page = server.get("/metrics").body.decode()
+        if line + "\n" in page:
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"{line!r} is not in\n{page}")
+
+
 def test_nobody_scores_for_clients_that_left(serve: Serve) -> None:
     """Those that wait are dropped, and what runs is stopped."""
-    server = serve(COUNTED)
+    server = serve(COUNTED, INFERENCE_SERVER_METRICS="true")
     clients = [send(server, b"30")]
-    time.sleep(0.3)
+    await_metric(server, "inference_requests_running 1")
     clients += [send(server, b"0.%02d" % number) for number in range(1, 41)]
-    time.sleep(0.3)
+    await_metric(server, "inference_requests_waiting 40")
     for client in clients:
         client.close()
-    assert server.score(b"0").seconds < 2
+    await_metric(server, "inference_requests_waiting 0")
+    await_metric(server, "inference_requests_running 0")
+    assert server.score(b"0").status == 200
     runs = (server.root / "runs").read_text().splitlines()
     assert runs == ["30", "end of 30", "0", "end of 0"]
     assert server.log.count(" 499 ") == 41
+    assert len(re.findall(r"POST /score [0-9]+ ", server.log)) == 42
 
 
 def test_a_run_may_go_on_for_a_client_that_left(serve: Serve) -> None:

@@ -128,6 +128,7 @@ class Request(Job):
         "_answer",
         "headers",
         "ids",
+        "left",
         "method",
         "path",
         "query",
@@ -147,6 +148,8 @@ class Request(Job):
         super().__init__(None, b"")
         self.started = time.perf_counter()
         self._app = app
+        # Whether the client did not wait.
+        self.left = False
         # Of an answer in parts: its status, its bytes so far and the time in run().
         self._answer: Optional[Tuple[int, int, float]] = None
         self.method = method
@@ -186,6 +189,8 @@ class Request(Job):
 
     def complete(self, result: Result, more: bool) -> None:
         """The worker answered."""
+        if self.left:
+            return
         try:
             response, run_ms = _from_worker(result)
             self._app.send(self, response, run_ms, more)
@@ -195,6 +200,8 @@ class Request(Job):
 
     def begin(self, result: Result, length: Optional[int]) -> None:
         """The worker begins to answer."""
+        if self.left:
+            return
         try:
             response, run_ms = _from_worker(result)
             self._answer = (response[0], 0, run_ms or 0.0)
@@ -204,6 +211,8 @@ class Request(Job):
 
     def part(self, data: Body) -> bool:
         """A part of the body."""
+        if self.left:
+            return True
         assert self._answer is not None
         status, size, run_ms = self._answer
         self._answer = (status, size + len(data), run_ms)
@@ -211,6 +220,8 @@ class Request(Job):
 
     def end(self, whole: bool) -> None:
         """The body is there, or the worker broke it off."""
+        if self.left:
+            return
         try:
             assert self._answer is not None
             self._app.end(self, whole, *self._answer)
@@ -219,6 +230,8 @@ class Request(Job):
 
     def fail(self, error: Exception) -> None:
         """There will be no answer of a worker, or not the rest of it."""
+        if self.left:
+            return
         try:
             if self._answer is not None:
                 self._app.end(self, False, *self._answer)
@@ -316,9 +329,6 @@ class Application:
 
     def end(self, request: Request, whole: bool, status: int, size: int, run_ms: float) -> None:
         """The last part of a response is sent."""
-        if request not in self._active:
-            # The client left before.
-            return
         self._record(request, status, size, run_ms)
         self._active.discard(request)
         request.end_response(whole)
@@ -327,6 +337,7 @@ class Application:
     def left(self, request: Request) -> None:
         """The client of a request that is being answered is gone: nobody needs its answer."""
         if request in self._active:
+            request.left = True
             self._active.discard(request)
             self._record(request, CLIENT_LEFT, 0, None)
             self._pool.cancel(request)

@@ -16,6 +16,7 @@ from .memory import Memory
 from .pool import Pool
 
 BACKLOG = 1024
+ACCEPTS = 16
 # Idle connections of clients count, so this is generous.
 CONNECTIONS = 16384
 # What the front itself, and what the workers start with, needs.
@@ -57,8 +58,10 @@ class Carrier:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         for sock in self._socks:
-            server = self._loop.create_server(self._connections.make, sock=sock, backlog=BACKLOG)
+            # For asyncio that is also how many it accepts in one turn.
+            server = self._loop.create_server(self._connections.make, sock=sock, backlog=ACCEPTS)
             self._servers.append(self._loop.run_until_complete(server))
+            sock.listen(BACKLOG)
         self._sweep()
         self._loop.run_forever()
 

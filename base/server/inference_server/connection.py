@@ -11,7 +11,7 @@ import socket
 import time
 from collections import deque
 from http import HTTPStatus
-from typing import Any, Deque, Dict, Optional, Tuple
+from typing import Any, Callable, Deque, Dict, Optional, Tuple
 
 from .app import Application, Response
 from .config import Settings
@@ -75,8 +75,8 @@ class Connections:
         self.half_closed: Dict[Connection, None] = {}
         self._all: Dict[Connection, None] = {}
         self._most = most
-        # Those with bytes that were received and not parsed.
-        self._behind: Deque[Connection] = deque()
+        # What is to be done for connections when the others had their turn.
+        self._behind: Deque[Tuple[Connection, Callable[[], None]]] = deque()
         self._catches_up = False
         self._offers_room = False
         self._measured_at = 0.0
@@ -118,8 +118,11 @@ class Connections:
     def sweep(self) -> None:
         """End what takes too long, and look after clients that may have left."""
         now = time.monotonic()
-        for connection in [each for each in self._all if each.deadline < now]:
-            connection.expire(now)
+        for connection in self._all:
+            if connection.deadline < now:
+                # Once.
+                connection.deadline = _NEVER
+                self.later(connection, connection.expire)
         for connection in list(self.half_closed):
             connection.look_after()
         if now - self._measured_at > MEASURE_S:
@@ -140,9 +143,9 @@ class Connections:
 
     # Turns.
 
-    def later(self, connection: Connection) -> None:
-        """Let a connection go on with what it has received, when the others had their turn."""
-        self._behind.append(connection)
+    def later(self, connection: Connection, step: Callable[[], None]) -> None:
+        """Do something for a connection when the others had their turn."""
+        self._behind.append((connection, step))
         if not self._catches_up:
             self._catches_up = True
             self.loop.call_soon(self._catch_up)
@@ -151,9 +154,9 @@ class Connections:
         behind = self._behind
         ends = time.perf_counter() + TURN_S
         for _ in range(len(behind)):
-            connection = behind.popleft()
+            connection, step = behind.popleft()
             try:
-                connection.go_on()
+                step()
             except Exception as error:
                 self.app.report(error)
                 connection.abort()
@@ -563,7 +566,7 @@ class Connection(asyncio.BufferedProtocol):
         self._regulate()
         if self._rest and not self._is_behind and self._may_read():
             self._is_behind = True
-            self._shared.later(self)
+            self._shared.later(self, self.go_on)
 
     def _may_read(self) -> bool:
         """Whether there is something to be parsed, and nothing that has to come before."""
@@ -630,8 +633,12 @@ class Connection(asyncio.BufferedProtocol):
         self._regulate()
         self._transport.write_eof()
 
-    def expire(self, now: float) -> None:
+    def expire(self) -> None:
         """The deadline has passed: end the connection, unless something moves."""
+        if self.deadline != _NEVER or (self._state == _ANSWER and not self._stuck_bytes):
+            # There was something since.
+            return
+        now = time.monotonic()
         if self._stuck_bytes:
             unsent = self._transport.get_write_buffer_size()
             if unsent < self._stuck_bytes:

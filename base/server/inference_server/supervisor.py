@@ -76,10 +76,8 @@ class WorkerProcess:
                 other.close()
         self._socks = [pair[0] for pair in pairs]
         # Where memory ends, the kernel is to take the worker, which can be replaced.
-        with (
-            contextlib.suppress(OSError),
-            open("/proc/{}/oom_score_adj".format(self._process.pid), "w", encoding="ascii") as file,
-        ):
+        path = "/proc/{}/oom_score_adj".format(self._process.pid)
+        with contextlib.suppress(OSError), open(path, "w", encoding="ascii") as file:
             file.write(OOM_SCORE)
 
     @property

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from .. import raw_cases, raw_eval
-from ..harness import SOURCE
+from ..harness import SOURCE, Server
 from ..raw_eval import Job
 from ..test_raw import FORMS, READ, WRITE, differences
+from . import reference
+from .cases import FORM, MULTIPART
 
 pytestmark = pytest.mark.reference
 
@@ -92,6 +94,46 @@ def test_no_public_name_is_missing(reference_environment: Path) -> None:
         for name in set(wanted) - set(known)
     }
     assert missing == set(raw_cases.LEFT_OUT)
+
+
+INSTALLED = """
+import sys
+from azureml_inference_server_http.api.aml_request import AMLRequest, rawhttp
+from azureml_inference_server_http.api.aml_response import AMLResponse
+
+def init():
+    pass
+
+@rawhttp
+def run(request):
+    action = request.args.get("do")
+    if action == "stream":
+        return AMLResponse((part for part in ("a", b"b")), 200, {"X-List": "a, b"})
+    if action == "file":
+        return request.files["image"].read().decode("latin-1")
+    ours = [name for name in sys.modules if "_vendor" in name]
+    return [type(request).__module__, AMLResponse.__mro__[1].__module__, ours,
+            request.get_json(), request.headers["X-Custom"], request.content_length]
+"""
+
+
+def test_where_the_reference_is_installed_its_classes_win(
+    reference_environment: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "app"
+    root.mkdir()
+    (root / "main.py").write_text(INSTALLED)
+    packages = str(reference.packages(reference_environment))
+    with Server(root, {"AZUREML_EXTRA_PYTHON_LIB_PATH": packages}) as server:
+        server.await_ready()
+        headers = {"Content-Type": "application/json", "X-Custom": "c"}
+        answer = server.request("POST", "/score", b'{"a": 1}', headers)
+        assert answer.json == ["flask.wrappers", "flask.wrappers", [], {"a": 1}, "c", 8]
+        streamed = server.request("POST", "/score?do=stream", b"")
+        assert (streamed.status, streamed.body) == (200, b"ab")
+        assert streamed.headers["x-list"] == "a, b"
+        upload = server.request("POST", "/score?do=file", FORM, MULTIPART)
+        assert upload.json == "\x00\r\n\xff--"
 
 
 def test_the_files_are_those_of_the_wheel() -> None:

@@ -72,6 +72,8 @@ HEADER_CONTINUATION_RE = re.compile(b"%s[ \t]" % LINE_BREAK, re.MULTILINE)
 # additional boundary markers (--) such that they will be found in a
 # subsequent search
 SEARCH_EXTRA_LENGTH = 8
+# The headers of a part. They are read at less than 2 MB in a second.
+MAX_HEAD_SIZE = 8192
 
 
 class MultipartDecoder:
@@ -160,6 +162,9 @@ class MultipartDecoder:
 
         elif self.state == State.PART:
             match = BLANK_LINE_RE.search(self.buffer, self._search_position)
+            head_size = len(self.buffer) if match is None else match.start()
+            if head_size > MAX_HEAD_SIZE:
+                raise RequestEntityTooLarge()
             if match is not None:
                 headers = self._parse_headers(self.buffer[: match.start()])
                 # The final header ends with a single CRLF, however a
