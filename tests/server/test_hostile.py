@@ -170,3 +170,31 @@ def test_who_only_stopped_sending_gets_the_answer(serve: Serve, tmp_path: Path) 
                     received += data
             assert statuses(received) == [200]
     assert len(calls.read_text().splitlines()) == 11
+
+
+def test_a_stream_to_a_client_that_reads_slowly(serve: Serve) -> None:
+    """Wherever a pause falls, at the end of an answer too, the worker scores the next request."""
+    script = """
+        from azureml_inference_server_http.api.aml_response import AMLResponse
+
+        def init():
+            pass
+
+        def run(data):
+            if data.startswith("stream "):
+                return AMLResponse((b"x" * 1000 for _ in range(int(data.split()[1]))), 200)
+            return len(data)
+    """
+    server = serve(script)
+    # More than the buffers of the system take; the last read of the front holds more and more.
+    for count in range(7000, 7070, 4):
+        with held(address(server), [post(b"stream %d" % count, CLOSE)]) as [sock]:
+            received = 0
+            while data := sock.recv(100_000):
+                received += len(data)
+                time.sleep(0.002)
+        assert received > count * 1000
+        try:
+            assert_serves(server)
+        except AssertionError as error:
+            raise AssertionError(f"after a stream of {count} kB: {error}") from None

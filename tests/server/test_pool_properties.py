@@ -336,7 +336,6 @@ class Request(pool.Job):
         self.ends: list[str] = []
         self.is_cancelled = False
         self.was_queued = False
-        self.carrier: Any = None
         self.is_paused = False
         self._begun = False
         self._faults = faults
@@ -363,7 +362,6 @@ class Request(pool.Job):
         assert self._begun
         self._faults.at("part")
         self.is_paused = self._slow_reader
-        self.carrier = getattr(self, "slot", None)
         return not self._slow_reader
 
     def end(self, whole: bool) -> None:
@@ -377,8 +375,9 @@ class Request(pool.Job):
     def take(self) -> bool:
         """The client takes what was sent to it; whether it had to."""
         paused, self.is_paused = self.is_paused, False
-        if paused and self.carrier is not None:
-            self.carrier.resume()
+        # As a connection does it: an answer that is there as a whole has no slot any more.
+        if paused and self.slot is not None:
+            self.slot.resume()
         return paused
 
 
