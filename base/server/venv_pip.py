@@ -30,9 +30,7 @@ def bootstrap(**_options: Any) -> None:
     for name in ("pip", "pip[0-9]*"):
         for path in glob.glob(os.path.join(theirs["scripts"], name)):
             _copy_script(path, os.path.join(paths["scripts"], os.path.basename(path)))
-    # With `--system-site-packages` it has the server already.
-    if theirs["purelib"] not in sys.path:
-        _add_the_server(theirs["purelib"], paths["purelib"])
+    _add_the_server(theirs["purelib"], paths["purelib"])
 
 
 def _copy_script(path: str, target: str) -> None:
