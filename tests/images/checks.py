@@ -89,13 +89,10 @@ def any_user_of_the_group_0_has_a_home(image: RunningImage) -> None:
     """Under an id that the image does not know, as OpenShift gives out: a name, and a home to write
     to and to find packages in."""
     code = """
-import getpass, json, os, site, tempfile
-try:
-    with tempfile.TemporaryDirectory(dir=os.path.expanduser("~")):
-        written = True
-except OSError:
-    written = False
-print(json.dumps([os.getuid(), getpass.getuser(), written, site.getuserbase()]))
+import getpass, json, os, site
+# Asked and not tried: what is written would be found as written while serving.
+may_write = os.access(os.path.expanduser("~"), os.W_OK | os.X_OK)
+print(json.dumps([os.getuid(), getpass.getuser(), may_write, site.getuserbase()]))
 """
     command = ["python3", "-c", code]
     status, output = image.container.exec_run(command, user="1000680000:0")
@@ -103,9 +100,7 @@ print(json.dumps([os.getuid(), getpass.getuser(), written, site.getuserbase()]))
     assert status == 0, f"python3 ended with {status}: {output[-800:]!r}"
     expected = [1000680000, "dockeruser", True, "/home/dockeruser/.local"]
     found = json.loads(output)
-    assert found == expected, (
-        f"uid, name, writes to the home, user base: {found} and not {expected}"
-    )
+    assert found == expected, f"uid, name, home, user base: {found} and not {expected}"
 
 
 @_layer(MINIMAL)
