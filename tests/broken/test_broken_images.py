@@ -169,14 +169,43 @@ BROKEN = (
         "USER 0\nRUN find /usr/local/lib -name __pycache__ -exec rm -r {} +\nUSER 1000:1000",
         {
             "bytecode_is_there": "modules lack bytecode: /usr/local/lib/python3.12/",
-            "bytecode_does_not_depend_on_the_clock": "compiled modules: the scan saw nothing",
+            "bytecode_follows_its_source": "compiled modules: the scan saw nothing",
         },
     ),
     Broken(
         "bytecode-by-time",
         "USER 0\nRUN python3 -m compileall -q -f --invalidation-mode timestamp"
         " /usr/local/lib/python3.12/json\nUSER 1000:1000",
-        {"bytecode_does_not_depend_on_the_clock": "by time, or compared: /usr/local/lib/"},
+        {"bytecode_follows_its_source": "by time, or not compared: /usr/local/lib/"},
+    ),
+    Broken(
+        "bytecode-that-hides-a-changed-source",
+        "USER 0\nRUN python3 -m compileall -q -f --invalidation-mode unchecked-hash"
+        " /usr/local/lib/python3.12/json\nUSER 1000:1000",
+        {"bytecode_follows_its_source": "by time, or not compared: /usr/local/lib/"},
+    ),
+    Broken(
+        "home-of-one-user",
+        "USER 0\nRUN chmod 0755 /home/dockeruser\nUSER 1000:1000",
+        {"any_user_of_the_group_0_has_a_home": "[1000680000, 'dockeruser', False, '/home/"},
+    ),
+    Broken(
+        "nameless-user",
+        "ENV USER=",
+        {"any_user_of_the_group_0_has_a_home": "python3 ended with 1: "},
+    ),
+    Broken(
+        "short-start",
+        'HEALTHCHECK --start-period=60s CMD ["python3", "-m", "inference_server.health"]',
+        {"configuration_keeps_the_contract": "the health check gives the start 60 s"},
+    ),
+    Broken(
+        "no-old-time-zones",
+        "USER 0\nRUN rm /usr/share/zoneinfo/US/Pacific\nUSER 1000:1000",
+        {
+            "time_zones_have_their_old_names": "unknown time zones: US/Pacific",
+            "debian_packages_are_whole": "/usr/share/zoneinfo/US/Pacific (missing)",
+        },
     ),
     Broken(
         "missing-file",

@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "base" / "server"))
 
-from inference_server import cgroup
+from inference_server import cgroup, config, extensions, log
 
 OWN = "/docker/1f2e"
 NEWER = "31 23 0:28 {top} /sys/fs/cgroup ro,nosuid - cgroup2 cgroup rw\n"
@@ -126,3 +126,10 @@ def test_what_a_user_sets_wins() -> None:
     told = cgroup.thread_environment({"OMP_NUM_THREADS": "3", "NUMBA_NUM_THREADS": ""}, 1, 1.0)
     assert "OMP_NUM_THREADS" not in told
     assert told["NUMBA_NUM_THREADS"] == "1"
+
+
+def test_workers_are_told_how_many_threads_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cgroup, "cpu_limit", lambda: 4.0)
+    environ = {"WORKER_COUNT": "2", "TF_NUM_INTEROP_THREADS": "7"}
+    told = extensions.prepare(config.load(environ), environ, log.Log("server", False))
+    assert (told["OMP_NUM_THREADS"], told["TF_NUM_INTEROP_THREADS"]) == ("2", "7")

@@ -10,7 +10,7 @@ import sys
 import sysconfig
 from typing import Dict, List, Mapping
 
-from . import account, exits
+from . import account, cgroup, exits
 from .config import Settings
 from .log import LONGEST_LINE, Log
 
@@ -32,6 +32,7 @@ def prepare(settings: Settings, environ: Mapping[str, str], log: Log) -> Dict[st
     """The environment of the workers. The first extension that is set wins, the others do not."""
     base = os.path.dirname(settings.script_path)
     result = account.complete(environ)
+    result.update(cgroup.thread_environment(environ, settings.worker_count, cgroup.cpu_limit()))
     if environ.get(LIB_PATH):
         folder = os.path.join(base, environ[LIB_PATH])
         if not os.path.isdir(folder):
@@ -123,8 +124,17 @@ def _target(environ: Dict[str, str], log: Log) -> List[str]:
             "with Docker, use --tmpfs /tmp:exec".format(os.path.dirname(folder))
         )
     if sys.prefix == sys.base_prefix and site.ENABLE_USER_SITE is not None:
+        _follow_the_user_site(folder)
         environ["PYTHONUSERBASE"] = folder
         environ.pop("PYTHONNOUSERSITE", None)
         return ["--user"]
     _first_on_path(environ, folder)
     return ["--target", folder]
+
+
+def _follow_the_user_site(base: str) -> None:
+    """Keep in play what pip installed as the image's user before: it comes after the new base."""
+    packages = sysconfig.get_path("purelib", "posix_user", {"userbase": base})
+    os.makedirs(packages)
+    with open(os.path.join(packages, "image-user.pth"), "w", encoding="utf-8") as file:
+        file.write(site.getusersitepackages() + "\n")

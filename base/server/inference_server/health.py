@@ -5,12 +5,28 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from typing import Tuple
+
+from . import config, exits
+
+# Where a server is asked that listens on every address of a family. Where it takes both families,
+# either will do, but a container may have only one.
+LOOPBACKS = {"0.0.0.0": ("127.0.0.1",), "::": ("::1", "127.0.0.1"), "": ("::1", "127.0.0.1")}
 
 
-def check(port: int, timeout_s: float = 3.0) -> bool:
+def addresses(host: str) -> Tuple[str, ...]:
+    """Where to ask a server that listens on ``host``."""
+    return LOOPBACKS.get(host, (host,))
+
+
+def check(host: str, port: int, timeout_s: float = 3.0) -> bool:
     """Whether ``GET /`` answers 200. A bare socket: importing ``http.client`` takes longer."""
+    return any(_is_healthy(address, port, timeout_s) for address in addresses(host))
+
+
+def _is_healthy(address: str, port: int, timeout_s: float) -> bool:
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout_s) as sock:
+        with socket.create_connection((address, port), timeout_s) as sock:
             sock.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             return sock.recv(64).startswith(b"HTTP/1.1 200 ")
     except OSError:
@@ -20,9 +36,11 @@ def check(port: int, timeout_s: float = 3.0) -> bool:
 def main() -> int:
     """The exit code."""
     try:
-        return 0 if check(int(os.environ.get("SERVER_PORT") or 5001)) else 1
-    except ValueError:
+        settings = config.load(os.environ)
+    except exits.FatalError:
+        # The server does not start either, and says why.
         return 1
+    return 0 if check(settings.host or "", settings.port) else 1
 
 
 if __name__ == "__main__":
