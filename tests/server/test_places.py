@@ -285,6 +285,13 @@ IDS = """
 
     @rawhttp
     def run(request):
+        if request.args.get("cors"):
+            given = {"Access-Control-Allow-Origin": "https://own", "x-ms-run-fn-exec-ms": "0"}
+            return AMLResponse("x", 200, given)
+        if request.args.get("bare"):
+            response = AMLResponse("x", 200, {"x-request-id": "mine"})
+            del response.headers["Content-Type"]
+            return response
         if request.args.get("own"):
             return AMLResponse("x", 200, {
                 "X-Request-Id": "mine", "x-ms-request-id": "old", "X-MS-CLIENT-REQUEST-ID": "theirs"
@@ -299,8 +306,19 @@ def test_ids_that_a_script_sets_replace_ours(serve: Serve) -> None:
     own = server.get("/score?own=1", headers=sent).headers
     names = ("x-request-id", "x-ms-request-id", "x-ms-client-request-id")
     assert [own[name] for name in names] == ["mine", "old", "theirs"]
+    assert server.get("/score?bare=1", headers=sent).headers["x-request-id"] == "mine"
     plain = server.get("/score", headers=sent).headers
     assert [plain[name] for name in names] == ["sent", "client", "client"]
+
+
+def test_no_header_comes_twice(serve: Serve) -> None:
+    """Browsers refuse an answer with two origins."""
+    server = serve(IDS, AML_CORS_ORIGINS="*")
+    headers = server.get("/score?cors=1", headers={"Origin": "https://a"}).headers
+    assert headers["access-control-allow-origin"] == "https://own"
+    assert float(headers["x-ms-run-fn-exec-ms"]) > 0
+    plain = server.get("/score", headers={"Origin": "https://a"}).headers
+    assert plain["access-control-allow-origin"] == "*"
 
 
 @pytest.mark.parametrize(

@@ -365,21 +365,24 @@ class Application:
         """Add what every response has, except what the script has set itself."""
         headers = response[1]
         request_id, legacy_id, client_id, _ = request.ids
-        ids = (
-            ("x-request-id", request_id),
-            ("x-ms-request-id", legacy_id),
-            ("x-ms-client-request-id", client_id),
-        )
-        # The application's own responses have two or three headers; a script may set any.
-        given = {name.lower() for name, _ in headers} if len(headers) > 3 else ()
-        for name, value in ids:
-            if value and name not in given:
-                headers.append((name, value))
-        headers.extend(self._server)
+        ours: Headers = []
+        if request_id:
+            ours.append(("x-request-id", request_id))
+        if legacy_id:
+            ours.append(("x-ms-request-id", legacy_id))
+        if client_id:
+            ours.append(("x-ms-client-request-id", client_id))
+        ours += self._server
         if "traceid" in request.headers:
-            headers.append(("TraceId", request.headers["traceid"]))
+            ours.append(("TraceId", request.headers["traceid"]))
         if self._cors and request.path in ROUTES and response[0] != 405:
-            headers.extend(self._cors_headers(request))
+            ours += self._cors_headers(request)
+        if headers[0] is _IS_JSON:
+            # The common case: the headers are those of the application.
+            headers += ours
+            return
+        given = {name.lower() for name, _ in headers}
+        headers += [(name, value) for name, value in ours if name.lower() not in given]
 
     def _record(self, request: Request, status: int, size: int, run_ms: Optional[float]) -> None:
         """Count a request, and prepare its line for the log."""
@@ -539,5 +542,6 @@ def _from_worker(result: Result) -> Tuple[Response, Optional[float]]:
     if meta is None:
         return (status, [_IS_JSON, _NOT_FAILED, run_ms], body), ms
     if meta[0] == "headers":
-        return (status, [*meta[1], run_ms], body), ms
+        given = [header for header in meta[1] if header[0].lower() != run_ms[0]]
+        return (status, [run_ms, *given], body), ms
     return _message(status, meta[1], meta[2]), None

@@ -306,6 +306,8 @@ class Slot:
             waiting.popleft()
             job.slot = None
             self._answered += 1
+            # The answer is the client's now, however slowly it takes the last part.
+            self.resume()
             # A decaying maximum: one slow run ends the batches for a while.
             slowest_ms = self.slowest_ms * 0.98
             self.slowest_ms = ms if ms > slowest_ms else slowest_ms
