@@ -8,7 +8,6 @@ and works, or its worker was replaced.
 from __future__ import annotations
 
 import heapq
-import inspect
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -37,8 +36,6 @@ QUEUE_LIMIT = 20
 SOCKET_BYTES = 10_000
 # An answer or a body of this size comes in several reads, and in parts where there are such.
 LARGE = 150_000
-HAS_PARTS = hasattr(wire, "PART")
-CAN_CANCEL = "cancel" in inspect.signature(pool.Slot).parameters
 
 # Until each limit is over, one after the other.
 LONG = (0.0, 1.0, RUN_LIMIT_S + 1, RUN_LIMIT_S + 1, 400.0, RUN_LIMIT_S + 1)
@@ -254,9 +251,10 @@ class Worker:
         self.received: list[int] = []
         # What the front said of it.
         self.is_to_go = False
-        make: Any = pool.Slot
-        options = {"cancel": self._cancel} if CAN_CANCEL else {}
-        self.slot = make(loud, quiet, RUN_LIMIT_S, self._replace, self._lost, **options)
+        sockets: list[Any] = [loud, quiet]
+        self.slot = pool.Slot(
+            sockets[0], sockets[1], RUN_LIMIT_S, self._replace, self._lost, self._cancel
+        )
 
     def _replace(self, _reason: str) -> None:
         self.is_to_go = True
@@ -312,11 +310,10 @@ class Worker:
             return
         _, more, meta, _, _ = self.requests.pop(0)
         end = self._quiet if more else self._loud
-        if HAS_PARTS and size >= LARGE:
-            kinds: Any = wire
-            frames = [_pack(kinds.START, 200, (size, None), b"", ms)]
-            frames += [_pack(kinds.PART, 0, None, b"p" * 50_000, 0.0)] * (size // 50_000)
-            frames.append(_pack(kinds.END, 0, None, b"", ms))
+        if size >= LARGE:
+            frames = [_pack(wire.START, 200, (size, None), b"", ms)]
+            frames += [_pack(wire.PART, 0, None, b"p" * 50_000, 0.0)] * (size // 50_000)
+            frames.append(_pack(wire.END, wire.WHOLE, None, b"", ms))
             data = b"".join(frames)
         else:
             data = _pack(wire.RESULT, 200, meta, b"r" * size, ms)
@@ -358,7 +355,7 @@ class Request(pool.Job):
         self._begun = True
         self._faults.at("begin")
 
-    def part(self, _data: bytes) -> bool:
+    def part(self, _data: wire.Body) -> bool:
         assert self._begun
         self._faults.at("part")
         self.is_paused = self._slow_reader
@@ -389,8 +386,7 @@ class Service(RuleBasedStateMachine):
         self.faults = Faults()
         self.loop = Loop(self.faults)
         loop: Any = self.loop
-        # The interface grows; what is not there is not played.
-        self.pool: Any = pool.Pool(loop, QUEUE_LIMIT)
+        self.pool = pool.Pool(loop, QUEUE_LIMIT)
         self.workers: list[Worker] = []
         self.requests: list[Request] = []
         self.sweeps = False
@@ -415,7 +411,7 @@ class Service(RuleBasedStateMachine):
         for fault in faults:
             self.faults.arm(*fault)
         # The sweep is the second net; the first has to hold as well.
-        self.sweeps = sweeps and hasattr(self.pool, "sweep")
+        self.sweeps = sweeps
         self.workers = [self._worker() for _ in range(count)]
         self.loop.turn()
 
@@ -448,7 +444,8 @@ class Service(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0.001, 0.01, 1.0, RUN_LIMIT_S + 1, 400.0]))
     def time_passes(self, seconds: float) -> None:
-        self.loop.advance(seconds)
+        self.loop.advance(seconds % 1.0)
+        self._wait(seconds)
         self.loop.turn()
 
     @rule(
@@ -500,7 +497,7 @@ class Service(RuleBasedStateMachine):
             # On the loop, where it is reported.
             return True
 
-    @precondition(lambda self: self.requests and hasattr(self.pool, "cancel"))
+    @precondition(lambda self: bool(self.requests))
     @rule(which=st.integers(0, 50))
     def client_leaves(self, which: int) -> None:
         request = self.requests[-1 - which % len(self.requests)]
@@ -508,7 +505,7 @@ class Service(RuleBasedStateMachine):
             return
         request.is_cancelled = True
         received = [number for worker in self.workers for number in worker.received]
-        at_work = request.number in received or getattr(request, "slot", None) is not None
+        at_work = request.number in received or request.slot is not None
         request.was_queued = not at_work
         try:
             self.pool.cancel(request)
@@ -579,8 +576,7 @@ class Service(RuleBasedStateMachine):
     def settle(self, *times: float) -> None:
         """Until nothing moves, also when so many seconds pass."""
         for seconds in times:
-            self.loop.advance(seconds)
-            self._sweep()
+            self._wait(seconds)
             for _ in range(3000):
                 moved = self.loop.turn()
                 moved |= self._supervise()
@@ -594,6 +590,13 @@ class Service(RuleBasedStateMachine):
                     break
             else:
                 raise AssertionError("it never comes to rest")
+
+    def _wait(self, seconds: float) -> None:
+        """Time passes as it does: in small steps, with what is due at each."""
+        for _ in range(round(seconds)):
+            self.loop.advance(1.0)
+            self._sweep()
+            self.loop.turn()
 
 
 CHECKS = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
