@@ -79,6 +79,9 @@ def await_score(service: Service) -> float:
             if service.score({"data": [1]}, timeout=5).status == 200:
                 return time.perf_counter() - service.began
         time.sleep(0.01)
+        service.container.reload()
+        if service.container.status != "running":
+            raise RuntimeError(f"the container ended:\n{service.log}")
     raise RuntimeError(f"the container does not answer:\n{service.log}")
 
 

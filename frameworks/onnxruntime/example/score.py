@@ -29,7 +29,12 @@ def init() -> None:
     """Load the model from ``AZUREML_MODEL_DIR``, or from beside this script where that is unset."""
     global session
     folder = Path(os.environ.get("AZUREML_MODEL_DIR") or Path(__file__).resolve().parent)
-    session = ort.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+    options = ort.SessionOptions()
+    # It reads no variable; the server sets this one where the container may not use all processors.
+    options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS") or 0)
+    session = ort.InferenceSession(
+        str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"]
+    )
 
 
 def run(data: str) -> dict[str, Any]:
