@@ -11,7 +11,7 @@ import sysconfig
 import tempfile
 from typing import Dict, List, Mapping
 
-from . import account, exits
+from . import account, exits, interpreter
 from .config import Settings
 from .log import LONGEST_LINE, Log
 
@@ -23,10 +23,9 @@ REQUIREMENTS = "AZUREML_EXTRA_REQUIREMENTS_TXT"
 # Relative paths in the file are meant from its folder, so pip runs there; but its modules are not
 # to be taken for those of pip or of the standard library, nor are those on PYTHONPATH.
 PIP = (
-    "import sys; del sys.path[0]; sys.path.insert(0, {root!r}); "
-    "from _inference_server_start import own_path; sys.path[:] = own_path(); "
+    "sys.path[:] = start.own_path(); "
     "import runpy; runpy.run_module('pip', run_name='__main__', alter_sys=True)"
-).format(root=os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+)
 
 
 def prepare(settings: Settings, environ: Mapping[str, str], log: Log) -> Dict[str, str]:
@@ -66,7 +65,7 @@ def _first_on_path(environ: Dict[str, str], folder: str) -> None:
 
 
 def _install(path: str, environ: Dict[str, str], log: Log) -> None:
-    command = [sys.executable, "-c", PIP, "install", "--no-input", "--no-cache-dir"]
+    command = [*interpreter.command(PIP), "install", "--no-input", "--no-cache-dir"]
     command += ["--disable-pip-version-check", "--no-warn-script-location", "--progress-bar", "off"]
     command += [*_target(environ, log), "-r", path]
     log.info("installing {}".format(path))

@@ -20,7 +20,6 @@ from .relay import Relay
 # How long run() may go on after the worker tried to stop it, before the process is killed.
 GRACE_S = 1.0
 GIVE_UP_AFTER = 5
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 class Ready:
@@ -54,7 +53,7 @@ class WorkerProcess:
         child_environ[worker.LEASH] = str(leash)
         try:
             self._process = subprocess.Popen(
-                worker.command(ROOT),
+                worker.command(),
                 cwd=settings.app_root,
                 env=child_environ,
                 stdin=subprocess.DEVNULL,

@@ -20,7 +20,7 @@ import traceback
 from types import FrameType
 from typing import Any, Dict, List, Mapping, NoReturn, Optional, Tuple
 
-from . import __version__, config, exits, outputs, relay, script, swagger, wire
+from . import __version__, config, exits, interpreter, outputs, relay, script, swagger, wire
 from .inputs import Call, RawInput, RefusedError, TextInput
 from .log import Log, route_script_output
 from .raw import BadRequestError
@@ -269,11 +269,10 @@ def _leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-def command(root: str) -> List[str]:
-    """The command line of a worker; no module of ours is looked for in the app's folder.
+def command() -> List[str]:
+    """The command line of a worker.
 
     ``__main__`` is no file, so that a child process which ``multiprocessing`` spawns does not run
     the server again.
     """
-    code = "import sys; sys.path.insert(0, {!r}); import _inference_server_start as start"
-    return [sys.executable, "-c", code.format(root) + "; start.run_worker()"]
+    return interpreter.command("start.run_worker()")
