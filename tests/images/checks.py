@@ -353,7 +353,7 @@ def configuration_keeps_the_contract(image: RunningImage) -> None:
     first = environment["PATH"].split(":")[0]
     assert first == "/home/dockeruser/.local/bin", f"PATH begins with {first}"
     assert config["Entrypoint"] == ["tini", "--"], f"entrypoint is {config['Entrypoint']}"
-    start = ["python3", "-I", "-m", "inference_server"]
+    start = ["/usr/local/bin/python3", "-I", "-m", "inference_server"]
     assert config["Cmd"] == start, f"command is {config['Cmd']}"
     test = (config.get("Healthcheck") or {}).get("Test")
     assert test == ["CMD", *start[:-1], "inference_server.health"], f"health check is {test}"

@@ -65,9 +65,14 @@ def _first_on_path(environ: Dict[str, str], folder: str) -> None:
 
 
 def _install(path: str, environ: Dict[str, str], log: Log) -> None:
-    command = [*interpreter.command(PIP), "install", "--no-input", "--no-cache-dir"]
+    python = interpreter.of_the_app(environ)
+    command = interpreter.command(sys.executable, PIP)
+    if python != sys.executable:
+        # A virtual environment may have no pip of its own.
+        command += ["--python", python]
+    command += ["install", "--no-input", "--no-cache-dir"]
     command += ["--disable-pip-version-check", "--no-warn-script-location", "--progress-bar", "off"]
-    command += [*_target(environ, log), "-r", path]
+    command += [*_target(python, environ, log), "-r", path]
     log.info("installing {}".format(path))
     process = subprocess.Popen(
         command,
@@ -104,13 +109,15 @@ def _install(path: str, environ: Dict[str, str], log: Log) -> None:
     log.info("installed {}".format(path))
 
 
-def _target(environ: Dict[str, str], log: Log) -> List[str]:
+def _target(python: str, environ: Dict[str, str], log: Log) -> List[str]:
     """Where pip may write: beside the installed packages, else to a folder of this run.
 
     Under another user id, or on a read-only root, only the folder for temporary files is left.
     A user base keeps what is already installed in play; a virtual environment has none.
     """
-    packages = sysconfig.get_paths()["purelib"]
+    in_environment = python != sys.executable or sys.prefix != sys.base_prefix
+    base = interpreter.prefix(python) if in_environment else sys.base_prefix
+    packages = sysconfig.get_paths(vars={"base": base, "platbase": base})["purelib"]
     if os.access(packages, os.W_OK):
         return []
     folder = tempfile.mkdtemp(prefix="inference-server-extra-")
@@ -119,7 +126,7 @@ def _target(environ: Dict[str, str], log: Log) -> List[str]:
             "{} is mounted noexec: packages with compiled modules cannot be loaded from there; "
             "with Docker, use --tmpfs /tmp:exec".format(os.path.dirname(folder))
         )
-    if sys.prefix == sys.base_prefix and site.ENABLE_USER_SITE is not None:
+    if not in_environment and site.ENABLE_USER_SITE is not None:
         environ["PYTHONUSERBASE"] = folder
         environ.pop("PYTHONNOUSERSITE", None)
         return ["--user"]

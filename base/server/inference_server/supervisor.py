@@ -53,7 +53,7 @@ class WorkerProcess:
         child_environ[worker.LEASH] = str(leash)
         try:
             self._process = subprocess.Popen(
-                worker.command(),
+                worker.command(environ),
                 cwd=settings.app_root,
                 env=child_environ,
                 stdin=subprocess.DEVNULL,

@@ -269,10 +269,10 @@ def _leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-def command() -> List[str]:
-    """The command line of a worker.
+def command(environ: Mapping[str, str]) -> List[str]:
+    """The command line of a worker that gets this environment.
 
     ``__main__`` is no file, so that a child process which ``multiprocessing`` spawns does not run
     the server again.
     """
-    return interpreter.command("start.run_worker()")
+    return interpreter.command(interpreter.of_the_app(environ), "start.run_worker()")
