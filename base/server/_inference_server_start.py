@@ -80,7 +80,7 @@ def own_path() -> "List[str]":
 
 
 def run_worker() -> None:
-    """Run a worker; see ``inference_server.worker.command``."""
+    """Run a worker; see ``inference_server.supervisor``."""
     # What a user put on the path stays as it is, without the working directory, which `-c` puts
     # first: see `script.load` for what comes last.
     theirs = [place for place in sys.path if place not in ("", ROOT)]

@@ -374,7 +374,7 @@ def configuration_keeps_the_contract(image: RunningImage) -> None:
     first = environment["PATH"].split(":")[0]
     assert first == "/home/dockeruser/.local/bin", f"PATH begins with {first}"
     assert config["Entrypoint"] == ["tini", "-s", "--"], f"entrypoint is {config['Entrypoint']}"
-    start = ["python3", "-I", "-m", "inference_server"]
+    start = ["/usr/local/bin/python3", "-I", "-m", "inference_server"]
     assert config["Cmd"] == start, f"command is {config['Cmd']}"
     health = config.get("Healthcheck") or {}
     test = health.get("Test")

@@ -12,6 +12,7 @@ import pytest
 
 from .harness import PYTHON, SOURCE, Server
 
+PACKAGES = "import sysconfig; print(sysconfig.get_paths()['purelib'])"
 FINE = "def init(): pass\ndef run(data): return 1\n"
 PROMISED = """
 from azureml.contrib.services.aml_request import AMLRequest, rawhttp
@@ -27,8 +28,7 @@ def image_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("image")
     subprocess.run([PYTHON, "-m", "venv", "--without-pip", str(folder)], check=True)
     [packages] = folder.glob("lib/python*/site-packages")
-    code = "import sysconfig; print(sysconfig.get_paths()['purelib'])"
-    done = subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([PYTHON, "-c", PACKAGES], capture_output=True, text=True, check=True)
     (packages / "a-rest.pth").write_text(done.stdout)
     text = (
         (SOURCE / "inference-server.pth").read_text().replace("/opt/inference-server", str(SOURCE))
@@ -221,6 +221,32 @@ def test_packages_are_installed_beside_an_app_with_such_modules(
     environ = {"PYTHONPATH": "", "AZUREML_EXTRA_REQUIREMENTS_TXT": "more.txt"}
     server = started.enter_context(ImageServer(root, environ)).await_ready()
     assert server.score().json == 1
+
+
+@pytest.mark.parametrize("options", [[], ["--system-site-packages"]])
+def test_a_virtual_environment_on_the_path(tmp_path: Path, options: list[str]) -> None:
+    """It is made from the interpreter of the front, and has no package of the server."""
+    base = "import os, sys; print(os.path.realpath(sys.executable))"
+    interpreter = python(Path(PYTHON), "-c", base, cwd=tmp_path)
+    packages = python(Path(PYTHON), "-c", PACKAGES, cwd=tmp_path)
+    venv = tmp_path / "venv"
+    command = [interpreter, "-m", "venv", "--without-pip", *options, str(venv)]
+    subprocess.run(command, check=True)
+    [installed] = venv.glob("lib/python*/site-packages")
+    (installed / "only_here.py").write_text("")
+    root = tmp_path / "app"
+    script = "import only_here, sys\ndef init(): pass\ndef run(d): return sys.prefix\n"
+    write(root, {"main.py": script})
+
+    class Base(Server):
+        def command(self) -> list[str]:
+            return [interpreter, "-m", "inference_server"]
+
+    # The front needs httptools, which the interpreter itself need not have.
+    environ = {"PATH": f"{venv}/bin:/usr/bin:/bin", "PYTHONPATH": f"{SOURCE}:{packages}"}
+    with Base(root, environ) as server:
+        server.await_ready()
+        assert server.score().json == str(venv)
 
 
 def test_an_app_on_pythonpath(started: ExitStack, tmp_path: Path) -> None:

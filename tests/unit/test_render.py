@@ -133,7 +133,7 @@ def test_a_root_keeps_the_contract_of_the_images(variant: Variant) -> None:
         "WORKDIR /var/azureml-app",
         "EXPOSE 5001",
         'ENTRYPOINT ["tini", "-s", "--"]',
-        'CMD ["python3", "-I", "-m", "inference_server"]',
+        'CMD ["/usr/local/bin/python3", "-I", "-m", "inference_server"]',
     ]
 
 

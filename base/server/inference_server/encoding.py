@@ -105,6 +105,18 @@ def _number(decimal: Any) -> Any:
     return float(decimal)
 
 
+def _values(series: Any) -> List[Any]:
+    # What is missing in a column of texts is NaN to pandas; in one of numbers it may be a result.
+    if series.dtype.kind != "f":
+        series = series.astype(object).where(series.notna(), None)
+    return list(series.tolist())
+
+
+def _records(frame: Any) -> List[Dict[Any, Any]]:
+    columns = [_values(frame.iloc[:, number]) for number in range(frame.shape[1])]
+    return [dict(zip(frame.columns, row)) for row in zip(*columns)]  # noqa: B905 - Python 3.7
+
+
 # By module and class: what was not imported cannot have been returned.
 _CONVERSIONS: Tuple[Tuple[str, str, Callable[[Any], Any]], ...] = (
     ("builtins", "set", _sorted),
@@ -121,7 +133,9 @@ _CONVERSIONS: Tuple[Tuple[str, str, Callable[[Any], Any]], ...] = (
     ("uuid", "UUID", str),
     ("decimal", "Decimal", _number),
     ("pathlib", "PurePath", str),
-    ("pandas", "DataFrame", lambda frame: frame.to_dict(orient="records")),
+    ("pandas", "DataFrame", _records),
+    ("pandas", "Series", _values),
+    ("pandas.api.extensions", "ExtensionArray", list),
 )
 
 

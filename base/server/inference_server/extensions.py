@@ -10,7 +10,7 @@ import sys
 import sysconfig
 from typing import Dict, List, Mapping
 
-from . import account, cgroup, exits
+from . import account, cgroup, exits, interpreter
 from .config import Settings
 from .log import LONGEST_LINE, Log
 
@@ -22,10 +22,9 @@ REQUIREMENTS = "AZUREML_EXTRA_REQUIREMENTS_TXT"
 # Relative paths in the file are meant from its folder, so pip runs there; but its modules are not
 # to be taken for those of pip or of the standard library, nor are those on PYTHONPATH.
 PIP = (
-    "import sys; del sys.path[0]; sys.path.insert(0, {root!r}); "
-    "from _inference_server_start import own_path; sys.path[:] = own_path(); "
+    "sys.path[:] = start.own_path(); "
     "import runpy; runpy.run_module('pip', run_name='__main__', alter_sys=True)"
-).format(root=os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+)
 
 
 def prepare(settings: Settings, environ: Mapping[str, str], log: Log) -> Dict[str, str]:
@@ -66,9 +65,14 @@ def _first_on_path(environ: Dict[str, str], folder: str) -> None:
 
 
 def _install(path: str, environ: Dict[str, str], log: Log) -> None:
-    command = [sys.executable, "-c", PIP, "install", "--no-input", "--no-cache-dir"]
+    python = interpreter.of_the_app(environ)
+    command = interpreter.command(sys.executable, PIP)
+    if python != sys.executable:
+        # A virtual environment may have no pip of its own.
+        command += ["--python", python]
+    command += ["install", "--no-input", "--no-cache-dir"]
     command += ["--disable-pip-version-check", "--no-warn-script-location", "--progress-bar", "off"]
-    command += [*_target(environ, log), "-r", path]
+    command += [*_target(python, environ, log), "-r", path]
     log.info("installing {}".format(path))
     process = subprocess.Popen(
         command,
@@ -105,13 +109,15 @@ def _install(path: str, environ: Dict[str, str], log: Log) -> None:
     log.info("installed {}".format(path))
 
 
-def _target(environ: Dict[str, str], log: Log) -> List[str]:
+def _target(python: str, environ: Dict[str, str], log: Log) -> List[str]:
     """Where pip may write: beside the installed packages, else to a folder of this run.
 
     Under another user id, or on a read-only root, only the folder for temporary files is left.
     A user base keeps what is already installed in play; a virtual environment has none.
     """
-    packages = sysconfig.get_paths()["purelib"]
+    in_environment = python != sys.executable or sys.prefix != sys.base_prefix
+    base = interpreter.prefix(python) if in_environment else sys.base_prefix
+    packages = sysconfig.get_paths(vars={"base": base, "platbase": base})["purelib"]
     if os.access(packages, os.W_OK):
         return []
     # Seldom needed, and it brings much along.
@@ -123,7 +129,7 @@ def _target(environ: Dict[str, str], log: Log) -> List[str]:
             "{} is mounted noexec: packages with compiled modules cannot be loaded from there; "
             "with Docker, use --tmpfs /tmp:exec".format(os.path.dirname(folder))
         )
-    if sys.prefix == sys.base_prefix and site.ENABLE_USER_SITE is not None:
+    if not in_environment and site.ENABLE_USER_SITE is not None:
         _follow_the_user_site(folder)
         environ["PYTHONUSERBASE"] = folder
         environ.pop("PYTHONNOUSERSITE", None)

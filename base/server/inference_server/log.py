@@ -27,7 +27,7 @@ LONGEST_TRACE = 100
 WAITING = 4 * 1024 * 1024
 # A line of JSON is cut there: a log is read line by line.
 LONGEST_LINE = 64 * 1024
-# How long the last lines wait for a reader.
+# How long the last lines, and processes that print much, wait for a reader.
 SETTLE_S = 2.0
 
 
@@ -40,6 +40,7 @@ class Sink:
         self._lines: Deque[str] = deque()
         self._waiting = 0
         self._lost = 0
+        self._is_read = True
         self._rest = b""
         self._reader = select.poll()
         self._reader.register(fd, select.POLLOUT)
@@ -73,6 +74,15 @@ class Sink:
                 return 0
             lost, self._lost = self._lost, 0
             return lost
+
+    def await_reader(self) -> None:
+        """Let a thread that has much to write wait for a log that is read, not for another."""
+        if self._waiting < WAITING // 2:
+            self._is_read = True
+        elif self._is_read:
+            reader = select.poll()
+            reader.register(self._fd, select.POLLOUT)
+            self._is_read = bool(reader.poll(SETTLE_S * 1000))
 
     def _next(self) -> bytes:
         text = self._lines.popleft()
@@ -150,7 +160,7 @@ class Log:
         record.update(pid=self._pid, message=message)
         record.update(fields)
         line = json.dumps(record, default=str)
-        if len(line) > LONGEST_LINE:
+        if self._mark and len(self._mark) + len(line) > LONGEST_LINE:
             line = json.dumps({**record, **_shortened(record), "cut": True}, default=str)
         self.line(self._mark + line)
 

@@ -12,7 +12,7 @@ import os
 import threading
 from typing import Any, Dict, Optional
 
-from .log import LONGEST_LINE, Log
+from .log import LONGEST_LINE, SINK, Log
 
 MARK = "INFERENCE_SERVER_WORKER_MARK"
 
@@ -57,11 +57,13 @@ class Relay:
             chunk = os.read(fd, LONGEST_LINE)
             lines = (rest + chunk).split(b"\n")
             rest = lines.pop()
+            if rest and (len(rest) >= LONGEST_LINE or not chunk):
+                lines.append(rest)
+                rest = b""
             for line in lines:
-                self._line(line)
-            while len(rest) > LONGEST_LINE or (rest and not chunk):
-                self._line(rest[:LONGEST_LINE])
-                rest = rest[LONGEST_LINE:]
+                for start in range(0, len(line) or 1, LONGEST_LINE):
+                    SINK.await_reader()
+                    self._line(line[start : start + LONGEST_LINE])
             if not chunk:
                 os.close(fd)
                 return

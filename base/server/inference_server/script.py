@@ -10,7 +10,7 @@ import traceback
 from types import ModuleType
 from typing import Any, Callable, Dict, List, NamedTuple
 
-from . import exits
+from . import exits, interpreter
 from .config import Settings, logging_file, read_json
 from .inputs import Call, RawInput, SchemaInput, TextInput, raw_requested
 from .log import Log
@@ -77,7 +77,7 @@ def _extend_path(settings: Settings) -> None:
     places = [settings.app_root]
     if settings.source_directory:
         places.append(os.path.join(settings.app_root, settings.source_directory))
-    places.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    places.append(interpreter.ROOT)
     sys.path += [place for place in places if place not in sys.path]
 
 

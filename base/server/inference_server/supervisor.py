@@ -8,12 +8,11 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from typing import Any, Callable, List, Mapping, Optional, Tuple
 
-from . import exits, wire
+from . import exits, interpreter, wire
 from .config import Settings
 from .log import Log
 from .messages import CANCEL, LEASH, SOCKETS, Facts
@@ -24,17 +23,6 @@ from .relay import Relay
 GRACE_S = 1.0
 GIVE_UP_AFTER = 5
 OOM_SCORE = "500"
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-
-
-def command() -> List[str]:
-    """The command line of a worker; no module of ours is looked for in the app's folder.
-
-    ``__main__`` is no file, so that a child process which ``multiprocessing`` spawns does not run
-    the server again.
-    """
-    code = "import sys; sys.path.insert(0, {!r}); import _inference_server_start as start"
-    return [sys.executable, "-c", code.format(ROOT) + "; start.run_worker()"]
 
 
 class WorkerProcess:
@@ -57,8 +45,10 @@ class WorkerProcess:
         child_environ[SOCKETS] = ",".join(str(fd) for fd in theirs)
         child_environ[LEASH] = str(leash)
         try:
+            # `__main__` is no file there: what `multiprocessing` spawns does not run the server
+            # again.
             self._process = subprocess.Popen(
-                command(),
+                interpreter.command(interpreter.of_the_app(environ), "start.run_worker()"),
                 cwd=settings.app_root,
                 env=child_environ,
                 stdin=subprocess.DEVNULL,

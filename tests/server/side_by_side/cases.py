@@ -29,6 +29,8 @@ def run(data):
         return {"value": float("nan")}
     if action == "object":
         return {"value": object()}
+    if action == "set":
+        return {3}
     if action == "raise":
         raise ValueError("secret")
     if action == "exit":
@@ -257,6 +259,7 @@ CASES = [
     text("score, nested", "POST", "/score", act("value", b', "value": {"b": {"a": [{}]}}')),
     text("score, large number", "POST", "/score", act("value", b', "value": 12345678901234567890')),
     text("score, NaN", "POST", "/score", act("nan")),
+    text("score, a set", "POST", "/score", act("set")),
     text("score, no JSON form", "POST", "/score", act("object")),
     text("score, raises", "POST", "/score", act("raise")),
     text("score, exits", "POST", "/score", act("exit")),
@@ -521,6 +524,10 @@ INTENDED: dict[str, tuple[set[str], str]] = {
         {"status", "body", "x-ms-run-fn-exec-ms"},
         "NaN is no JSON: a 500 that the log explains, not invalid JSON",
     ),
+    "text: score, a set": (
+        {"status", "body", "x-ms-run-fn-exec-ms"},
+        "results that have one obvious JSON form are sent, not refused",
+    ),
     # The reference's worker leaves with the script, and its carrier answers for it.
     "text: score, exits": (
         {"body", "content-type", "x-ms-run-function-failed", *IDS},
@@ -529,8 +536,19 @@ INTENDED: dict[str, tuple[set[str], str]] = {
 }
 # What a setting does there and does not do here.
 INTENDED_SETTINGS = {
+    "AML_APP_INSIGHTS_ENABLED": "nothing is sent elsewhere; metrics and the log can be collected",
+    "AML_MDC_STORAGE_ENABLED": "inputs and results are not collected",
+    "GUNICORN_CMD_ARGS": "there is no gunicorn",
     "WORKER_PRELOAD": "init() runs in every worker, not once before they fork: threads, CUDA and "
     "most frameworks do not survive a fork, and a worker that is replaced starts afresh",
+}
+# What differs in the log and in what scripts may do, as ``test_scripts`` shows it.
+INTENDED_FOR_SCRIPTS = {
+    "print": "a printed line goes out as it was printed, without time and level before it: what "
+    "is printed for machines stays readable by them. INFERENCE_SERVER_LOG_FORMAT=json puts time, "
+    "process and level on every line",
+    "async": "`async def run` is awaited; the reference answers 500",
+    "pools": "pools of processes find the functions of the script; there they cannot be pickled",
 }
 # On every answer: the names of the servers, and what keeping connections alive changes.
 ALWAYS = {
