@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 import uv
 from packaging.version import Version
 
+from imagematrix.buildx import require_buildx
 from imagematrix.debian import (
     DebianMirrors,
     apt_get,
@@ -30,7 +31,7 @@ from imagematrix.debian import (
     debian_sources,
     os_release_ids,
 )
-from imagematrix.engine import Engine, inspect_images, require_buildx, say
+from imagematrix.engine import Engine, inspect_images, say
 from imagematrix.errors import UserError, WorkError
 from imagematrix.keys import base_references, told_base_ids
 from imagematrix.variant import Variant

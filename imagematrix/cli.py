@@ -18,17 +18,10 @@ from imagematrix.bake import BuildEnvironment, bake_file, image_tag
 from imagematrix.bases import Bases, BaseSource, bases_of, ensure_bases
 from imagematrix.budget import Kind, Measured, Verdict, compare
 from imagematrix.build import image_labels, present_images, run_build
+from imagematrix.buildx import Builder, find_builder, require_buildx
 from imagematrix.debian import DebianMirrors, debian_mirrors
-from imagematrix.engine import (
-    Engine,
-    EngineFiles,
-    ensure_engine,
-    find_engine,
-    require_buildx,
-    say,
-    started_pid,
-    stop_engine,
-)
+from imagematrix.dockerd import EngineFiles, ensure_engine, started_pid, stop_engine
+from imagematrix.engine import PLATFORM, Engine, find_engine, say
 from imagematrix.environment import build_environment
 from imagematrix.errors import InputError, UserError, WorkError, exit_status_of
 from imagematrix.files import write_atomically
@@ -137,6 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     publish.add_argument(
         "--stand-ins", action="store_true", help="images on base images of this host as well"
     )
+    _add_builder(publish)
     publish.add_argument("--json", action="store_true", help="print what was pushed as JSON")
     publish.set_defaults(run=_publish, bases=None, pull=False, force=False)
 
@@ -181,6 +175,16 @@ def _add_bases(parser: argparse.ArgumentParser) -> None:
         help="where Debian and CPython come from (default: auto)",
     )
     parser.add_argument("--pull", action="store_true", help="get the base images anew")
+    _add_builder(parser)
+
+
+def _add_builder(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--builder",
+        default="",
+        metavar="NAME",
+        help="the builder of buildx (default: BUILDX_BUILDER, else the one that is current)",
+    )
 
 
 # --- build and plan -------------------------------------------------------------------------------
@@ -205,6 +209,7 @@ def _build(project: Project, options: argparse.Namespace) -> int:
     results = run_build(
         project.root,
         engine,
+        prepared.builder,
         steps,
         prepared.environment,
         prepared.variables,
@@ -297,11 +302,12 @@ def _publish(project: Project, options: argparse.Namespace) -> int:
             official_bases=official or options.stand_ins,
         )
     )
-    require_buildx()
+    builder = find_builder(prepared.engine, options.builder)
     names = [variant.name for variant in chosen]
     today = datetime.now(UTC).date()
     tag = next_tag(today, lambda tag: bool(labels_in_registry(registry, namespace, names, tag)))
-    run_publication(prepared.engine, publication(names, options.registry, [tag, "latest"]))
+    definition = publication(names, options.registry, [tag, "latest"])
+    run_publication(project.root, prepared.engine, builder, definition)
     pushed = [f"{options.registry}/{name}:{tag}" for name in names]
     print(json.dumps(pushed, indent=2) if options.json else "\n".join(pushed))
     return 0
@@ -349,6 +355,7 @@ class _Prepared:
     """All that a build needs; `present` is what the engine told of the images that it has."""
 
     engine: Engine
+    builder: Builder
     bases: Bases
     host: HostConfig
     supplies: Mapping[str, Supply]
@@ -361,6 +368,9 @@ class _Prepared:
 def _prepare(project: Project, options: argparse.Namespace) -> _Prepared:
     needed = _chosen(project, options)
     engine = ensure_engine()
+    if engine.platform != PLATFORM:
+        # Before minutes are spent on bases for what cannot be built.
+        find_builder(engine, options.builder)
     bases = _bases(engine, needed, options)
     host = read_host_config(os.environ, Path.home())
     ids = {variant.name: bases.ids for variant in needed}
@@ -371,16 +381,15 @@ def _prepare(project: Project, options: argparse.Namespace) -> _Prepared:
         project, needed, contents, labels, host, options, bases.why_unavailable
     )
     building = [step.variant for step in steps if step.action is Action.BUILD]
-    if building:
-        require_buildx()
+    builder = find_builder(engine, options.builder) if building else Builder()
     mirrors = debian_mirrors() if building else DebianMirrors()
     environment, variables = build_environment(
-        project.root, engine, bases, host, mirrors, building, supplies
+        project.root, engine, builder, bases, host, mirrors, building, supplies
     )
     if building:
         for sentence in host.ignored:
             say(f"Not passed to builds: {sentence}.")
-    return _Prepared(engine, bases, host, supplies, steps, environment, variables, present)
+    return _Prepared(engine, builder, bases, host, supplies, steps, environment, variables, present)
 
 
 def _bases(engine: Engine, needed: Sequence[Variant], options: argparse.Namespace) -> Bases:
@@ -578,5 +587,5 @@ def _engine(project: Project, options: argparse.Namespace) -> int:
         return 1
     pid = started_pid(files)
     whose = f"started here, process {pid}, log {files.log}" if pid else "not started here"
-    print(f"Docker {engine.version} at {engine.host} ({whose})")
+    print(f"Docker {engine.version} at {engine.endpoint} ({whose})")
     return 0
