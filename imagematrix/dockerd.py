@@ -81,6 +81,8 @@ def ensure_engine(files: EngineFiles | None = None) -> Engine:
             "Install Docker Engine 23 or newer with buildx (https://docs.docker.com/engine/"
             "install/) and start it, or set DOCKER_HOST to one."
         )
+    if problem := _why_not_ours(files):
+        raise UserError(f"no Docker engine listens at {endpoint}: {problem}")
     _set_up(files)
     engine = find_engine(files.endpoint)
     if engine is None:
@@ -99,7 +101,7 @@ def _set_up(files: EngineFiles) -> None:
                 return
             time.sleep(0.2)
         if problem := _why_not_ours(files):
-            raise WorkError(f"Docker was installed, but none can be started here: {problem}")
+            raise WorkError(f"Docker was installed, and no engine came up: {problem}")
     start_engine(files)
 
 
@@ -113,18 +115,18 @@ def _why_not_here(endpoint: Endpoint, files: EngineFiles) -> str:
         return "this is no Debian or Ubuntu"
     if os.geteuid() != 0:
         return "that needs root"
-    return _why_not_ours(files)
+    return ""
 
 
 def _why_not_ours(files: EngineFiles) -> str:
     """Who else has, or looks after, an engine on this machine; nothing where nobody does."""
     if pid := _engine_on(files.data):
         return (
-            f"a dockerd (process {pid}) already runs on {files.data}, and does not listen there."
-            " Set DOCKER_HOST to its socket, or restart it"
+            f"a dockerd (process {pid}) runs on {files.data} and does not listen there."
+            " Set DOCKER_HOST to its socket, or end it and try again."
         )
     if service := _managed_service():
-        return f"its service is installed and does not run; start it: systemctl start {service}"
+        return f"its service is installed and does not run. Start it: systemctl start {service}"
     return ""
 
 

@@ -126,7 +126,9 @@ def _ask(endpoint: Endpoint) -> tuple[Mapping[str, Any], Mapping[str, Any]] | No
         with contextlib.closing(endpoint.client(_SECONDS)) as client:
             return client.info(), client.version()
     except (docker.errors.DockerException, OSError, ValueError) as error:
-        raise _no_answer(endpoint, str(error)) from None
+        # Of what requests wraps around it, the words of the system are what a person can use.
+        system = re.findall(r"\[Errno -?\d+\] ([^'\")\]]+)", str(error))
+        raise _no_answer(endpoint, system[-1] if system else str(error)) from None
 
 
 def _no_answer(endpoint: Endpoint, why: str) -> UserError:

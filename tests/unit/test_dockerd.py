@@ -106,7 +106,7 @@ def test_an_engine_that_is_named_is_not_replaced(
 
 def test_none_is_set_up_on_data_that_a_dockerd_has(files: EngineFiles, running: int) -> None:
     """As after its socket was taken away."""
-    assert f"a dockerd (process {running}) already runs on {files.data}" in refusal(files)
+    assert f"a dockerd (process {running}) runs on {files.data} and does not" in refusal(files)
 
 
 def test_none_is_started_on_data_that_a_dockerd_has(
@@ -131,9 +131,9 @@ def test_a_service_that_was_stopped_stays_stopped(
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setattr(dockerd, "_SYSTEMD", tmp_path)
     if state == "not-found":
-        assert dockerd._why_not_here(files.endpoint, files) == ""
+        assert dockerd._why_not_ours(files) == ""
     else:
-        assert "does not run; start it: systemctl start docker.service" in refusal(files)
+        assert "does not run. Start it: systemctl start docker.service" in refusal(files)
 
 
 def test_only_a_dockerd_of_ours_is_stopped(files: EngineFiles) -> None:
