@@ -260,7 +260,7 @@ def _cold(bench: Bench, command: Sequence[str], names: Sequence[str]) -> float:
 
 
 def _nox() -> list[str]:
-    return [sys.executable, "-m", "nox", "--envdir", str(REPOSITORY / ".nox")]
+    return [sys.executable, "-m", "nox"]
 
 
 # --- one image ------------------------------------------------------------------------------------

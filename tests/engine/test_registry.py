@@ -319,7 +319,9 @@ LIBRARIES = "usr/local/cuda-11.7/targets/x86_64-linux/lib"
 def with_cuda_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the repository whose minimal image with CUDA takes that from CUDA_IMAGE."""
     root = tmp_path_factory.mktemp("repository") / "copy"
-    shutil.copytree(ROOT, root, ignore=shutil.ignore_patterns(".git", ".nox", "build", ".*_cache"))
+    shutil.copytree(
+        ROOT, root, ignore=shutil.ignore_patterns(".git", ".nox", ".venv", "build", ".*_cache")
+    )
     matrix = (root / "matrix.yaml").read_text()
     pinned = "        pins: [nvidia-cuda-runtime==13.0.96]\n"
     assert matrix.count(pinned) == 1
