@@ -31,6 +31,7 @@ class BuildEnvironment:
     secret options by id, `image_secrets` more of them by image; `wheel_folders` maps an image to a
     folder of wheels for it. `proxies` are the names of the environment's proxy variables.
     With `names_bases`, the builds are given the local image of each base under its own name too.
+    `cache_from` and `cache_to` are `host/namespace` of a registry with the cache of each image.
     """
 
     base_sources: Mapping[str, str] = field(default_factory=dict)
@@ -40,6 +41,8 @@ class BuildEnvironment:
     proxies: tuple[str, ...] = ()
     uncompressed: bool = False
     names_bases: bool = False
+    cache_from: str = ""
+    cache_to: str = ""
 
 
 def bake_file(
@@ -204,6 +207,11 @@ def _stand_ins(references: Iterable[str], environment: BuildEnvironment) -> dict
     }
 
 
+def _cache_of(image: str, where: str) -> str:
+    """BuildKit's option for the cache of an image in a registry."""
+    return f"type=registry,ref={where}/{image}:buildcache"
+
+
 def _target(step: Step, building: set[str], environment: BuildEnvironment) -> dict[str, Any]:
     variant = step.variant
     contexts = _stand_ins(base_references(variant), environment)
@@ -214,7 +222,13 @@ def _target(step: Step, building: set[str], environment: BuildEnvironment) -> di
     if variant.name in environment.wheel_folders:
         contexts["wheels"] = environment.wheel_folders[variant.name]
     compression = ",compression=uncompressed" if environment.uncompressed else ""
-    return {
+    cache: dict[str, list[str]] = {}
+    # All of its stages: the last one of most images is a copy.
+    if where := environment.cache_to:
+        cache["cache-to"] = [f"{_cache_of(variant.name, where)},mode=max"]
+    if where := environment.cache_from:
+        cache["cache-from"] = [_cache_of(variant.name, where)]
+    return cache | {
         "context": str(variant.context),
         "dockerfile": str(variant.dockerfile.relative_to(variant.context)),
         "contexts": contexts,

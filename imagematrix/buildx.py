@@ -106,6 +106,16 @@ def find_builder(engine: Engine, name: str = "") -> Builder:
     return builder
 
 
+def require_cache(engine: Engine, builder: Builder) -> None:
+    """Raises UserError where the builder cannot put its cache into a registry."""
+    if builder.has_images and not engine.containerd_store:
+        raise UserError(
+            f"the Docker engine at {engine.endpoint} has the old image store,"
+            " with which its builder exports no cache: turn on the containerd image store"
+            " (https://docs.docker.com/engine/storage/containerd/), or name another --builder"
+        )
+
+
 def _own_names(engine: Engine) -> set[str]:
     """What buildx calls the engine itself, when it is asked for in the engine's environment."""
     return {
@@ -205,7 +215,9 @@ def _save(engine: Engine, image: str, folder: Path) -> None:
     with contextlib.closing(engine.client()) as client:
         stream = cast("io.BufferedIOBase", _Stream(client.api.get_image(image)))
         with tarfile.open(fileobj=stream, mode="r|") as archive:
-            archive.extractall(making, filter="data")
+            # Debian 12 has Python 3.11.2, without filters; the archive is the engine's own.
+            archive.extraction_filter = getattr(tarfile, "data_filter", None)
+            archive.extractall(making)
     if not (making / "index.json").is_file():
         raise UserError(
             f"the Docker engine is {engine.version}, and gives its images to another builder from"

@@ -18,7 +18,7 @@ from imagematrix.bake import BuildEnvironment, bake_file, image_tag
 from imagematrix.bases import Bases, BaseSource, bases_of, ensure_bases
 from imagematrix.budget import Kind, Measured, Verdict, compare
 from imagematrix.build import image_labels, present_images, run_build
-from imagematrix.buildx import Builder, find_builder, require_buildx
+from imagematrix.buildx import Builder, find_builder, require_buildx, require_cache
 from imagematrix.debian import DebianMirrors, debian_mirrors
 from imagematrix.dockerd import EngineFiles, ensure_engine, started_pid, stop_engine
 from imagematrix.engine import PLATFORM, Engine, find_engine, say
@@ -110,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument(
         "--print", action="store_true", help="only print the bake file, of fresh images too"
     )
+    _add_cache(build)
     build.add_argument("--strict", action="store_true", help="an unavailable image is a failure")
     build.add_argument("--json", action="store_true", help="print the results as JSON")
     build.set_defaults(run=_build)
@@ -181,6 +182,12 @@ def _add_bases(parser: argparse.ArgumentParser) -> None:
     _add_builder(parser)
 
 
+def _add_cache(parser: argparse.ArgumentParser) -> None:
+    where: dict[str, Any] = {"default": "", "metavar": "HOST/NAMESPACE"}
+    parser.add_argument("--cache-from", help="take steps that this registry has as cache", **where)
+    parser.add_argument("--cache-to", help="put all steps into this registry as cache", **where)
+
+
 def _add_builder(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--builder",
@@ -207,6 +214,11 @@ def _build(project: Project, options: argparse.Namespace) -> int:
         print(json.dumps(bake_file(steps, shown), indent=2))
         return 0
     _require_disk(project, engine, steps)
+    if options.cache_to:
+        require_cache(engine, prepared.builder)
+    environment = replace(
+        prepared.environment, cache_from=options.cache_from, cache_to=options.cache_to
+    )
     found = None if options.force or options.pull else _note_before(prepared, tree)
     free = _free_megabytes(engine)
     results = run_build(
@@ -214,7 +226,7 @@ def _build(project: Project, options: argparse.Namespace) -> int:
         engine,
         prepared.builder,
         steps,
-        prepared.environment,
+        environment,
         prepared.variables,
         prepared.present,
         anew=options.force,

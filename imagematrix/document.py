@@ -209,7 +209,9 @@ class _Reader:
         except (yaml.YAMLError, ArithmeticError, AttributeError, LookupError, ValueError) as error:
             # PyYAML does not check what stands behind an explicit tag (`!!bool x`) before it reads.
             kind = node.tag.removeprefix("tag:yaml.org,2002:")
-            reason = f" ({error})" if kind == "timestamp" and isinstance(error, ValueError) else ""
+            # From Python 3.14 on, what it was behind a comma as well.
+            why = str(error).split(",")[0]
+            reason = f" ({why})" if kind == "timestamp" and isinstance(error, ValueError) else ""
             self._error(
                 place, path, f"cannot be read as YAML's {kind}{reason}", "write it in quotes"
             )

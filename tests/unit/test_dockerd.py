@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import Mock
@@ -42,6 +43,9 @@ def running(files: EngineFiles, tmp_path: Path) -> Iterator[int]:
     program.symlink_to("/bin/sleep")
     with (files.data / "open").open("w") as held:
         process = subprocess.Popen([str(program), "60"], stdout=held)
+    # The kernel changes the name a moment after the program.
+    while Path(f"/proc/{process.pid}/comm").read_text() != "dockerd\n":
+        time.sleep(0.01)
     try:
         yield process.pid
     finally:
