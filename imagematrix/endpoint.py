@@ -63,20 +63,9 @@ class Endpoint:
 
     def client(self, seconds: int) -> "docker.DockerClient":
         """A client of the engine that waits so long for an answer; the caller closes it."""
-        import docker
-        from docker.tls import TLSConfig
+        from imagematrix.client import client_of
 
-        tls: TLSConfig | bool = False
-        if self.tls is not None:
-            pair = (self.tls.certificate, self.tls.key)
-            tls = TLSConfig(
-                client_cert=(str(pair[0]), str(pair[1])) if all(pair) else None,
-                ca_cert=str(self.tls.ca) if self.tls.ca else None,
-                verify=self.tls.verify,
-            )
-        return docker.DockerClient(
-            base_url=self.host, timeout=seconds, tls=tls, use_ssh_client=True
-        )
+        return client_of(self, seconds)
 
     def environ(self) -> dict[str, str]:
         """The environment for commands that shall talk to this engine."""

@@ -15,6 +15,7 @@ import pytest
 
 from imagematrix import cli, unchanged
 from imagematrix.availability import Supply
+from imagematrix.bake import BuildEnvironment
 from imagematrix.bases import Bases, BaseSource
 from imagematrix.buildx import Builder
 from imagematrix.files import WORK_FOLDER
@@ -208,7 +209,8 @@ def prepared(repository: Repository, world: World, **parts: Any) -> cli._Prepare
         "host": world.host,
         "supplies": {},
         "steps": [SimpleNamespace(variant=first), SimpleNamespace(variant=second)],
-        "environment": None, "variables": {}, "present": {first.name: {"Id": "sha256:a"}},
+        "environment": BuildEnvironment(), "variables": {},
+        "present": {first.name: {"Id": "sha256:a"}},
     }  # fmt: skip
     return cli._Prepared(**{**told, **parts})
 
