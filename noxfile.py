@@ -1,32 +1,62 @@
 """Sessions that build, test and check the images. `nox -l` lists them."""
 
 import hashlib
+import os
 import shlex
+import shutil
 import sys
 from pathlib import Path
+from typing import TextIO
 
 import nox
 from nox.command import CommandFailed
 
+# nox itself runs in older ones, in which the lock of the tools has no solution.
+if sys.version_info < (3, 11):  # noqa: UP036
+    sys.exit(
+        f"Python 3.11 or newer is needed; nox runs in {sys.version.split()[0]} ({sys.prefix}).\n"
+        "Name a newer one when you make its environment (python3.12 -m venv --clear .venv), or"
+        " let\nuv bring one: uvx --python 3.12 nox -s build"
+    )
+
 nox.needs_version = ">=2024.4.15"
-nox.options.default_venv_backend = "uv|virtualenv"
-nox.options.reuse_venv = "yes"
+# All sessions have one environment, which nox cannot give them: `install` makes it.
+nox.options.default_venv_backend = "none"
 nox.options.sessions = ["test"]
 
+ENVIRONMENT = Path(".nox", "tools").absolute()
+PROGRAMS = ENVIRONMENT / ("Scripts" if os.name == "nt" else "bin")
 TOOLS = Path("requirements.txt")
 WRONG_REQUEST = 2
 
 
 def install(session: nox.Session) -> None:
-    """Brings the session's environment to what the lock of the tools says, if it is not there."""
-    stamp = Path(session.virtualenv.location) / "tools.sha256"
-    wanted = hashlib.sha256(TOOLS.read_bytes()).hexdigest()
+    """Brings the environment to what the lock of the tools says, if it is not there."""
+    stamp = ENVIRONMENT / "tools.sha256"
+    # Under another Python, other files are needed.
+    wanted = hashlib.sha256(TOOLS.read_bytes() + sys.version.encode()).hexdigest()
     if stamp.is_file() and stamp.read_text() == wanted:
         return
-    # Where Python writes no bytecode, each command would compile all tools anew: a second.
-    compiled = {"UV_COMPILE_BYTECODE": "1"}
-    session.install("--require-hashes", "--requirement", str(TOOLS), env=compiled)
+    # It comes with nox, also where Debian has put venv into a package of its own.
+    session.run(sys.executable, "-m", "virtualenv", "--quiet", "--clear", str(ENVIRONMENT))
+    python = str(PROGRAMS / "python")
+    what = ("--require-hashes", "--requirement", str(TOOLS))
+    if uv := shutil.which("uv"):
+        # Where Python writes no bytecode, each command would compile all tools anew: a second.
+        compiled = {"UV_COMPILE_BYTECODE": "1"}
+        session.run(uv, "pip", "install", "--python", python, *what, env=compiled, external=True)
+    else:
+        pip = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+        session.run(python, *pip, *what, external=True)
     stamp.write_text(wanted)
+
+
+def run(session: nox.Session, program: str, *arguments: str, stderr: TextIO | None = None) -> None:
+    """Runs a program of the environment, which finds the others there."""
+    path = os.pathsep.join([str(PROGRAMS), os.environ.get("PATH", os.defpath)])
+    environ = {"PATH": path, "VIRTUAL_ENV": str(ENVIRONMENT)}
+    command = (str(PROGRAMS / program), *arguments)
+    session.run(*command, env=environ, external=True, stderr=stderr)
 
 
 def imagematrix(session: nox.Session, command: str, *arguments: str) -> None:
@@ -34,8 +64,8 @@ def imagematrix(session: nox.Session, command: str, *arguments: str) -> None:
     install(session)
     try:
         # By itself nox writes both streams to standard output, which is for results here.
-        program = ("python", "-m", "imagematrix")
-        session.run(*program, command, *arguments, *session.posargs, stderr=sys.stderr)
+        given = ("-m", "imagematrix", command, *arguments, *session.posargs)
+        run(session, "python", *given, stderr=sys.stderr)
     except CommandFailed as failure:
         # nox knows 1 only; 2 tells a request or an input that is wrong from work that failed.
         if getattr(failure, "return_code", None) == WRONG_REQUEST:
@@ -46,7 +76,7 @@ def imagematrix(session: nox.Session, command: str, *arguments: str) -> None:
 def pytest(session: nox.Session, *arguments: str) -> None:
     """Runs pytest with the tools' lock installed and this repository's package importable."""
     install(session)
-    session.run("python", "-m", "pytest", *arguments)
+    run(session, "python", "-m", "pytest", *arguments)
 
 
 @nox.session
@@ -112,28 +142,28 @@ def budget(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Compare builds, sizes and starts with plain Dockerfiles; needs root, and an hour."""
     install(session)
-    session.run("python", "-m", "benchmarks.builds", *session.posargs)
+    run(session, "python", "-m", "benchmarks.builds", *session.posargs)
 
 
 @nox.session
 def check(session: nox.Session) -> None:
     """Prove that the files are what the matrix gives; lint, types and format of everything."""
     imagematrix(session, "check")
-    session.run("hadolint", *map(str, sorted(Path().glob("[bf]*/**/Dockerfile"))))
+    run(session, "hadolint", *map(str, sorted(Path().glob("[bf]*/**/Dockerfile"))))
     session.log("what ruff finds now, `nox -s format` mends as far as that can be done by itself")
-    session.run("ruff", "check", ".")
-    session.run("ruff", "format", "--check", ".")
-    session.run("mypy")
+    run(session, "ruff", "check", ".")
+    run(session, "ruff", "format", "--check", ".")
+    run(session, "mypy")
     # The server is no part of the tree's own packages: its names start in its folder.
-    session.run("mypy", "--package", "inference_server")
+    run(session, "mypy", "--package", "inference_server")
 
 
 @nox.session
 def format(session: nox.Session) -> None:
     """Format the Python code, and mend what the linter can mend by itself."""
     install(session)
-    session.run("ruff", "check", "--fix", ".")
-    session.run("ruff", "format", ".")
+    run(session, "ruff", "check", "--fix", ".")
+    run(session, "ruff", "format", ".")
 
 
 @nox.session

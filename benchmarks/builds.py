@@ -32,8 +32,10 @@ from benchmarks.sizes import Tree, read_tree, savings
 from imagematrix.availability import find_supplies
 from imagematrix.bake import image_tag
 from imagematrix.bases import Bases, BaseSource, ensure_bases
+from imagematrix.buildx import Builder
 from imagematrix.debian import debian_mirrors
-from imagematrix.engine import Engine, ensure_engine, say
+from imagematrix.dockerd import ensure_engine
+from imagematrix.engine import Engine, say
 from imagematrix.environment import build_environment
 from imagematrix.files import WORK_FOLDER
 from imagematrix.hostconfig import read_host_config
@@ -157,7 +159,14 @@ def main() -> int:
                 with fresh_engine("bench0", "172.31.249.1", parent=options.folder) as engine:
                     _copy_bases(source, engine, bases)
                     given, secrets = build_environment(
-                        REPOSITORY, engine, bases, host, debian_mirrors(), variants, supplies
+                        REPOSITORY,
+                        engine,
+                        Builder(),
+                        bases,
+                        host,
+                        debian_mirrors(),
+                        variants,
+                        supplies,
                     )
                     plain = Plain(bases, host, given, wheels, folder)
                     bench = Bench(engine, variants, plain, secrets, folder, options.rounds, figures)
@@ -251,7 +260,7 @@ def _cold(bench: Bench, command: Sequence[str], names: Sequence[str]) -> float:
 
 
 def _nox() -> list[str]:
-    return [sys.executable, "-m", "nox", "--envdir", str(REPOSITORY / ".nox")]
+    return [sys.executable, "-m", "nox"]
 
 
 # --- one image ------------------------------------------------------------------------------------

@@ -4,6 +4,8 @@ Format: https://docs.docker.com/build/bake/reference/ (its JSON form). Paths are
 repository.
 """
 
+import csv
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +17,10 @@ from imagematrix.variant import Variant
 # The stages of base/install.j2 that hold uv, and `strip`.
 INSTALLER = "installer"
 BINUTILS = "binutils"
+# Before the name of an image, where a context is one that the engine has.
+LOCAL_IMAGE = "docker-image://"
+# Whatever the engine itself is.
+_PLATFORMS = ["linux/amd64"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,8 @@ class BuildEnvironment:
     `base_sources` maps a base image to the local image that stands in for it. `secrets` are bake's
     secret options by id, `image_secrets` more of them by image; `wheel_folders` maps an image to a
     folder of wheels for it. `proxies` are the names of the environment's proxy variables.
+    With `names_bases`, the builds are given the local image of each base under its own name too.
+    `cache_from` and `cache_to` are `host/namespace` of a registry with the cache of each image.
     """
 
     base_sources: Mapping[str, str] = field(default_factory=dict)
@@ -32,6 +40,9 @@ class BuildEnvironment:
     wheel_folders: Mapping[str, str] = field(default_factory=dict)
     proxies: tuple[str, ...] = ()
     uncompressed: bool = False
+    names_bases: bool = False
+    cache_from: str = ""
+    cache_to: str = ""
 
 
 def bake_file(
@@ -126,6 +137,51 @@ def image_tag(name: str) -> str:
     return f"{name}:latest"
 
 
+def file_secret(name: str, path: str) -> str:
+    """Bake's option for a secret that is a file of this host."""
+    # Bake takes ${…} and %{…} in its strings for templates.
+    return _csv_row([f"id={name}", "src=" + path.replace("${", "$${").replace("%{", "%%{")])
+
+
+def _csv_row(fields: Sequence[str]) -> str:
+    row = io.StringIO()
+    csv.writer(row, lineterminator="").writerow(fields)
+    return row.getvalue()
+
+
+def local_paths(definition: Mapping[str, Any]) -> tuple[str, ...]:
+    """The files and folders of this host that a bake file names, each once."""
+    found: dict[str, None] = {}
+    for target in definition["target"].values():
+        contexts = [target.get("context", ""), *target.get("contexts", {}).values()]
+        found |= dict.fromkeys(path for path in contexts if path and not _is_url(path))
+        for part in (part for row in csv.reader(target.get("secret", [])) for part in row):
+            if part.startswith("src="):
+                path = part.removeprefix("src=").replace("$${", "${").replace("%%{", "%{")
+                found[path] = None
+    return tuple(found)
+
+
+def _is_url(context: str) -> bool:
+    return "://" in context or context.startswith("target:")
+
+
+def local_images(definition: Mapping[str, Any]) -> tuple[str, ...]:
+    """The images of the engine that a bake file names, each once."""
+    contexts = (c for t in definition["target"].values() for c in t.get("contexts", {}).values())
+    named = (context for context in contexts if context.startswith(LOCAL_IMAGE))
+    return tuple(dict.fromkeys(context.removeprefix(LOCAL_IMAGE) for context in named))
+
+
+def with_contexts(definition: Mapping[str, Any], instead: Mapping[str, str]) -> dict[str, Any]:
+    """A bake file with other contexts in the place of those of `instead`."""
+    targets = {}
+    for name, target in definition["target"].items():
+        contexts = {key: instead.get(c, c) for key, c in target.get("contexts", {}).items()}
+        targets[name] = {**target, "contexts": contexts}
+    return {**definition, "target": targets}
+
+
 def _stage_target(
     stage: SharedStage, maker: Mapping[str, Any], environment: BuildEnvironment
 ) -> dict[str, Any]:
@@ -133,7 +189,7 @@ def _stage_target(
     if stage.base is not None:
         contexts = _stand_ins([stage.base], environment)
         args = args | {"BASE_IMAGE": stage.base}
-    given = {key: maker[key] for key in ("context", "dockerfile", "secret", "attest")}
+    given = {key: maker[key] for key in ("context", "dockerfile", "secret", "attest", "platforms")}
     # Its content goes to the builds that name it, and nowhere else.
     output = ["type=cacheonly"]
     return given | {
@@ -143,11 +199,17 @@ def _stage_target(
 
 def _stand_ins(references: Iterable[str], environment: BuildEnvironment) -> dict[str, str]:
     """The contexts that put local images in the place of base images."""
+    sources = environment.base_sources
     return {
-        reference: f"docker-image://{environment.base_sources[reference]}"
+        reference: f"{LOCAL_IMAGE}{sources[reference]}"
         for reference in references
-        if environment.base_sources.get(reference, reference) != reference
+        if reference in sources and (sources[reference] != reference or environment.names_bases)
     }
+
+
+def _cache_of(image: str, where: str) -> str:
+    """BuildKit's option for the cache of an image in a registry."""
+    return f"type=registry,ref={where}/{image}:buildcache"
 
 
 def _target(step: Step, building: set[str], environment: BuildEnvironment) -> dict[str, Any]:
@@ -156,11 +218,17 @@ def _target(step: Step, building: set[str], environment: BuildEnvironment) -> di
     if variant.parent in building:
         contexts[variant.parent] = f"target:{target_name(variant.parent)}"
     elif variant.parent is not None:
-        contexts[variant.parent] = f"docker-image://{image_tag(variant.parent)}"
+        contexts[variant.parent] = f"{LOCAL_IMAGE}{image_tag(variant.parent)}"
     if variant.name in environment.wheel_folders:
         contexts["wheels"] = environment.wheel_folders[variant.name]
     compression = ",compression=uncompressed" if environment.uncompressed else ""
-    return {
+    cache: dict[str, list[str]] = {}
+    # All of its stages: the last one of most images is a copy.
+    if where := environment.cache_to:
+        cache["cache-to"] = [f"{_cache_of(variant.name, where)},mode=max"]
+    if where := environment.cache_from:
+        cache["cache-from"] = [_cache_of(variant.name, where)]
+    return cache | {
         "context": str(variant.context),
         "dockerfile": str(variant.dockerfile.relative_to(variant.context)),
         "contexts": contexts,
@@ -170,5 +238,6 @@ def _target(step: Step, building: set[str], environment: BuildEnvironment) -> di
         "args": {name: f"${{{name}}}" for name in environment.proxies},
         "secret": [*environment.secrets, *environment.image_secrets.get(variant.name, ())],
         "attest": ["type=provenance,disabled=true"],
+        "platforms": _PLATFORMS,
         "output": [f"type=docker{compression}"],
     }

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 import uv
 from packaging.version import Version
 
+from imagematrix.buildx import require_buildx
 from imagematrix.debian import (
     DebianMirrors,
     apt_get,
@@ -30,7 +31,7 @@ from imagematrix.debian import (
     debian_sources,
     os_release_ids,
 )
-from imagematrix.engine import Engine, inspect_images, require_buildx, say
+from imagematrix.engine import PLATFORM, Engine, inspect_images, say
 from imagematrix.errors import UserError, WorkError
 from imagematrix.keys import base_references, told_base_ids
 from imagematrix.variant import Variant
@@ -63,12 +64,8 @@ class Bases:
 
     def why_unavailable(self, variant: Variant) -> str:
         """Why the image cannot be built with these bases, or nothing."""
-        return "; ".join(
-            f"its libraries are only in the image {reference}, which cannot be pulled"
-            f" ({self.missing[reference]})"
-            for reference in base_references(variant)
-            if reference in self.missing
-        )
+        references = (name for name in base_references(variant) if name in self.missing)
+        return "; ".join(self.missing[name] for name in references)
 
 
 def bases_of(
@@ -99,19 +96,23 @@ def ensure_bases(
     """Makes sure that the engine holds the base images of `variants`, and says which they are.
 
     `auto` uses what the engine has, else a registry, else a bootstrap. `refresh` asks the registry
-    (or makes the stand-ins) anew. Raises UserError or WorkError when they cannot be had. Images
-    that CUDA's libraries are taken from have no stand-in: what cannot be pulled is told as missing.
+    (or makes the stand-ins) anew. What cannot be had is told as missing; where that leaves no image
+    to build upon, UserError or WorkError is raised with the reason. Images that CUDA's libraries
+    are taken from have no stand-in.
     """
     variants = tuple(variants)
     references = required_references(variants)
     bases = _ensure(engine, references, source, refresh)
+    roots = [variant for variant in variants if variant.parent is None]
+    if roots and all(map(bases.why_unavailable, roots)):
+        raise WorkError(bases.why_unavailable(roots[0]))
     cuda_images = {v.cuda_image: v.cuda_image for v in variants if v.cuda_image}
-    missing = {}
-    for image in cuda_images:
-        if problem := _pull(engine, {image: image}, refresh):
-            missing[image] = problem.removeprefix(f"{image}: ")
+    missing = {
+        image: f"its libraries are only in the image {image}, which cannot be pulled ({problem})"
+        for image, problem in _pull(engine, cuda_images, refresh).items()
+    }
     found = _ids(engine, cuda_images)
-    return replace(bases, ids={**bases.ids, **found}, missing=missing)
+    return replace(bases, ids={**bases.ids, **found}, missing={**bases.missing, **missing})
 
 
 def _ensure(
@@ -128,20 +129,27 @@ def _ensure(
     # Images will have to be built on what is got now, which may take minutes.
     require_buildx()
     if source in (BaseSource.AUTO, BaseSource.REGISTRY):
-        problem = _pull(engine, official, refresh)
-        if not problem:
-            say(f"Bases: registry ({', '.join(sorted(references))}).")
-            return Bases(BaseSource.REGISTRY, official, _ids(engine, official))
-        if source is BaseSource.REGISTRY:
-            raise WorkError(f"a base image cannot be pulled: {problem}")
-        say(f"Bases: bootstrap, because no registry gives them ({problem}).")
+        problems = _pull(engine, references, refresh, all_or_none=source is BaseSource.AUTO)
+        if not problems or source is BaseSource.REGISTRY:
+            say(f"Bases: registry ({', '.join(sorted(set(references) - problems.keys()))}).")
+            missing = {
+                reference: f"its base image {reference} cannot be pulled ({problem})"
+                for reference, problem in problems.items()
+            }
+            return Bases(BaseSource.REGISTRY, official, _ids(engine, official), missing)
+        ((reference, problem),) = problems.items()
+        say(f"Bases: bootstrap, because no registry gives them ({reference}: {problem}).")
     else:
         say("Bases: bootstrap, as asked.")
     present = {} if refresh else _ids(engine, stand_ins)
+    missing = {}
     for reference in references:
         if reference not in present:
-            _bootstrap(engine, reference)
-    return Bases(BaseSource.BOOTSTRAP, stand_ins, _ids(engine, stand_ins))
+            try:
+                _bootstrap(engine, reference)
+            except UserError as error:
+                missing[reference] = f"its base image {reference} cannot be made: {error}"
+    return Bases(BaseSource.BOOTSTRAP, stand_ins, _ids(engine, stand_ins), missing)
 
 
 def _ids(engine: Engine, images: Mapping[str, str]) -> dict[str, str]:
@@ -149,23 +157,28 @@ def _ids(engine: Engine, images: Mapping[str, str]) -> dict[str, str]:
     return {ref: id_ for ref, image in images.items() if (id_ := ids[image]) is not None}
 
 
-def _pull(engine: Engine, images: Mapping[str, str], refresh: bool) -> str:
-    """Pulls what is missing; returns why it could not, or nothing."""
+def _pull(
+    engine: Engine, images: Iterable[str], refresh: bool, *, all_or_none: bool = False
+) -> dict[str, str]:
+    """Pulls what is missing; returns the reason for each that could not be pulled. With
+    `all_or_none`, none is tried after the first of them."""
     import docker.errors
 
-    present = {} if refresh else _ids(engine, images)
-    for reference, image in images.items():
-        if reference in present:
+    images = tuple(images)
+    present = engine.ids(images)
+    problems: dict[str, str] = {}
+    for image in images:
+        if (present[image] is not None and not refresh) or (problems and all_or_none):
             continue
         repository, tag = image.rsplit(":", 1)
         say(f"Pulling {image} …")
         try:
             with contextlib.closing(engine.client()) as client:
-                client.api.pull(repository, tag=tag, platform="linux/amd64")
+                client.api.pull(repository, tag=tag, platform=PLATFORM)
         except (docker.errors.APIError, OSError) as error:
             explanation = getattr(error, "explanation", None) or error
-            return f"{image}: {str(explanation).strip()}"
-    return ""
+            problems[image] = str(explanation).strip()
+    return problems
 
 
 def _bootstrap(engine: Engine, reference: str) -> None:

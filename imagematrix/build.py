@@ -1,7 +1,5 @@
 """Building the images of a plan in BuildKit, and saying what became of each."""
 
-import json
-import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
@@ -11,6 +9,7 @@ from typing import Any, TextIO
 
 from imagematrix.bake import BuildEnvironment, bake_file, image_tag, target_images
 from imagematrix.buildlog import BuildLog, FailedStep
+from imagematrix.buildx import Builder, running_bake
 from imagematrix.engine import Engine
 from imagematrix.errors import WorkError
 from imagematrix.files import WORK_FOLDER
@@ -23,6 +22,7 @@ _LOG = WORK_FOLDER / "build.log"
 def run_build(
     root: Path,
     engine: Engine,
+    builder: Builder,
     plan: Sequence[Step],
     environment: BuildEnvironment,
     variables: Mapping[str, str],
@@ -54,7 +54,7 @@ def run_build(
             progress = BuildLog(images)
             # In every run: the cache may still hold what the one that failed did not come to.
             options = ["--no-cache"] if anew else []
-            status = _bake(root, engine, definition, options, variables, progress, log)
+            status = _bake(root, engine, builder, definition, options, variables, progress, log)
             for name, spent in progress.seconds.items():
                 seconds[name] += spent
             if status == 0:
@@ -105,37 +105,21 @@ def _restricted(
 def _bake(
     root: Path,
     engine: Engine,
+    builder: Builder,
     definition: Mapping[str, Any],
     options: Sequence[str],
     variables: Mapping[str, str],
     progress: BuildLog,
     log: TextIO,
 ) -> int:
-    command = ["docker", "buildx", "bake", "--file", "-", "--progress=plain", *options]
-    process = subprocess.Popen(
-        command,
-        cwd=root,
-        env={**engine.environ(), **variables, "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    )
-    if process.stdin is None or process.stdout is None:
-        raise AssertionError("both were asked for")
-    try:
-        process.stdin.write(json.dumps(definition))
-        process.stdin.close()
-        for line in process.stdout:
+    with running_bake(
+        root, engine, builder, definition, options=options, variables=variables
+    ) as process:
+        for line in process.stdout or ():
             progress.feed(line.rstrip("\n"))
             log.write(line)
             sys.stderr.write(line)
-        return process.wait()
-    except BaseException:
-        process.terminate()
-        process.wait()
-        raise
+    return process.returncode
 
 
 def _explain(failure: FailedStep) -> str:

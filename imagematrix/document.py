@@ -3,6 +3,7 @@
 Places come from the marks of PyYAML's node graph (https://pyyaml.org/wiki/PyYAMLDocumentation).
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -103,10 +104,7 @@ def read_document(path: Path, shown_as: PurePath) -> Document:
         message = "is nested too deeply"
         raise InputError([Diagnostic(shown_as, 0, 0, "", message)]) from None
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        message = f"no valid YAML: {error.problem or error.context}"
-        raise InputError([Diagnostic(shown_as, line, column, "", message)]) from None
+        raise InputError(_no_yaml(text, error, shown_as)) from None
     except yaml.YAMLError as error:
         message = f"no valid YAML: {' '.join(str(error).split())}"
         raise InputError([Diagnostic(shown_as, 0, 0, "", message)]) from None
@@ -119,6 +117,34 @@ def read_document(path: Path, shown_as: PurePath) -> Document:
         tuple(reader.errors),
         frozenset(reader.unreadable),
     )
+
+
+# https://git-scm.com/docs/git-merge#_how_conflicts_are_presented
+_CONFLICT = re.compile(r"^(<{7}|\|{7}|={7}|>{7})(?= |$)", re.MULTILINE)
+# By which a value begins only in quotes: https://yaml.org/spec/1.2.2/#53-indicator-characters
+_INDICATORS = frozenset("!&*>|%@`")
+
+
+def _no_yaml(text: str, error: yaml.MarkedYAMLError, file: PurePath) -> list[Diagnostic]:
+    """Why a text is no YAML, in words for what people do most."""
+    if conflicts := list(_CONFLICT.finditer(text)):
+        lines = [text.count("\n", 0, found.start()) + 1 for found in conflicts]
+        message = "a merge of git left this conflict marker"
+        hint = "choose what is to stay, and remove the marker"
+        return [Diagnostic(file, line, 1, "", message, hint) for line in lines]
+    mark = error.problem_mark or error.context_mark
+    line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+    typed = [*text.splitlines(), ""][line - 1]
+    indent = typed[: len(typed) - len(typed.lstrip())]
+    if "\t" in indent and column <= len(indent) + 1:
+        message, hint = "is indented with a tab, which YAML does not take", "write spaces"
+        return [Diagnostic(file, line, indent.index("\t") + 1, "", message, hint)]
+    start = max(typed.rfind(mark, 0, column) + len(mark) for mark in ("[", ", ", ": ", "- "))
+    value = re.split(r"\]|, |  #", typed[start:])[0].strip()
+    quote = {value[:1], typed[column - 1 : column]} & _INDICATORS
+    message = f"no valid YAML: {error.problem or error.context}"
+    hint = f'write "{value}" in quotes' if quote else ""
+    return [Diagnostic(file, line, column, "", message, hint)]
 
 
 class _Reader:
@@ -183,7 +209,9 @@ class _Reader:
         except (yaml.YAMLError, ArithmeticError, AttributeError, LookupError, ValueError) as error:
             # PyYAML does not check what stands behind an explicit tag (`!!bool x`) before it reads.
             kind = node.tag.removeprefix("tag:yaml.org,2002:")
-            reason = f" ({error})" if kind == "timestamp" and isinstance(error, ValueError) else ""
+            # From Python 3.14 on, what it was behind a comma as well.
+            why = str(error).split(",")[0]
+            reason = f" ({why})" if kind == "timestamp" and isinstance(error, ValueError) else ""
             self._error(
                 place, path, f"cannot be read as YAML's {kind}{reason}", "write it in quotes"
             )

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from imagematrix.availability import Supply
-from imagematrix.bake import BuildEnvironment
+from imagematrix.bake import BuildEnvironment, file_secret
 from imagematrix.bases import Bases
+from imagematrix.buildx import Builder
 from imagematrix.debian import DebianMirrors, debian_sources
 from imagematrix.engine import Engine
 from imagematrix.files import WORK_FOLDER
@@ -22,6 +23,7 @@ _APT_CONFIG = 'Acquire::https::CAInfo "/run/secrets/ca-bundle";\n'
 def build_environment(
     root: Path,
     engine: Engine,
+    builder: Builder,
     bases: Bases,
     host: HostConfig,
     mirrors: DebianMirrors,
@@ -36,9 +38,7 @@ def build_environment(
     secrets: list[str] = []
     variables: dict[str, str] = {}
     if host.ca_bundle is not None:
-        # Bake takes ${…} and %{…} in its strings for templates.
-        path = str(host.ca_bundle).replace("${", "$${").replace("%{", "%%{")
-        secrets.append(f"id=ca-bundle,src={path}")
+        secrets.append(file_secret("ca-bundle", str(host.ca_bundle)))
 
     def secret(name: str, content: str) -> str:
         variable = f"IMAGEMATRIX_SECRET_{len(variables)}"
@@ -67,6 +67,7 @@ def build_environment(
         wheel_folders=wheel_folders,
         proxies=host.proxies,
         uncompressed=engine.containerd_store,
+        names_bases=not builder.has_images,
     )
     return environment, variables
 

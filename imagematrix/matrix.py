@@ -20,7 +20,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from imagematrix.document import Document, KeyPath, read_document
+from imagematrix.document import Document, KeyPath, path_text, read_document
 from imagematrix.errors import Diagnostic, InputError
 
 # The framework that every other one is layered on.
@@ -81,8 +81,7 @@ def _requirement(value: str) -> str:
     try:
         requirement = _parsed(value)
     except InvalidRequirement as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{value!r} is no valid requirement ({reason})") from None
+        raise ValueError(_no_requirement(value, error)) from None
     if not requirement.specifier:
         raise ValueError(f"{value!r} promises no version; write {requirement.name}==…")
     if requirement.url or requirement.marker or requirement.extras:
@@ -94,9 +93,30 @@ def _dependency(value: str) -> str:
     try:
         _parsed(value)
     except InvalidRequirement as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{value!r} is no valid requirement ({reason})") from None
+        raise ValueError(_no_requirement(value, error)) from None
     return value
+
+
+# What people write instead of https://packaging.python.org/en/latest/specifications/version-specifiers/
+_SLIPS = (
+    (r"=([<>])", r"\1="),  # numpy=>2
+    (r"(?<![=<>!~])=(?![=])", "=="),  # numpy=2, as conda has it
+    (r"^(\S+) +([0-9])", r"\1==\2"),  # numpy 2.5
+    (r"\.x\b", ".*"),  # numpy==2.x
+)
+
+
+def _no_requirement(value: str, error: InvalidRequirement) -> str:
+    """What is wrong with a text that is to be a requirement, and what it may be meant to be."""
+    meant = value
+    for slip, repair in _SLIPS:
+        meant = re.sub(slip, repair, meant)
+        try:
+            _parsed(meant)
+        except InvalidRequirement:
+            continue
+        return f"{value!r} is no valid requirement; write {meant}"
+    return f"{value!r} is no valid requirement ({str(error).splitlines()[0]})"
 
 
 def _version(value: str) -> str:
@@ -441,11 +461,17 @@ def _schema_diagnostic(document: Document, error: Any) -> Diagnostic:
     if kind == "list_type":
         hint = "write [ … ] around it" if path in document.scalars and value is not None else ""
         return document.diagnostic(path, f"must be a list, is {shown}", hint)
+    before = document.scalars.get((*path[:-1], path[-1] - 1)) if isinstance(path[-1], int) else None
+    if before is not None and isinstance(value, str) and _VERSIONS_ALONE.match(value):
+        message = f"{shown} has no name: the comma before it ends the value {before}"
+        return document.diagnostic(path, message, f'write "{before},{value}" in quotes')
     message = error["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     return document.diagnostic(path, message, at_key=at_key)
 
 
+# The versions of a requirement without its name.
+_VERSIONS_ALONE = re.compile(r"[<>=!~]")
 _YAML_KINDS: dict[type, str] = {
     bool: "a truth value",
     int: "a number",
@@ -498,8 +524,9 @@ def _unknown_key(document: Document, path: KeyPath) -> Diagnostic:
 
 
 def _nearest(value: str, known: Collection[str]) -> str:
-    matches = [] if value in known else difflib.get_close_matches(value, sorted(known), n=1)
-    return f"did you mean {matches[0]}?" if matches else ""
+    # Closer than by itself: of three letters, one that differs is another word (gpu, cpu).
+    near = [] if value in known else difflib.get_close_matches(value, sorted(known), 1, 0.7)
+    return f"did you mean {near[0]}?" if near else ""
 
 
 def _exclude(
@@ -575,13 +602,35 @@ def _unused(spec: MatrixSpec, document: Document) -> Iterator[Diagnostic]:
             and wheel.name in spec.indexes[release.index].packages
         ]
         if not users:
-            message = f"no release with an index that holds {wheel.name} pins {pin}"
-            yield document.diagnostic(("wheels", i), message, "correct or remove it")
+            yield _unused_wheel(spec, document, i)
             continue
         for python in wheel.sha256.keys() - {python for user in users for python in user.pythons}:
             message = f"no image with Python {python} uses it"
             path = ("wheels", i, "sha256", python)
             yield document.diagnostic(path, message, "remove it", at_key=True)
+
+
+def _unused_wheel(spec: MatrixSpec, document: Document, place: int) -> Diagnostic:
+    """What is wrong with a wheel that no release pins: most often another version of it is."""
+    wheel = spec.wheels[place]
+    pin = f"{wheel.name}=={wheel.version}"
+    for name, framework in spec.frameworks.items():
+        for i, release in enumerate(framework.releases):
+            if release.index is None:
+                continue
+            index = spec.indexes.get(release.index)
+            others = [pin for pin in release.pins if pin.startswith(f"{wheel.name}==")]
+            if index is None or wheel.name not in index.packages or not others:
+                continue
+            where = path_text(("frameworks", name, "releases", i))
+            return document.diagnostic(
+                ("wheels", place, "version"),
+                f"is of {pin}, but {where} pins {others[0]}",
+                "write that version and the sha256 of its wheels, which are on"
+                f" {index.url}/{wheel.name}/",
+            )
+    message = f"no release with an index that holds {wheel.name} pins {pin}"
+    return document.diagnostic(("wheels", place), message, "correct or remove it")
 
 
 def _name_errors(document: Document, cells: tuple[Cell, ...]) -> Iterator[Diagnostic]:

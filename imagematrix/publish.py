@@ -1,13 +1,13 @@
 """Pushing images to a registry, under a tag that never moves and under `latest`."""
 
 import datetime
-import json
-import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from imagematrix.bake import image_tag, target_name
+from imagematrix.bake import LOCAL_IMAGE, image_tag, target_name
+from imagematrix.buildx import Builder, running_bake
 from imagematrix.engine import Engine
 from imagematrix.errors import WorkError
 from imagematrix.matrix import Track
@@ -63,7 +63,7 @@ def publication(names: Sequence[str], registry: str, tags: Sequence[str]) -> dic
     targets = {
         target_name(name): {
             "dockerfile-inline": f"FROM {image_tag(name)}\n",
-            "contexts": {image_tag(name): f"docker-image://{image_tag(name)}"},
+            "contexts": {image_tag(name): f"{LOCAL_IMAGE}{image_tag(name)}"},
             "tags": [f"{registry}/{name}:{tag}" for tag in tags],
             "attest": ["type=provenance,disabled=true"],
             "output": [
@@ -76,15 +76,12 @@ def publication(names: Sequence[str], registry: str, tags: Sequence[str]) -> dic
     return {"group": {"default": {"targets": sorted(targets)}}, "target": targets}
 
 
-def run_publication(engine: Engine, definition: dict[str, Any]) -> None:
+def run_publication(
+    root: Path, engine: Engine, builder: Builder, definition: Mapping[str, Any]
+) -> None:
     """Pushes, with the credentials of `docker login`. Raises WorkError when that fails."""
-    result = subprocess.run(
-        ["docker", "buildx", "bake", "--file", "-", "--progress=plain"],
-        input=json.dumps(definition),
-        env={**engine.environ(), "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"},
-        stdout=sys.stderr,
-        text=True,
-        check=False,
-    )
-    if result.returncode != 0:
+    with running_bake(root, engine, builder, definition) as process:
+        for line in process.stdout or ():
+            sys.stderr.write(line)
+    if process.returncode != 0:
         raise WorkError("not everything was pushed; see above, and run it again")

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from imagematrix.bases import BaseSource, ensure_bases
 from imagematrix.debian import apt_get, os_release_ids
 from imagematrix.engine import Engine, find_engine
+from imagematrix.project import Project
 from tests.engine.engines import fresh_engine
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -92,6 +94,23 @@ def _wait_for(url: str) -> None:
         except OSError:
             assert time.monotonic() < deadline, f"{url} does not answer"
             time.sleep(0.1)
+
+
+def publish_bases(engine: Engine, registry: str, image: str) -> None:
+    """Pushes the base images of an image, as this host has them, under the official names."""
+    variants = [variant for variant in Project(ROOT).variants if variant.name == image]
+    bases = ensure_bases(engine, variants, BaseSource.AUTO)
+    client = engine.client()
+    try:
+        for official, local in bases.images.items():
+            name, tag = official.split(":")
+            repository = f"{registry}/library/{name}"
+            assert client.api.tag(local, repository, tag)
+            for event in client.api.push(repository, tag=tag, stream=True, decode=True):
+                assert "error" not in event, event["error"]
+            client.api.remove_image(f"{repository}:{tag}")
+    finally:
+        client.close()
 
 
 @pytest.fixture(scope="session")

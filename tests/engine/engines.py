@@ -1,18 +1,26 @@
 """An engine of its own for a while: nobody's images and caches are touched."""
 
+import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import patch
 
-from imagematrix.engine import Engine, EngineFiles, find_engine, start_engine, stop_engine
+from imagematrix.dockerd import EngineFiles, start_engine, stop_engine
+from imagematrix.engine import Engine, find_engine
 
 
 @contextmanager
 def fresh_engine(
-    bridge: str, gateway: str, registry_mirrors: Sequence[str] = (), parent: Path | None = None
+    bridge: str,
+    gateway: str,
+    registry_mirrors: Sequence[str] = (),
+    parent: Path | None = None,
+    *,
+    containerd_store: bool = True,
 ) -> Iterator[Engine]:
     """An engine without images and caches, with a network bridge of its own; gone at the end.
 
@@ -26,11 +34,80 @@ def fresh_engine(
     folder = Path(tempfile.mkdtemp(prefix="engine-", dir=parent))
     files = EngineFiles(folder / "docker.sock", folder / "data", folder / "run", folder / "state")
     try:
-        start_engine(files, registry_mirrors=registry_mirrors, bridge=bridge)
-        found = find_engine(files.host)
+        start_engine(
+            files,
+            registry_mirrors=registry_mirrors,
+            bridge=bridge,
+            containerd_store=containerd_store,
+        )
+        found = find_engine(files.endpoint)
         assert found is not None, "the engine does not answer"
+        assert found.containerd_store == containerd_store
         yield found
     finally:
         stop_engine(files)
         subprocess.run(["ip", "link", "delete", bridge], check=False)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+class NotToBeHad(Exception):  # noqa: N818  # It says why something is not there; nothing went wrong.
+    """The packages cannot be had on this host; the message says why."""
+
+
+# Without runc, for which newer releases want a newer libc: that of this host does.
+_PACKAGES = ("docker.io", "docker-cli", "docker-buildx", "containerd")
+
+
+def unpack_docker(suite: str, mirror: str, keyring: str, folder: Path) -> None:
+    """Unpacks Docker of a Debian release below `folder`, and installs nothing: apt and dpkg of
+    this host know nothing of it. Raises NotToBeHad."""
+    lists, cache, debs = (folder / name for name in ("lists", "cache", "debs"))
+    for made in (lists / "partial", cache / "archives" / "partial", debs):
+        made.mkdir(parents=True, exist_ok=True)
+    sources = folder / f"{suite}.sources"
+    sources.write_text(
+        f"Types: deb\nURIs: {mirror}\nSuites: {suite}\nComponents: main\nSigned-By: {keyring}\n"
+    )
+    given = {
+        "Dir::State::lists": lists,
+        "Dir::Cache": cache,
+        "Dir::Etc::sourcelist": sources,
+        "Dir::Etc::sourceparts": "/dev/null",
+        "Dir::Etc::preferences": "/dev/null",
+        "Dir::Etc::preferencesparts": "/dev/null",
+        # A mirror may be some weeks behind; what it has is signed all the same.
+        "Acquire::Check-Valid-Until": "false",
+        "APT::Architecture": "amd64",
+        "APT::Sandbox::User": "root",
+    }
+    options = [word for key, value in given.items() for word in ("-o", f"{key}={value}")]
+    for command in (["update"], ["download", *_PACKAGES]):
+        result = subprocess.run(
+            ["apt-get", "--quiet", *options, *command],
+            cwd=debs,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        # With a mirror that does not answer, `update` only warns.
+        if result.returncode != 0:
+            last = result.stderr.strip().splitlines()[-1:]
+            raise NotToBeHad(f"Docker of Debian {suite} cannot be downloaded: {' '.join(last)}")
+    for package in debs.glob("*.deb"):
+        subprocess.run(["dpkg", "--extract", str(package), str(folder / "root")], check=True)
+    shutil.rmtree(debs)
+
+
+@contextmanager
+def using_docker(root: Path) -> Iterator[Mapping[str, str]]:
+    """Has the Docker that is unpacked below `root` in the place of the installed one."""
+    config = root / "config"
+    plugins = config / "cli-plugins"
+    plugins.mkdir(parents=True, exist_ok=True)
+    buildx = plugins / "docker-buildx"
+    buildx.unlink(missing_ok=True)
+    buildx.symlink_to(root / "usr/libexec/docker/cli-plugins/docker-buildx")
+    path = f"{root}/usr/sbin:{root}/usr/bin:{os.environ['PATH']}"
+    environ = {"PATH": path, "DOCKER_CONFIG": str(config)}
+    with patch.dict(os.environ, environ):
+        yield environ

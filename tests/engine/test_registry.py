@@ -28,12 +28,11 @@ from typing import Any
 
 import pytest
 
-from imagematrix.bases import BaseSource, ensure_bases
 from imagematrix.engine import Engine
 from imagematrix.hostconfig import read_host_config
 from imagematrix.layers import image_sizes
 from imagematrix.project import Project
-from tests.engine.conftest import ROOT, SecondEngine
+from tests.engine.conftest import ROOT, SecondEngine, publish_bases
 from tests.images.checks import checks_of
 from tests.images.running import run_image, wait_until_healthy
 
@@ -109,7 +108,7 @@ def registry_build(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> RegistryBuild:
     """IMAGE, built from the registry by a host with everything that a host can have."""
-    _publish_bases(engine, registry)
+    publish_bases(engine, registry, IMAGE)
     host = read_host_config(os.environ, Path.home())
     seen = Seen()
     handler = partial(_Handler, seen, host.index_url.rstrip("/"))
@@ -145,23 +144,6 @@ def registry_build(
         seen,
         (*canaries, str(folder), folder.name, registry, *map(str, host.wheel_folders)),
     )
-
-
-def _publish_bases(engine: Engine, registry: str) -> None:
-    """Pushes the base images of this host under the official names."""
-    variants = [v for v in Project(ROOT).variants if v.name == IMAGE]
-    bases = ensure_bases(engine, variants, BaseSource.AUTO)
-    client = engine.client()
-    try:
-        for official, local in bases.images.items():
-            name, tag = official.split(":")
-            repository = f"{registry}/library/{name}"
-            assert client.api.tag(local, repository, tag)
-            for event in client.api.push(repository, tag=tag, stream=True, decode=True):
-                assert "error" not in event, event["error"]
-            client.api.remove_image(f"{repository}:{tag}")
-    finally:
-        client.close()
 
 
 def _bundle(folder: Path, ca_bundle: Path | None) -> Path:
@@ -337,7 +319,9 @@ LIBRARIES = "usr/local/cuda-11.7/targets/x86_64-linux/lib"
 def with_cuda_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the repository whose minimal image with CUDA takes that from CUDA_IMAGE."""
     root = tmp_path_factory.mktemp("repository") / "copy"
-    shutil.copytree(ROOT, root, ignore=shutil.ignore_patterns(".git", ".nox", "build", ".*_cache"))
+    shutil.copytree(
+        ROOT, root, ignore=shutil.ignore_patterns(".git", ".nox", ".venv", "build", ".*_cache")
+    )
     matrix = (root / "matrix.yaml").read_text()
     pinned = "        pins: [nvidia-cuda-runtime==13.0.96]\n"
     assert matrix.count(pinned) == 1

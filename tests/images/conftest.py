@@ -14,9 +14,11 @@ import pytest
 
 from imagematrix.availability import find_supplies
 from imagematrix.bake import image_tag
+from imagematrix.bases import bootstrap_name
 from imagematrix.cli import build_options, selection_of
 from imagematrix.engine import Engine, find_engine
 from imagematrix.hostconfig import read_host_config
+from imagematrix.keys import base_references
 from imagematrix.project import Project
 from imagematrix.variant import Variant, select, with_parents
 from tests.images.checks import checks_of
@@ -222,7 +224,10 @@ def image(request: pytest.FixtureRequest, engine: Engine, stage: Stage) -> Runni
 
 @cache
 def _why_unavailable(variant: Variant, engine: Engine) -> str:
-    if variant.cuda_image and not is_present(engine, variant.cuda_image):
-        return f"{variant.cuda_image}, which its libraries are only in, could not be pulled"
+    for layer in with_parents([variant], _project().variants):
+        for reference in base_references(layer):
+            names = (reference, bootstrap_name(reference))
+            if not any(is_present(engine, name) for name in names):
+                return f"its base image {reference} could not be had"
     host = read_host_config(os.environ, Path.home())
     return find_supplies(_project().locks, [variant], host)[variant.name].unavailable

@@ -72,6 +72,24 @@ print(json.dumps([found, {
 """
 
 
+# Prints status, headers and body of an answer.
+_REQUEST = """
+import json, sys, urllib.error, urllib.request
+
+path, body, timeout = sys.argv[1:]
+headers = {"Content-Type": "application/json"} if body else {}
+request = urllib.request.Request(
+    "http://127.0.0.1:5001" + path, data=bytes.fromhex(body) if body else None, headers=headers
+)
+opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+try:
+    answer = opener.open(request, timeout=float(timeout))
+except urllib.error.HTTPError as error:
+    answer = error
+print(json.dumps([answer.code, dict(answer.headers), answer.read().hex()]))
+"""
+
+
 @dataclass(frozen=True)
 class Entry:
     """One path of the image's file system, as `find` tells it. `mode` has the type bits off."""
@@ -108,7 +126,7 @@ class RunningImage:
     image: Mapping[str, Any]
     container: Container
     host: Host
-    address: str
+    address: str | None
     has_gpu: bool
     # What the start of the container and the loading of the framework took: no work of checks.
     seconds: dict[str, float] = field(default_factory=dict)
@@ -215,6 +233,8 @@ class RunningImage:
         self, path: str, body: bytes | None = None, timeout: float = 60
     ) -> tuple[int, Mapping[str, str], bytes]:
         """Status, headers and body of a GET, or of a POST when there is a body."""
+        if self.address is None:
+            return self._request_inside(path, body, timeout)
         headers = {"Content-Type": "application/json"} if body is not None else {}
         request = urllib.request.Request(self.address + path, data=body, headers=headers)
         # Loopback must never go through a proxy of the host.
@@ -224,6 +244,18 @@ class RunningImage:
                 return response.status, dict(response.headers), response.read()
         except urllib.error.HTTPError as error:
             return error.code, dict(error.headers), error.read()
+
+    def _request_inside(
+        self, path: str, body: bytes | None, timeout: float
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """The same from inside of the container: the ports of another machine are not ours."""
+        given = [path, "" if body is None else body.hex(), str(timeout)]
+        status, output = self.container.exec_run(["python3", "-c", _REQUEST, *given], stderr=False)
+        assert isinstance(output, bytes)
+        if status != 0:
+            raise ConnectionError(f"python3 ended with {status} in the container")
+        code, headers, content = json.loads(output)
+        return code, headers, bytes.fromhex(content)
 
 
 @contextmanager
@@ -237,11 +269,12 @@ def run_image(
     named.start()
     on_gpu = variant.accelerator is not Accelerator.CPU and gives_gpus(engine, reference)
     gpus = [DeviceRequest(count=-1, capabilities=[["gpu"]])] if on_gpu else []
+    local = engine.endpoint.socket is not None
     try:
         container = client.containers.create(
             reference,
             environment={"AZUREML_ENTRY_SCRIPT": ENTRY_SCRIPT},
-            ports={"5001/tcp": ("127.0.0.1", 0)},
+            ports={"5001/tcp": ("127.0.0.1", 0)} if local else {},
             labels={"inference.test": "true"},
             device_requests=gpus,
         )
@@ -251,7 +284,10 @@ def run_image(
             _put(container, APP_ROOT, _archive(example, files))
             container.start()
             container.reload()
-            (binding,) = container.attrs["NetworkSettings"]["Ports"]["5001/tcp"]
+            address = None
+            if local:
+                (binding,) = container.attrs["NetworkSettings"]["Ports"]["5001/tcp"]
+                address = f"http://127.0.0.1:{binding['HostPort']}"
             yield RunningImage(
                 reference=reference,
                 variant=variant,
@@ -261,7 +297,7 @@ def run_image(
                 image=client.api.inspect_image(reference),
                 container=container,
                 host=testinfra.get_host(f"docker://{container.id}"),
-                address=f"http://127.0.0.1:{binding['HostPort']}",
+                address=address,
                 has_gpu=bool(gpus),
             )
         finally:

@@ -2,13 +2,19 @@
 
 import os
 import tarfile
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
+import docker.errors
 import pytest
 
 from imagematrix import bases
-from imagematrix.bases import Interpreter, bootstrap_name, required_references
-from imagematrix.errors import UserError
+from imagematrix.bases import BaseSource, Interpreter, bootstrap_name, required_references
+from imagematrix.engine import Engine
+from imagematrix.errors import UserError, WorkError
+from imagematrix.variant import Variant
 from tests.unit.helpers import Repository
 
 FILES = {
@@ -164,3 +170,81 @@ def test_each_base_image_is_needed_once(repository: Repository) -> None:
         "python:3.12-slim-trixie",
     )
     assert bootstrap_name("debian:trixie-slim") == "bootstrap/debian:trixie-slim"
+
+
+class FakeEngine:
+    """An engine that holds images under their names, and a registry that has some."""
+
+    def __init__(self, *registry: str) -> None:
+        self.registry, self.images = registry, dict[str, str]()
+        self.pulled: list[str] = []
+        self.api = self
+
+    def ids(self, images: Iterable[str]) -> dict[str, str | None]:
+        return {image: self.images.get(image) for image in images}
+
+    def client(self) -> "FakeEngine":
+        return self
+
+    def close(self) -> None:
+        """It is its own client."""
+
+    def pull(self, repository: str, tag: str, platform: str) -> None:
+        assert platform == "linux/amd64"
+        image = f"{repository}:{tag}"
+        self.pulled.append(image)
+        if image not in self.registry:
+            raise docker.errors.NotFound("x", explanation="no such host")
+        self.images[image] = f"sha256:{image}"
+
+
+DEBIAN, PYTHON, OTHER = "debian:trixie-slim", "python:3.12-slim-trixie", "python:3.7-slim-trixie"
+
+
+@pytest.fixture
+def roots(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> list[Variant]:
+    """Two minimal images, for one of which this host has no Python to make a stand-in from."""
+    monkeypatch.setattr(bases, "require_buildx", lambda: None)
+
+    def bootstrap(engine: FakeEngine, reference: str) -> None:
+        if reference == OTHER:
+            raise UserError("no CPython 3.7 on this host")
+        engine.images[f"bootstrap/{reference}"] = reference
+
+    monkeypatch.setattr(bases, "_bootstrap", bootstrap)
+    first = repository.project.variants[0]
+    return [first, replace(first, name="another", python="3.7")]
+
+
+def ensured(engine: FakeEngine, roots: list[Variant], source: BaseSource) -> bases.Bases:
+    return bases.ensure_bases(cast("Engine", engine), roots, source)
+
+
+def test_a_python_that_cannot_be_had_stops_only_its_own_images(roots: list[Variant]) -> None:
+    found = ensured(FakeEngine(), roots, BaseSource.AUTO)
+    assert found.source is BaseSource.BOOTSTRAP
+    assert found.ids.keys() == {DEBIAN, PYTHON}
+    assert found.why_unavailable(roots[0]) == ""
+    why = f"its base image {OTHER} cannot be made: no CPython 3.7 on this host"
+    assert found.why_unavailable(roots[1]) == why
+
+
+def test_a_registry_that_lacks_one_base_stops_only_its_images(roots: list[Variant]) -> None:
+    found = ensured(FakeEngine(DEBIAN, PYTHON), roots, BaseSource.REGISTRY)
+    assert found.source is BaseSource.REGISTRY
+    assert found.why_unavailable(roots[0]) == ""
+    why = f"its base image {OTHER} cannot be pulled (no such host)"
+    assert found.why_unavailable(roots[1]) == why
+
+
+def test_without_any_base_nothing_is_begun(roots: list[Variant]) -> None:
+    with pytest.raises(WorkError, match=r"no CPython 3\.7 on this host"):
+        ensured(FakeEngine(), roots[1:], BaseSource.AUTO)
+    with pytest.raises(WorkError, match=f"{DEBIAN} cannot be pulled .*; .*{PYTHON} cannot be"):
+        ensured(FakeEngine(), roots, BaseSource.REGISTRY)
+
+
+def test_a_registry_that_cannot_be_reached_is_asked_once(roots: list[Variant]) -> None:
+    engine = FakeEngine()
+    ensured(engine, roots, BaseSource.AUTO)
+    assert engine.pulled == [DEBIAN]

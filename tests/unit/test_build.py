@@ -11,6 +11,7 @@ from imagematrix import build
 from imagematrix.bake import BuildEnvironment
 from imagematrix.build import run_build
 from imagematrix.buildlog import BuildLog
+from imagematrix.buildx import Builder
 from imagematrix.engine import Engine
 from imagematrix.keys import Content
 from imagematrix.plan import Action, Step
@@ -44,6 +45,7 @@ def outcomes(
     def bake(
         _root: Path,
         _engine: Engine,
+        _builder: Builder,
         definition: Mapping[str, Any],
         options: Sequence[str],
         _variables: Mapping[str, str],
@@ -56,7 +58,7 @@ def outcomes(
         return status
 
     monkeypatch.setattr(build, "_bake", bake)
-    results = run_build(root, ENGINE, steps, BuildEnvironment(), {}, {}, anew=anew)
+    results = run_build(root, ENGINE, Builder(), steps, BuildEnvironment(), {}, {}, anew=anew)
     return {result.name: (result.outcome, result.detail) for result in results}
 
 

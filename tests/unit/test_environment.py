@@ -9,7 +9,9 @@ import pytest
 from imagematrix.availability import Supply
 from imagematrix.bake import BuildEnvironment
 from imagematrix.bases import Bases, BaseSource
+from imagematrix.buildx import Builder
 from imagematrix.debian import DebianMirrors, debian_sources
+from imagematrix.endpoint import Endpoint
 from imagematrix.engine import Engine
 from imagematrix.environment import build_environment, uv_config
 from imagematrix.hostconfig import HostConfig
@@ -34,10 +36,12 @@ def given(
     supplies: dict[str, Supply],
     mirrors: DebianMirrors | None = None,
 ) -> tuple[BuildEnvironment, dict[str, str]]:
-    engine = Engine("unix:///nowhere", "28.5", True, None)
+    engine = Engine(Endpoint("unix:///nowhere"), "28.5", True, None)
     variants = [repository.variant(name) for name in supplies]
     mirrors = mirrors or DebianMirrors()
-    return build_environment(repository.root, engine, BASES, host, mirrors, variants, supplies)
+    return build_environment(
+        repository.root, engine, Builder(), BASES, host, mirrors, variants, supplies
+    )
 
 
 def secrets_of(options: tuple[str, ...], variables: dict[str, str]) -> dict[str, str]:

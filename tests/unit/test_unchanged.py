@@ -15,7 +15,9 @@ import pytest
 
 from imagematrix import cli, unchanged
 from imagematrix.availability import Supply
+from imagematrix.bake import BuildEnvironment
 from imagematrix.bases import Bases, BaseSource
+from imagematrix.buildx import Builder
 from imagematrix.files import WORK_FOLDER
 from imagematrix.results import Outcome, Result
 from imagematrix.unchanged import Note, host_digest, take_note, tree_digest, unchanged_build
@@ -202,11 +204,13 @@ def prepared(repository: Repository, world: World, **parts: Any) -> cli._Prepare
     world.images = {"debian:trixie-slim": "sha256:o"}
     told: dict[str, Any] = {
         "engine": world,
+        "builder": Builder(),
         "bases": Bases(BaseSource.BOOTSTRAP, {name: f"bootstrap/{name}" for name in ids}, ids),
         "host": world.host,
         "supplies": {},
         "steps": [SimpleNamespace(variant=first), SimpleNamespace(variant=second)],
-        "environment": None, "variables": {}, "present": {first.name: {"Id": "sha256:a"}},
+        "environment": BuildEnvironment(), "variables": {},
+        "present": {first.name: {"Id": "sha256:a"}},
     }  # fmt: skip
     return cli._Prepared(**{**told, **parts})
 

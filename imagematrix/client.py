@@ -1,0 +1,45 @@
+"""docker-py's client, which holds the engine's certificate against the engine's authority alone.
+
+Importing docker-py takes as long as all the rest of a plan: only what needs it imports this.
+"""
+
+from collections.abc import MutableMapping
+from typing import Any
+
+import docker
+from docker.tls import TLSConfig
+
+from imagematrix.endpoint import Endpoint
+
+
+class _Api(docker.APIClient):
+    def merge_environment_settings(
+        self,
+        url: str | bytes | None,
+        proxies: MutableMapping[str, str] | None,
+        stream: bool | None,
+        verify: bool | str | None,
+        cert: str | tuple[str, str] | None,
+    ) -> Any:
+        """As requests has it, but REQUESTS_CA_BUNDLE, which is for indexes, says nothing here:
+        https://github.com/psf/requests/issues/3829"""
+        own = self.verify if verify is None else verify
+        return super().merge_environment_settings(url, proxies, stream, own, cert)
+
+
+class _Client(docker.DockerClient):
+    def __init__(self, **given: Any) -> None:
+        self.api = _Api(**given)
+
+
+def client_of(endpoint: Endpoint, seconds: int) -> docker.DockerClient:
+    """A client that waits so long for an answer; the caller closes it."""
+    tls: TLSConfig | bool = False
+    if given := endpoint.tls:
+        pair = (str(given.certificate), str(given.key))
+        tls = TLSConfig(
+            client_cert=pair if given.certificate and given.key else None,
+            ca_cert=str(given.ca) if given.ca else None,
+            verify=given.verify,
+        )
+    return _Client(base_url=endpoint.host, timeout=seconds, tls=tls, use_ssh_client=True)

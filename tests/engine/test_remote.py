@@ -1,0 +1,266 @@
+"""Engines and builders that are not on the default socket: over TLS, over ssh, and other BuildKits.
+
+Each is a way to the engine that holds the images, or to one of our own; nothing leaves loopback.
+"""
+
+import contextlib
+import json
+import os
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+
+from imagematrix.endpoint import configured_endpoint
+from imagematrix.engine import Engine, find_engine
+from imagematrix.project import Project
+from tests.engine.conftest import ROOT, SecondEngine, publish_bases
+from tests.images.checks import checks_of
+from tests.images.running import build_images, run_image, wait_until_healthy
+
+IMAGE = "minimal-py312-inference"
+CHILD = "onnxruntime1.31-py312-inference"
+OTHER = "minimal-py313-inference"
+
+
+@contextlib.contextmanager
+def forwarding(listening: socket.socket, connect: Callable[[], socket.socket]) -> Iterator[None]:
+    """Connects each that comes with what `connect` gives."""
+
+    def serve() -> None:
+        while True:
+            try:
+                near, _ = listening.accept()
+            except ssl.SSLError:
+                continue  # No certificate.
+            except OSError:
+                return
+            far = connect()
+            for pair in ((near, far), (far, near)):
+                threading.Thread(target=_pump, args=pair, daemon=True).start()
+
+    threading.Thread(target=serve, daemon=True).start()
+    try:
+        yield
+    finally:
+        listening.close()
+
+
+def _pump(source: socket.socket, sink: socket.socket) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        while data := source.recv(1 << 16):
+            sink.sendall(data)
+    # What flows the other way may not be over yet; TLS has no half of a connection.
+    with contextlib.suppress(OSError):
+        sink.shutdown(socket.SHUT_RDWR if isinstance(sink, ssl.SSLSocket) else socket.SHUT_WR)
+
+
+def _connect(engine: Engine) -> socket.socket:
+    if engine.endpoint.socket is None:
+        pytest.skip("the engine is not on this machine: there is nothing to lead to")
+    far = socket.socket(socket.AF_UNIX)
+    far.connect(str(engine.endpoint.socket))
+    return far
+
+
+# --- engines --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Tls:
+    """An engine behind TLS that wants certificates, and the folder of those."""
+
+    host: str
+    certificates: Path
+
+
+@pytest.fixture(scope="module")
+def tls(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tls]:
+    """The engine that holds the images, over TLS as
+    https://docs.docker.com/engine/security/protect-access/ has it."""
+    folder = tmp_path_factory.mktemp("certificates")
+    key = ["-newkey", "rsa:2048", "-nodes", "-days", "2"]
+
+    def openssl(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+    try:
+        ca = ["-x509", "-subj", "/CN=ca", "-keyout", "ca-key.pem", "-out", "ca.pem"]
+        openssl("req", *key, *ca)
+    except FileNotFoundError:
+        pytest.skip("openssl is not installed: no certificate can be made")
+    for name in ("server", "client"):
+        (folder / f"{name}.ext").write_text("subjectAltName=IP:127.0.0.1\n")
+        openssl(
+            "req", *key, "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr"
+        )
+        signed = ["-CA", "ca.pem", "-CAkey", "ca-key.pem", "-CAcreateserial", "-days", "2"]
+        signed += ["-extfile", f"{name}.ext", "-in", f"{name}.csr", "-out", f"{name}.pem"]
+        openssl("x509", "-req", *signed)
+    (folder / "client.pem").rename(folder / "cert.pem")
+    (folder / "client.key").rename(folder / "key.pem")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(folder / "ca.pem"))
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_cert_chain(folder / "server.pem", folder / "server.key")
+    plain = socket.create_server(("127.0.0.1", 0))
+    with (
+        context.wrap_socket(plain, server_side=True) as listening,
+        forwarding(listening, lambda: _connect(engine)),
+    ):
+        yield Tls(f"tcp://127.0.0.1:{listening.getsockname()[1]}", folder)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Iterator[Path]:
+    """A folder of docker's own, in which nothing is chosen."""
+    without = {name: value for name, value in os.environ.items() if not name.startswith("DOCKER_")}
+    with patch.dict(os.environ, {**without, "DOCKER_CONFIG": str(tmp_path)}, clear=True):
+        # Plugins that a user installed stay there.
+        yield tmp_path
+
+
+def _serves(image: str, **environ: str) -> None:
+    """The engine that is configured so has the image, and its checks reach its container."""
+    build = [sys.executable, "-m", "imagematrix", "build", image, "--json"]
+    with patch.dict(os.environ, environ):
+        result = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stderr[-3000:]
+        assert {row["outcome"] for row in json.loads(result.stdout)} == {"fresh"}
+        found = find_engine(configured_endpoint())
+        assert found is not None
+        project = Project(ROOT)
+        variant = next(variant for variant in project.variants if variant.name == image)
+        lock = project.locks[image]
+        with run_image(found, f"{image}:latest", variant, lock, ROOT) as running:
+            wait_until_healthy(running)
+            wanted = {"example_is_scored", "python_version"}
+            checks = [check for check in checks_of(variant) if check.__name__ in wanted]
+            assert len(checks) == len(wanted)
+            for check in checks:
+                check(running)
+
+
+@pytest.mark.parametrize("by", ["variables", "context"])
+def test_an_engine_over_tls_serves(by: str, tls: Tls, config: Path) -> None:
+    build_images(IMAGE)
+    folder = tls.certificates
+    if by == "variables":
+        given = {"DOCKER_HOST": tls.host, "DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": str(folder)}
+    else:
+        files = {"ca": "ca.pem", "cert": "cert.pem", "key": "key.pem"}
+        spec = ",".join([f"host={tls.host}", *(f"{k}={folder / v}" for k, v in files.items())])
+        create = ["docker", "context", "create", "far", "--docker", spec]
+        subprocess.run(create, check=True, capture_output=True)
+        given = {"DOCKER_CONTEXT": "far"}
+    _serves(IMAGE, **given)
+
+
+def test_an_engine_over_tls_without_a_certificate_is_an_error(tls: Tls, config: Path) -> None:
+    command = [sys.executable, "-m", "imagematrix", "engine"]
+    environ = {**os.environ, "DOCKER_HOST": tls.host, "DOCKER_TLS_VERIFY": "1"}
+    result = subprocess.run(
+        command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 2, result.stdout
+    assert f"at {tls.host} (DOCKER_HOST) cannot be used" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_an_engine_over_ssh_serves(engine: Engine, config: Path, tmp_path: Path) -> None:
+    """ssh itself is a script that runs here what it is to run there."""
+    if engine.endpoint.socket is None:
+        pytest.skip("the engine is not on this machine: there is nothing to lead to")
+    build_images(IMAGE)
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    ssh = programs / "ssh"
+    # After its options comes the host, and then the command.
+    ssh.write_text(
+        "#!/bin/sh\n"
+        'while [ "$1" != far ] && [ $# -gt 0 ]; do shift; done\n'
+        'shift; [ "$1" = -- ] && shift\n'
+        f"unset DOCKER_CONTEXT; export DOCKER_HOST={engine.endpoint.host}\n"
+        'exec sh -c "$*"\n'
+    )
+    ssh.chmod(0o755)
+    create = ["docker", "context", "create", "far", "--docker", "host=ssh://far"]
+    subprocess.run(create, check=True, capture_output=True)
+    _serves(IMAGE, DOCKER_CONTEXT="far", PATH=f"{programs}:{os.environ['PATH']}")
+
+
+# --- builders -------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def buildkit(engine: Engine, path: Path) -> Iterator[str]:
+    """The BuildKit of an engine at a socket of its own, as the driver `remote` of buildx wants it:
+    https://docs.docker.com/build/builders/drivers/remote/"""
+
+    def connect() -> socket.socket:
+        far = _connect(engine)
+        ask = "POST /grpc HTTP/1.1\r\nHost: docker\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+        far.sendall(ask.encode())
+        head = b""
+        while b"\r\n\r\n" not in head and (more := far.recv(1)):
+            head += more
+        assert b" 101 " in head, head
+        return far
+
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen(32)
+        with forwarding(listening, connect):
+            yield f"unix://{path}"
+
+
+@pytest.fixture
+def remote_builder(second_engine: SecondEngine, config: Path, tmp_path: Path) -> Iterator[str]:
+    """A builder of buildx that is neither the engine which holds the images nor any engine."""
+    with buildkit(second_engine.engine, tmp_path / "buildkit.sock") as address:
+        name = "far"
+        create = ["docker", "buildx", "create", "--name", name, "--driver", "remote", address]
+        subprocess.run(create, check=True, capture_output=True)
+        yield name
+
+
+def test_another_builder_gets_bases_and_parents_and_gives_back_images(
+    remote_builder: str, engine: Engine, registry: str, second_engine: SecondEngine
+) -> None:
+    """Its results come into the engine that is configured, and its cache goes where it is sent."""
+    publish_bases(engine, registry, OTHER)
+    home = second_engine.engine
+    cache = ("--cache-to", f"{registry}/cache")
+    outcomes, said = _built(home, OTHER, "--builder", remote_builder, *cache)
+    assert outcomes == {OTHER: "built"}
+    assert f"Giving debian:trixie-slim to the builder {remote_builder}" in said
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(f"http://{registry}/v2/cache/{OTHER}/tags/list") as told:
+        assert json.load(told)["tags"] == ["buildcache"]
+
+    publish_bases(engine, registry, IMAGE)
+    _built(home, IMAGE)
+    outcomes, said = _built(home, CHILD, "--builder", remote_builder)
+    assert outcomes == {IMAGE: "fresh", CHILD: "built"}
+    assert f"Giving {IMAGE}:latest to the builder {remote_builder}" in said
+
+
+def _built(engine: Engine, *arguments: str) -> tuple[dict[str, str], str]:
+    command = [sys.executable, "-m", "imagematrix", "build", *arguments, "--json"]
+    result = subprocess.run(
+        [*command, "--bases", "registry"],
+        cwd=ROOT,
+        env=engine.environ(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr[-4000:]
+    return {row["name"]: row["outcome"] for row in json.loads(result.stdout)}, result.stderr
