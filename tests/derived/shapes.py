@@ -377,11 +377,7 @@ def play(client: docker.DockerClient, image: str, shape: Shape, limit_mb: int) -
         address = _address(service)
         before = measure(service)
         with Probe(address, HEALTH_S) as probe:
-            try:
-                answers = shape.act(address)
-            except OSError as error:
-                # A container that has ended takes no connections.
-                answers = Counter({type(error).__name__: 1})
+            answers = _played(shape, address)
         health = probe.seen
         wrong = shape.wrong(answers, limit_mb)
         if not health.healthy or health.worst_ms > HEALTH_S * 1000:
@@ -403,13 +399,23 @@ def play(client: docker.DockerClient, image: str, shape: Shape, limit_mb: int) -
             wrong.append("the front was started anew")
         grew = after.resident - before.resident
         if grew > KEPT_MIB:
-            shape.act(address)
-            _scores(service)
+            _played(shape, address)
+            if not _scores(service):
+                wrong.append("the second time, scoring does not work afterwards")
+                return Outcome(shape.name, limit_mb, answers, health, after.peak, 0, grew, wrong)
             again = measure(service).resident - after.resident
             if again > GROWTH_MIB:
                 wrong.append(f"the front grew by {grew:.0f} MiB, and by {again:.0f} MiB again")
         most = after.most - before.resident
         return Outcome(shape.name, limit_mb, answers, health, after.peak, most, grew, wrong)
+
+
+def _played(shape: Shape, address: Address) -> Counter[str]:
+    """The answers; a container that has ended takes no connections."""
+    try:
+        return shape.act(address)
+    except OSError as error:
+        return Counter({type(error).__name__: 1})
 
 
 def _address(service: Service) -> Address:
