@@ -6,7 +6,6 @@ No module of the app may be taken for one of ours, whatever it is called.
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from typing import List, Mapping
 
@@ -18,6 +17,9 @@ def of_the_app(environ: Mapping[str, str]) -> str:
 
     The front needs nothing of it: an environment without the packages of the image will do.
     """
+    # Not above: workers need this module, and not that one.
+    import shutil
+
     found = shutil.which("python3", path=environ.get("PATH"))
     if (
         found is not None
