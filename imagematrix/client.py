@@ -3,6 +3,7 @@
 Importing docker-py takes as long as all the rest of a plan: only what needs it imports this.
 """
 
+import contextlib
 from collections.abc import MutableMapping
 from typing import Any
 
@@ -32,6 +33,21 @@ class _Client(docker.DockerClient):
         self.api = _Api(**given)
 
 
+def _let_ssh_end_first() -> None:
+    """docker-py closes the ssh of a connection by writing to it, and fails where it has ended: so
+    after each `exec`. (docker/transport/sshconn.py of docker-py 7.2)"""
+    from docker.transport.sshconn import SSHSocket
+
+    close = SSHSocket.close
+
+    def close_if_open(self: SSHSocket) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            close(self)
+
+    if close.__name__ != close_if_open.__name__:
+        SSHSocket.close = close_if_open  # type: ignore[method-assign]  # There is no other way in.
+
+
 def client_of(endpoint: Endpoint, seconds: int) -> docker.DockerClient:
     """A client that waits so long for an answer; the caller closes it."""
     tls: TLSConfig | bool = False
@@ -42,4 +58,6 @@ def client_of(endpoint: Endpoint, seconds: int) -> docker.DockerClient:
             ca_cert=str(given.ca) if given.ca else None,
             verify=given.verify,
         )
+    if endpoint.host.startswith("ssh://"):
+        _let_ssh_end_first()
     return _Client(base_url=endpoint.host, timeout=seconds, tls=tls, use_ssh_client=True)

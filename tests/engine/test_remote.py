@@ -240,7 +240,7 @@ def test_another_builder_gets_bases_and_parents_and_gives_back_images(
     cache = ("--cache-to", f"{registry}/cache")
     outcomes, said = _built(home, OTHER, "--builder", remote_builder, *cache)
     assert outcomes == {OTHER: "built"}
-    assert f"Giving debian:trixie-slim to the builder {remote_builder}" in said
+    assert "context debian:trixie-slim] OCI load from client" in said
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(f"http://{registry}/v2/cache/{OTHER}/tags/list") as told:
         assert json.load(told)["tags"] == ["buildcache"]
@@ -249,7 +249,7 @@ def test_another_builder_gets_bases_and_parents_and_gives_back_images(
     _built(home, IMAGE)
     outcomes, said = _built(home, CHILD, "--builder", remote_builder)
     assert outcomes == {IMAGE: "fresh", CHILD: "built"}
-    assert f"Giving {IMAGE}:latest to the builder {remote_builder}" in said
+    assert f"context {IMAGE}] OCI load from client" in said
 
 
 def _built(engine: Engine, *arguments: str) -> tuple[dict[str, str], str]:
