@@ -224,7 +224,7 @@ def test_a_slow_client_slows_the_script_down(server: Server, tmp_path: Path) -> 
 
 def test_a_large_answer_does_not_wait_for_its_client(serve: Serve) -> None:
     """What is made already is taken from the worker, which goes on with the next request."""
-    server = serve(SCRIPT, INFERENCE_SERVER_BODY_MEMORY="60000000")
+    server = serve(SCRIPT, INFERENCE_SERVER_BODY_MEMORY="100000000")
     with closing(connect(server, "large=20000000")) as slow:
         time.sleep(0.5)
         assert server.get("/score?count=1").body == b"data: 0\n\n"

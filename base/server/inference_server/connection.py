@@ -15,7 +15,7 @@ from typing import Any, Callable, Deque, Dict, Optional, Tuple
 
 from .app import Application, Response
 from .config import Settings
-from .memory import Memory
+from .memory import ANSWERS, Memory
 from .reader import SMALL_BODY, ClientRequest, RefusedError, RequestReader, load_parser
 from .wire import Body
 
@@ -27,9 +27,13 @@ LINGER_BYTES = 16 * 1024 * 1024
 LINGER_S = 2.0
 # What is read from a connection at a time, and parsed of it before the next request is answered.
 READ_BYTES = 64 * 1024
-SLICE = 1024
+SLICE = 512
+# Up to so much is parsed as it comes, because it mostly is one request.
+AT_ONCE = 4096
 # How long one connection, or all that have more to be parsed, may keep the loop.
 TURN_S = 0.001
+# How many idle connections may have to go for a new one, when there is less memory than before.
+EVICTED = 8
 # How often what is free is looked up anew: models grow, and so do caches of scripts.
 MEASURE_S = 1.0
 # What a connection takes; measured by tests/server/test_memory.py.
@@ -86,10 +90,10 @@ class Connections:
 
     def make(self) -> Connection:
         """The protocol of a new connection. Where there are too many, an idle one makes room."""
-        if not self._has_place():
-            for waiting in self.idle:
-                waiting.abort()
+        for _ in range(EVICTED):
+            if self._has_place() or not self.idle:
                 break
+            next(iter(self.idle)).abort()
         connection = Connection(self)
         connection.refused = self.closing or not self._has_place()
         self._all[connection] = self.idle[connection] = None
@@ -248,7 +252,7 @@ class Connection(asyncio.BufferedProtocol):
         self._shared.drop(self)
         self._let_go_of_rest()
         self._let_go_of_ahead()
-        incoming = self._reader.let_go()
+        incoming = self._reader.end()
         unsent, self._unsent = self._unsent, 0
         self._memory.give(unsent)
         current, self._current = self._current, None
@@ -333,6 +337,10 @@ class Connection(asyncio.BufferedProtocol):
         data = self._shared.buffer[:count]
         if self._rest:
             self._keep(self._rest[self._at :] + data)
+            return
+        if count > AT_ONCE and not self._reader.missing:
+            self._keep(bytes(data))
+            self._settle()
             return
         at = self._read(data)
         if at < count:
@@ -494,7 +502,7 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.write(data)
         if not self._stuck_bytes:
             return True
-        if self._is_stream or not self._memory.take(len(data), large=True):
+        if self._is_stream or not self._memory.take(len(data), ANSWERS):
             return False
         self._unsent += len(data)
         return True
@@ -588,7 +596,7 @@ class Connection(asyncio.BufferedProtocol):
             reader = self._reader
             ahead = self._ahead or reader.in_head or reader.incoming is not None
             pause = bool(self._current is not None and ahead)
-        if pause is not self._paused and self._state != _END:
+        if pause is not self._paused and (self._unread or self._state != _END):
             self._paused = pause
             if pause:
                 self._transport.pause_reading()

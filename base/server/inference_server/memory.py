@@ -15,8 +15,10 @@ from .wire import Buffer
 # Of these many bytes that the limit leaves, this share is for clients; the rest is for what cannot
 # be counted: garbage that is not collected yet, buffers of the system, pages of programs.
 SHARE = 0.85
-# Of the account, the large bodies and answers never take all: small requests go on beside them.
-LARGE_SHARE = 0.9
+# Of the account, large bodies never take all: small requests go on beside them. Answers that wait
+# for slow clients take less: the worker needs memory for the next ones, and can keep them as well.
+BODIES = 0.9
+ANSWERS = 0.25
 # A service whose model takes all there is still answers small requests.
 LEAST = 4 * 1024 * 1024
 MOST = 2 * 1024 * 1024 * 1024
@@ -35,10 +37,10 @@ class Memory:
         self._fixed = fixed
         self.measure()
 
-    def take(self, size: int, large: bool = False) -> bool:
-        """Hold so many more bytes, if there is room for them."""
+    def take(self, size: int, share: float = 1.0) -> bool:
+        """Hold so many more bytes, if with them no more than a share of the limit is held."""
         held = self.held + size
-        if held > (self.limit * LARGE_SHARE if large else self.limit):
+        if held > self.limit * share:
             return False
         self.held = held
         return True
@@ -50,8 +52,8 @@ class Memory:
             self.on_room()
 
     def ever_fits(self, size: int) -> bool:
-        """Whether something large of this size finds room when nothing else is held."""
-        return size <= self.limit * LARGE_SHARE
+        """Whether a large body of this size finds room when nothing else is held."""
+        return size <= self.limit * BODIES
 
     def measure(self, lasting: int = 0) -> None:
         """Set the limit by what is free now, unless it was given.

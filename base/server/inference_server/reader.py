@@ -14,7 +14,7 @@ from urllib.parse import unquote_to_bytes
 from . import exits
 from .app import Application, Request, Response
 from .config import Settings
-from .memory import LargeBody, Memory
+from .memory import BODIES, LargeBody, Memory
 from .syntax import HOST, TOKEN
 from .wire import Body
 
@@ -181,7 +181,7 @@ class RequestReader:
         request = self.incoming
         assert request is not None
         room = self.room
-        if not self._memory.take(room, large=True):
+        if not self._memory.take(room, BODIES):
             return False
         request.held += room
         self._large = LargeBody(request.length)
@@ -239,8 +239,18 @@ class RequestReader:
         held, self._held = self._held, 0
         self._memory.give(held)
         self._small, self._large = b"", None
+        self._url, self._headers = b"", {}
         if request is not None:
             request.let_go()
+        return request
+
+    def end(self) -> Optional[ClientRequest]:
+        """Nothing is read any more; returns the request that was being received.
+
+        The parser and this refer to each other: what they hold would wait for the collector.
+        """
+        request = self.let_go()
+        self._parser = self._connection = None
         return request
 
     # What the parser tells.
@@ -409,7 +419,7 @@ class RequestReader:
         app = self._app
         wanted = self.size + max(self.size // 4, 4096)
         large = wanted > SMALL_BODY
-        if not self._memory.take(2 * (wanted - self._reserved), large):
+        if not self._memory.take(2 * (wanted - self._reserved), BODIES if large else 1.0):
             if large and not self._memory.ever_fits(2 * wanted):
                 raise RefusedError(app.refusal("beyond_memory"))
             raise RefusedError(app.refusal("no_memory"))
