@@ -35,9 +35,11 @@ SERVER = Path(__file__).parents[2] / "base" / "server"
 MEGABYTE = 1_000_000
 HEALTH_S = 1.0
 # A front that is so much larger when a shape is over has to show that it keeps what it needed at a
-# time for the next one: when the shape is played again, it grows by no more than the second figure.
+# time for the next one: when the shape is played again and again, it soon grows by no more than the
+# second figure.
 KEPT_MIB = 16.0
 GROWTH_MIB = 4.0
+AGAIN = 4
 # An answer can be asked for in any size, at once or without end.
 SCRIPT = textwrap.dedent(
     """
@@ -291,14 +293,14 @@ SHAPES = [
         short=True,
     ),
     Shape(
-        "10 answers of 60 MB, not read",
-        unread(b"answer 60000000", 10, 4),
+        "10 answers of 25 MB, not read",
+        unread(b"answer 25000000", 10, 4),
         answered=False,
         short=True,
     ),
     Shape(
-        "10 answers of 60 MB, read slowly",
-        unread(b"answer 60000000", 10, 5, 0.1),
+        "10 answers of 25 MB, read slowly",
+        unread(b"answer 25000000", 10, 5, 0.1),
         answered=False,
     ),
     Shape("a stream without an end, not read", unread(b"endless", 1, 5), short=True),
@@ -399,13 +401,7 @@ def play(client: docker.DockerClient, image: str, shape: Shape, limit_mb: int) -
             wrong.append("the front was started anew")
         grew = after.resident - before.resident
         if grew > KEPT_MIB:
-            _played(shape, address)
-            if not _scores(service):
-                wrong.append("the second time, scoring does not work afterwards")
-                return Outcome(shape.name, limit_mb, answers, health, after.peak, 0, grew, wrong)
-            again = measure(service).resident - after.resident
-            if again > GROWTH_MIB:
-                wrong.append(f"the front grew by {grew:.0f} MiB, and by {again:.0f} MiB again")
+            wrong += _grows_on(shape, address, service, after.resident)
         most = after.most - before.resident
         return Outcome(shape.name, limit_mb, answers, health, after.peak, most, grew, wrong)
 
@@ -441,3 +437,16 @@ def _scores(service: Service, patience_s: float = 15) -> bool:
             break
         time.sleep(0.2)
     return False
+
+
+def _grows_on(shape: Shape, address: Address, service: Service, resident_mib: float) -> list[str]:
+    """What is wrong with a front that was so large after the first time."""
+    sizes = [resident_mib]
+    for _ in range(AGAIN):
+        _played(shape, address)
+        if not _scores(service):
+            return ["scoring does not work after another time"]
+        sizes.append(measure(service).resident)
+        if sizes[-1] - sizes[-2] <= GROWTH_MIB:
+            return []
+    return ["the front grows each time: " + ", ".join(f"{size:.0f}" for size in sizes) + " MiB"]
