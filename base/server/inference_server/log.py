@@ -36,7 +36,8 @@ class Sink:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._lock = threading.Lock()
+        # The handler of a signal may log while the thread that it interrupts does.
+        self._lock = threading.RLock()
         self._lines: Deque[str] = deque()
         self._waiting = 0
         self._lost = 0

@@ -7,6 +7,7 @@ that a worker writes among them begin with a mark that its script does not know.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -63,7 +64,9 @@ class Relay:
             for line in lines:
                 for start in range(0, len(line) or 1, LONGEST_LINE):
                     SINK.await_reader()
-                    self._line(line[start : start + LONGEST_LINE])
+                    # Whatever befalls one line: a pipe that nobody empties stops the process.
+                    with contextlib.suppress(Exception):
+                        self._line(line[start : start + LONGEST_LINE])
             if not chunk:
                 os.close(fd)
                 return
