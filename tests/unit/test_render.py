@@ -132,7 +132,7 @@ def test_a_root_keeps_the_contract_of_the_images(variant: Variant) -> None:
     assert instructions(variant, "WORKDIR", "EXPOSE", "ENTRYPOINT", "CMD") == [
         "WORKDIR /var/azureml-app",
         "EXPOSE 5001",
-        'ENTRYPOINT ["tini", "--"]',
+        'ENTRYPOINT ["tini", "-s", "--"]',
         'CMD ["python3", "-m", "inference_server"]',
     ]
 
