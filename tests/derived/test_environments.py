@@ -134,11 +134,16 @@ def test_a_source_that_is_put_over_another_runs(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("steps", [VENV, UV_VENV], ids=["venv", "uv"])
+@pytest.mark.parametrize(
+    "command",
+    [None, ["/opt/venv/bin/python", "-m", "inference_server"], ["azmlinfsrv", "--port", "5001"]],
+    ids=["as the image does", "by its path", "azmlinfsrv"],
+)
 def test_the_server_starts_in_a_virtual_environment(
-    derive: Build, serve: Serve, steps: str
+    derive: Build, serve: Serve, steps: str, command: list[str] | None
 ) -> None:
-    """With the image's command and health check, the environment coming first on the path."""
-    service = serve({"main.py": WHERE}, image=derive(steps)).await_ready()
+    """The script sees its packages; the environment comes first on the path."""
+    service = serve({"main.py": WHERE}, image=derive(steps), command=command).await_ready()
     answer = service.score({})
     assert (answer.status, answer.json) == (200, {"prefix": "/opt/venv", "version": "4.9.0"})
     service.execute("python3", "-m", "inference_server.health")
