@@ -65,7 +65,8 @@ def run_build(
                 continue
             failures = {failure.image: _explain(failure) for failure in progress.failures()}
             if not failures:
-                raise WorkError(f"the build failed before any image's step; see {_LOG}")
+                said = f" ({progress.last_error})" if progress.last_error else ""
+                raise WorkError(f"the build ended without a step that failed{said}; see {_LOG}")
             failed |= failures
             failed |= _children_of(failed, plan)
             pending -= failed.keys()

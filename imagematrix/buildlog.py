@@ -32,11 +32,12 @@ class BuildLog:
     """What is known so far; `feed` takes one line of progress after the other.
 
     `images` maps the names of bake targets to those of images. With one target alone, BuildKit
-    leaves its name out.
+    leaves its name out. `last_error` is what bake itself says at its end.
     """
 
     images: Mapping[str, str]
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    last_error: str = ""
     _steps: dict[str, tuple[str, str]] = field(default_factory=dict)
     _errors: dict[str, str] = field(default_factory=dict)
     _output: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
@@ -57,6 +58,9 @@ class BuildLog:
             number, error = match.groups()
             if number in self._steps:
                 self._errors[number] = _QUOTED_COMMAND.sub("the command ended with ", error)
+        elif line.startswith("ERROR: "):
+            # Of bake itself: that its builder cannot be reached, or ended.
+            self.last_error = line.removeprefix("ERROR: ")
         elif match := _OUTPUT.match(line):
             self._output[match[1]].append(match[2])
 

@@ -145,3 +145,13 @@ def test_other_lines_say_nothing(line: str) -> None:
 
     assert log.failures() == ()
     assert log.seconds == {}
+
+
+def test_what_bake_says_of_a_builder_that_is_gone_is_kept() -> None:
+    log = BuildLog({"a": "a", "b": "b"})
+    for line in ("#2 [internal] waiting for connection", "#2 ERROR: context deadline exceeded"):
+        log.feed(line)
+    log.feed("ERROR: context deadline exceeded")
+
+    assert log.failures() == ()
+    assert log.last_error == "context deadline exceeded"
