@@ -51,6 +51,11 @@ class Carrier:
         """Begin to accept; returns at once."""
         self._thread.start()
 
+    @property
+    def open(self) -> int:
+        """How many connections there are."""
+        return self._connections.open
+
     def stop_accepting(self) -> None:
         """Close the port and the connections without a request; the others go on."""
         self._loop.call_soon_threadsafe(self._stop)

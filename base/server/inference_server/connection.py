@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 import time
 from collections import deque
 from http import HTTPStatus
@@ -21,9 +22,8 @@ from .wire import Body
 
 # On top of the fixed time a body gets one second for each of these many bytes.
 SLOWEST_BYTES_PER_S = 256 * 1024
-# How much of a body that nobody wants is taken in for how long, so that a client that sends before
-# it listens sees its answer and not a reset connection.
-LINGER_BYTES = 16 * 1024 * 1024
+# How long what nobody wants is taken in and thrown away, so that a client that sends before it
+# listens sees its answer and not a reset connection.
 LINGER_S = 2.0
 # What is read from a connection at a time, and parsed of it before the next request is answered.
 READ_BYTES = 64 * 1024
@@ -74,13 +74,15 @@ class Connections:
         self.buffer = memoryview(bytearray(READ_BYTES))
         # Those that wait for a request, the one that has waited longest first.
         self.idle: Dict[Connection, None] = {}
+        # Those that send a body, the first that began to first.
+        self.receiving: Dict[Connection, None] = {}
         # Those that wait for room for a large body, and those whose client sends no more.
         self.in_need: Dict[Connection, None] = {}
         self.half_closed: Dict[Connection, None] = {}
         self._all: Dict[Connection, None] = {}
         self._most = most
         # What is to be done for connections when the others had their turn.
-        self._behind: Deque[Tuple[Connection, Callable[[], None]]] = deque()
+        self._behind: Deque[Tuple[Connection, Callable[[], object]]] = deque()
         self._catches_up = False
         self._offers_room = False
         self._measured_at = 0.0
@@ -89,11 +91,15 @@ class Connections:
         memory.on_room = self._on_room
 
     def make(self) -> Connection:
-        """The protocol of a new connection. Where there are too many, an idle one makes room."""
+        """The protocol of a new connection. Where there are too many, one makes room.
+
+        One that waits for its client: without a request, else with half of one.
+        """
         for _ in range(EVICTED):
-            if self._has_place() or not self.idle:
+            waiting = self.idle or self.receiving
+            if self._has_place() or not waiting:
                 break
-            next(iter(self.idle)).abort()
+            next(iter(waiting)).abort()
         connection = Connection(self)
         connection.refused = self.closing or not self._has_place()
         self._all[connection] = self.idle[connection] = None
@@ -110,8 +116,13 @@ class Connections:
         if connection in self._all:
             del self._all[connection]
             self.memory.give(CONNECTION_BYTES)
-        for kind in (self.idle, self.in_need, self.half_closed):
+        for kind in (self.idle, self.receiving, self.in_need, self.half_closed):
             kind.pop(connection, None)
+
+    @property
+    def open(self) -> int:
+        """How many there are."""
+        return len(self._all)
 
     def close_idle(self) -> None:
         """End the connections that have no request; the others end with their answer."""
@@ -127,6 +138,8 @@ class Connections:
                 # Once.
                 connection.deadline = _NEVER
                 self.later(connection, connection.expire)
+            elif connection.is_unheard:
+                self.later(connection, connection.end_if_left)
         for connection in list(self.half_closed):
             connection.look_after()
         if now - self._measured_at > MEASURE_S:
@@ -147,7 +160,7 @@ class Connections:
 
     # Turns.
 
-    def later(self, connection: Connection, step: Callable[[], None]) -> None:
+    def later(self, connection: Connection, step: Callable[[], object]) -> None:
         """Do something for a connection when the others had their turn."""
         self._behind.append((connection, step))
         if not self._catches_up:
@@ -216,9 +229,8 @@ class Connection(asyncio.BufferedProtocol):
         self._at = 0
         self._is_behind = False
         self._began = 0.0
-        # Whether what comes is thrown away, and how much of it was.
+        # Whether what comes is thrown away.
         self._unread = False
-        self._discarded = 0
         self._half_closed = False
         self._probes = 0
         self._paused = False
@@ -231,6 +243,11 @@ class Connection(asyncio.BufferedProtocol):
     def busy(self) -> bool:
         """Whether a request is being answered."""
         return self._current is not None
+
+    @property
+    def is_unheard(self) -> bool:
+        """Whether nothing is read while a request is answered, so that its end is not noticed."""
+        return self._paused and self._current is not None
 
     # What asyncio tells.
 
@@ -284,9 +301,7 @@ class Connection(asyncio.BufferedProtocol):
         Both look the same until something is sent: whoever has left refuses it. An interim
         response does no harm to the others (RFC 9110, 15.2).
         """
-        sock = self._transport.get_extra_info("socket")
-        if sock is not None and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-            self.abort()
+        if self.end_if_left():
             return
         request = self._current
         if request is None or self._begun or request.is_http10 or self._state == _END:
@@ -295,13 +310,17 @@ class Connection(asyncio.BufferedProtocol):
         if waits and time.monotonic() >= self._began + PROBES_S[self._probes]:
             self._probes += 1
             self._transport.write(_CONTINUE)
-            self._shared.loop.call_later(0.01, self._look_again)
+            self._shared.loop.call_later(0.01, self.end_if_left)
 
-    def _look_again(self) -> None:
-        if self in self._shared.half_closed:
-            sock = self._transport.get_extra_info("socket")
-            if sock is not None and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-                self.abort()
+    def end_if_left(self) -> bool:
+        """End the connection if the client has refused something; nobody else notices meanwhile."""
+        sock = self._transport.get_extra_info("socket")
+        if self._state == _END or sock is None:
+            return False
+        left = bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+        if left:
+            self.abort()
+        return left
 
     def pause_writing(self) -> None:
         """The client is slow to take its answer."""
@@ -330,9 +349,6 @@ class Connection(asyncio.BufferedProtocol):
     def buffer_updated(self, count: int) -> None:
         """Bytes came."""
         if self._unread:
-            self._discarded += count
-            if self._discarded > LINGER_BYTES:
-                self.abort()
             return
         data = self._shared.buffer[:count]
         if self._rest:
@@ -418,8 +434,12 @@ class Connection(asyncio.BufferedProtocol):
 
     def on_room(self) -> bool:
         """Bytes were given back by others. Whether they sufficed."""
-        if not self._reader.take_room():
-            return False
+        try:
+            if not self._reader.take_room():
+                return False
+        except RefusedError as refused:
+            self._refuse(refused.response)
+            return True
         self._shared.in_need.pop(self, None)
         self._settle()
         return True
@@ -448,6 +468,7 @@ class Connection(asyncio.BufferedProtocol):
         while self._ahead and self._current is None and self._state != _END:
             request, refusal = self._ahead.popleft()
             self._shared.idle.pop(self, None)
+            self._shared.receiving.pop(self, None)
             self._current = request
             self._state = _ANSWER
             if not self._stuck_bytes:
@@ -505,15 +526,23 @@ class Connection(asyncio.BufferedProtocol):
         if self._is_stream or not self._memory.take(len(data), ANSWERS):
             return False
         self._unsent += len(data)
+        # What a client takes is told from here on.
+        self._stuck_bytes = self._transport.get_write_buffer_size()
         return True
 
     def end(self, request: ClientRequest, whole: bool) -> None:
         """The body has been sent, or will not be: the client sees that something is missing."""
         if self._state == _END or request is not self._current:
             return
-        if not whole:
+        if not whole and self._has_body:
             self._current = None
-            self.close()
+            if self._is_stream and not self._chunked:
+                # To a client of HTTP/1.0 an orderly end would look like that of the body.
+                sock = self._transport.get_extra_info("socket")
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                self.abort()
+            else:
+                self.close()
             return
         if self._chunked and self._has_body:
             self._transport.write(b"0\r\n\r\n")
@@ -624,6 +653,7 @@ class Connection(asyncio.BufferedProtocol):
     def _await_body(self, request: ClientRequest) -> None:
         self._state = _BODY
         self._shared.idle.pop(self, None)
+        self._shared.receiving[self] = None
         self._began = time.monotonic()
         self.deadline = self._began + self._settings.read_timeout_s
         if request.expects and not request.is_http10 and not self._reader.size:
@@ -657,10 +687,8 @@ class Connection(asyncio.BufferedProtocol):
             self._refuse(self._app.refusal("no_memory"))
             return
         if self._state == _BODY:
-            request = self._reader.incoming
-            assert request is not None
-            size = max(self._reader.size, request.length)
-            self.deadline = self._began + self._settings.read_timeout_s + size / SLOWEST_BYTES_PER_S
+            more_s = self._reader.size / SLOWEST_BYTES_PER_S
+            self.deadline = self._began + self._settings.read_timeout_s + more_s
             if self.deadline < now:
                 self._refuse(self._app.refusal("too_late"))
             return

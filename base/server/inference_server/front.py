@@ -20,8 +20,6 @@ from .memory import Memory
 from .pool import Pool
 from .supervisor import Supervisor
 
-# After the last request was answered, its bytes still have to leave.
-FLUSH_S = 0.1
 NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
 
@@ -155,15 +153,16 @@ class Service:
         limit = self._settings.drain_timeout_s
         self._log.info("stopping: {} requests in flight, {:g} s at most".format(app.active, limit))
         deadline = time.monotonic() + limit
-        while app.active and time.monotonic() < deadline:
+        # A connection ends when its last answer has left; also one that is still to send its body.
+        while carrier.open and time.monotonic() < deadline:
             time.sleep(0.02)
-        if app.active:
-            self._log.warning("{} requests did not end in time".format(app.active))
-        time.sleep(FLUSH_S)
+        if carrier.open:
+            self._log.warning("{} connections did not end in time".format(carrier.open))
 
     def _on_signal(self, _number: int, _frame: Any) -> None:
         self._stop.set()
         if self._installing:
+            self._installing = False
             # Ends the wait for pip, and pip.
             raise _StoppedEarlyError
 

@@ -64,12 +64,15 @@ class Job:
     It ends once: by ``complete``, by ``begin``, any number of ``part`` and ``end``, or by ``fail``.
     """
 
-    __slots__ = ("body", "meta", "queued_at", "slot")
+    __slots__ = ("body", "is_wanted", "meta", "queued_at", "slot", "tries")
 
     def __init__(self, meta: Any, body: wire.Buffer) -> None:
         self.meta = meta
         self.body = body
         self.queued_at = 0.0
+        # How often it was given to a worker, and whether somebody waits for the answer.
+        self.tries = 0
+        self.is_wanted = True
         self.slot: Optional[Slot] = None
 
     def carried(self, waited_s: float) -> None:
@@ -138,6 +141,11 @@ class Slot:
         self.ended = False
 
     @property
+    def used(self) -> bool:
+        """Whether it was ever given a request."""
+        return self.deadline > 0
+
+    @property
     def at_work(self) -> bool:
         """Whether it has requests."""
         return bool(self._waiting)
@@ -155,6 +163,7 @@ class Slot:
         now = self._loop.time()
         for job in jobs:
             job.slot = self
+            job.tries += 1
             job.carried(now - job.queued_at)
         assert self._pool is not None
         self._pool.progress_at = now
@@ -355,19 +364,21 @@ class Slot:
             pass
         except Exception as fault:
             pool.report(fault)
-        # Of a request that did not get through whole the worker knows nothing.
-        started = isinstance(error, TooSlowError) or not (self._unsent and len(waiting) == 1)
+        # Of a request that did not get through whole the worker knows nothing. But a large one may
+        # be what takes its memory: no second worker is tried with it.
+        unheard = self._unsent and len(waiting) == 1 and waiting[0].tries == 1
+        started = isinstance(error, TooSlowError) or not unheard
         self._unsent.clear()
         failed = waiting.popleft() if waiting and started else None
-        never_started = list(waiting)
-        waiting.clear()
+        never_started = [job for job in waiting if job.is_wanted]
         if self._watch is not None:
             self._try(self._watch.cancel)
             self._watch = None
         for sock in (self._loud, self._quiet):
             self._try(sock.close)
-        for job in never_started:
+        for job in waiting:
             job.slot = None
+        waiting.clear()
         pool.drop(self, never_started)
         if failed is not None:
             failed.slot = None
@@ -424,11 +435,16 @@ class Pool:
     @property
     def stalled(self) -> bool:
         """Whether requests wait and nothing has moved for longer than anything may take."""
-        return bool(self._queue) and self._loop.time() - self.progress_at > self._stall_s
+        waits = bool(self._queue and self._slots)
+        return waits and self._loop.time() - self.progress_at > self._stall_s
 
     def add(self, slot: Slot) -> None:
         """Take a new slot in; from any thread."""
-        self._loop.call_soon_threadsafe(self._open, slot)
+        self.defer(self._open, slot)
+
+    def defer(self, step: Callable[..., Any], *arguments: Any) -> None:
+        """Have something done on the thread of the loop; from any thread."""
+        self._loop.call_soon_threadsafe(step, *arguments)
 
     def _open(self, slot: Slot) -> None:
         self._slots[slot] = None
@@ -444,11 +460,8 @@ class Pool:
         self._slots.pop(slot, None)
         if slot in self._free:
             self._free.remove(slot)
+        # Without a slot they wait for that of the worker that comes next, as long as they may.
         self._queue.extendleft(reversed(never_started))
-        if not self._slots:
-            refused, self._queue = self._queue, deque()
-            for job in refused:
-                self._fail(job, NotReadyError())
         while self._free and self._queue:
             self.release(self._free.pop())
 
@@ -471,6 +484,7 @@ class Pool:
 
     def cancel(self, job: Job) -> None:
         """Nobody wants the answer to a request: it is not scored, or not to its end."""
+        job.is_wanted = False
         if job.slot is not None:
             job.slot.cancel(job)
         elif job in self._queue:

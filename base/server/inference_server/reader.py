@@ -181,10 +181,14 @@ class RequestReader:
         request = self.incoming
         assert request is not None
         room = self.room
+        try:
+            large = LargeBody(request.length)
+        except OSError:
+            raise RefusedError(self._app.refusal("no_memory")) from None
         if not self._memory.take(room, BODIES):
             return False
         request.held += room
-        self._large = LargeBody(request.length)
+        self._large = large
         self._large.write(self._small)
         self._small = b""
         return True

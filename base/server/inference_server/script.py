@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import inspect
 import os
@@ -123,7 +124,12 @@ def _import(settings: Settings, log: Log) -> Any:
 
 def describe(error: BaseException) -> str:
     """An exception in one line, with the place where it was raised."""
-    text = "{}: {}".format(type(error).__name__, error) if str(error) else type(error).__name__
+    text = type(error).__name__
+    # Whatever an exception of a script does when it is looked at.
+    with contextlib.suppress(Exception):
+        told = str(error)
+        if told:
+            text = "{}: {}".format(text, told)
     text = " ".join(text.split())
     if isinstance(error, SyntaxError):
         return text

@@ -23,6 +23,8 @@ from .relay import Relay
 GRACE_S = 1.0
 GIVE_UP_AFTER = 5
 OOM_SCORE = "500"
+# A worker that nobody asked anything and that ends so soon would do so again.
+SHORT_LIFE_S = 5.0
 
 
 class WorkerProcess:
@@ -35,7 +37,6 @@ class WorkerProcess:
         self._log = log
         self._reason = ""
         self.ready = False
-        self.expected = False
         pairs = [socket.socketpair() for _ in range(settings.concurrency * 2)]
         leash, self._leash = os.pipe()
         os.set_blocking(self._leash, False)
@@ -65,6 +66,7 @@ class WorkerProcess:
             for _, other in pairs:
                 other.close()
         self._socks = [pair[0] for pair in pairs]
+        self._slots: List[Slot] = []
         # Where memory ends, the kernel is to take the worker, which can be replaced.
         path = "/proc/{}/oom_score_adj".format(self._process.pid)
         with contextlib.suppress(OSError), open(path, "w", encoding="ascii") as file:
@@ -101,12 +103,24 @@ class WorkerProcess:
         pairs = zip(self._socks[::2], self._socks[1::2])  # noqa: B905 - Python 3.7
         for lane, (loud, quiet) in enumerate(pairs):
             cancel = functools.partial(self.cancel, lane)
-            self._pool.add(Slot(loud, quiet, limit_s, self.replace, self.lost, cancel))
+            slot = Slot(loud, quiet, limit_s, self.replace, self.lost, cancel)
+            self._slots.append(slot)
+            self._pool.add(slot)
+
+    @property
+    def used(self) -> bool:
+        """Whether it was ever given a request."""
+        return any(slot.used for slot in self._slots)
 
     def cancel(self, lane: int, number: int) -> None:
         """Tell the worker that nobody waits for the answer to the request of this number."""
         with contextlib.suppress(OSError):
             os.write(self._leash, CANCEL.pack(lane, number))
+
+    def _let_go(self) -> None:
+        leash, self._leash = self._leash, -1
+        if leash >= 0:
+            os.close(leash)
 
     def replace(self, reason: str) -> None:
         """Kill a worker that is stuck; the thread that watches it starts the next one."""
@@ -127,7 +141,6 @@ class WorkerProcess:
 
     def retire(self) -> None:
         """Let an idle worker end by itself."""
-        self.expected = True
         self.lost()
 
     def end(self) -> str:
@@ -137,9 +150,8 @@ class WorkerProcess:
         # A grandchild may outlive its parent and hold memory or a device.
         self.kill()
         self._output.finish(GRACE_S)
-        leash, self._leash = self._leash, -1
-        if leash >= 0:
-            os.close(leash)
+        # On the thread that writes to it, so that the number is not another file's by then.
+        self._pool.defer(self._let_go)
         # The slots close the sockets when they have read the last answers. They know their worker;
         # without this, both would wait for the garbage collector.
         self._socks = []
@@ -234,7 +246,10 @@ class Supervisor:
                 process.end()
                 return facts  # type: ignore[no-any-return] # it comes from the worker
             self._announce(process, facts)
+            ready_at = time.monotonic()
             how = process.end()
+            if not process.used and time.monotonic() - ready_at < SHORT_LIFE_S:
+                return exits.SCRIPT, "the worker ended as soon as it was ready: " + how
         except Exception as error:
             # What must not happen costs this worker, not the place that it had.
             if process is not None:

@@ -54,14 +54,15 @@ class Lane:
 
 
 class Watch:
-    """Stops what runs on the main thread; what runs on others is up to the front."""
+    """Stops what runs on the main thread; on other threads, only between the parts of an answer."""
 
     def __init__(self, limit_s: float, cancels: bool) -> None:
         self._limit_s = limit_s
         self._cancels = cancels
         self._lanes: Dict[int, Lane] = {}
+        # What runs on the main thread, if anything does, and when its time is over.
         self._main_lane: Optional[Lane] = None
-        # When the time of what runs is over; 0 while nothing runs.
+        self._runs = False
         self._ends = 0.0
 
     def start(self, leash: int) -> None:
@@ -75,25 +76,39 @@ class Watch:
         if lane.on_main_thread:
             self._main_lane = lane
 
-    def limited(self, ends: float, call: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
-        """Call something on the main thread that is stopped at a time of ``perf_counter``."""
+    def limited(
+        self, lane: Lane, ends: float, call: Callable[..., Any], arguments: Mapping[str, Any]
+    ) -> Any:
+        """Call something of the script that is stopped at a time of ``perf_counter``.
+
+        ``TimedOutError`` and ``LeftError`` are raised before the call, too, or, on the main thread,
+        in its middle.
+        """
+        if not lane.on_main_thread:
+            self._check(lane, ends)
+            return call(**arguments)
         self._ends = ends
+        self._runs = True
         try:
+            self._check(lane, ends)
             return call(**arguments)
         finally:
-            self._ends = 0.0
+            self._runs = False
+
+    def _check(self, lane: Lane, ends: float) -> None:
+        if not lane.is_wanted and self._cancels:
+            raise LeftError
+        if time.perf_counter() >= ends:
+            raise TimedOutError
 
     def _on_signal(self, _signal: int, _frame: Optional[FrameType]) -> None:
-        """The handler of the signal, on the main thread. It disarms before it raises."""
-        if not self._ends:
-            return
-        lane = self._main_lane
-        if lane is not None and not lane.is_wanted and self._cancels:
-            self._ends = 0.0
-            raise LeftError
-        if time.perf_counter() >= self._ends:
-            self._ends = 0.0
-            raise TimedOutError
+        """The handler of the signal, on the main thread; what it stops it stops once."""
+        if self._runs and self._main_lane is not None:
+            try:
+                self._check(self._main_lane, self._ends)
+            except StoppedError:
+                self._runs = False
+                raise
 
     def _watch(self, leash: int) -> None:
         main = threading.main_thread().ident
@@ -103,13 +118,11 @@ class Watch:
             # What begins while this sleeps does not end before it wakes.
             ends = self._ends
             now = time.perf_counter()
-            sleep_s = max(0.0, ends - now) if ends else max(self._limit_s, LEAST_SLEEP_S)
+            sleep_s = ends - now if ends > now else max(self._limit_s, LEAST_SLEEP_S)
             readable, _, _ = select.select([leash], [], [], min(sleep_s, 3600.0))
             if not readable:
-                if self._ends and time.perf_counter() >= self._ends:
+                if self._runs and time.perf_counter() >= self._ends:
                     signal.pthread_kill(main, STOP)
-                    # Until the handler has run: the main thread may be in a call of a C library.
-                    time.sleep(LEAST_SLEEP_S)
                 continue
             data = os.read(leash, 4096)
             if not data:
@@ -122,5 +135,5 @@ class Watch:
                 lane = self._lanes.get(index)
                 if lane is not None:
                     lane.cancelled = number
-                    if lane is self._main_lane and self._ends:
+                    if lane is self._main_lane and self._runs:
                         signal.pthread_kill(main, STOP)

@@ -18,7 +18,6 @@ import time
 import traceback
 from typing import (
     Any,
-    Callable,
     Dict,
     List,
     Mapping,
@@ -98,7 +97,12 @@ class Worker:
                 calls = [Call._make((*(meta or PLAIN), body))]
                 # A large body is gone as soon as the script has it in its own form.
                 body = b""
-                answer = self._answer(calls, lane)
+                try:
+                    answer = self._answer(calls, lane)
+                except BaseException as error:
+                    # An exception of a script can raise others, when it is looked at.
+                    self._log.error("a request failed oddly: {}".format(type(error).__name__))
+                    answer = Answer(500, ("error", INTERNAL, False), b"")
                 self._send(quiet if more else loud, answer, lane)
             except (wire.ClosedError, OSError):
                 return
@@ -129,7 +133,7 @@ class Worker:
         try:
             while lane.is_wanted:
                 try:
-                    chunk = self._limited(lane, stream.ends, stream.next)
+                    chunk = self._watch.limited(lane, stream.ends, stream.next, {})
                 except TimedOutError:
                     self._log.error(
                         "the response of run() was broken off after {:g} s".format(self._limit_s)
@@ -157,10 +161,6 @@ class Worker:
         except BaseException as error:
             self._log.error("closing the response raised {}".format(script.describe(error)))
 
-    def _limited(self, lane: Lane, ends: float, call: Callable[..., Any]) -> Any:
-        """Call something of the script, with a limit where that is possible: on the main thread."""
-        return self._watch.limited(ends, call, {}) if lane.on_main_thread else call()
-
     def _answer(self, calls: List[Call], lane: Lane) -> Answer:
         """Score a request, which is taken out of the list so that nobody keeps its body."""
         call = calls.pop()
@@ -175,11 +175,8 @@ class Worker:
                 arguments["request_headers"] = dict(call.headers)
             del call
             started = time.perf_counter()
-            if lane.on_main_thread:
-                ends = started + self._limit_s
-                result = self._watch.limited(ends, self._entry.run, arguments)
-            else:
-                result = self._entry.run(**arguments)
+            ends = started + self._limit_s
+            result = self._watch.limited(lane, ends, self._entry.run, arguments)
             ms = (time.perf_counter() - started) * 1000
         except RefusedError as refused:
             return Answer(refused.status, ("error", refused.message, False), b"")
@@ -215,7 +212,7 @@ class Worker:
         stream = StreamedBody(output.stream, started + self._limit_s)
         try:
             # Until the first bytes are there, a fault can still be told by the status.
-            first = self._limited(lane, stream.ends, stream.next)
+            first = self._watch.limited(lane, stream.ends, stream.next, {})
         except LeftError:
             self._close(stream)
             return Answer(500, ("error", CLIENT_LEFT, False), b"")
