@@ -24,7 +24,7 @@ nox.needs_version = ">=2024.4.15"
 nox.options.default_venv_backend = "none"
 nox.options.sessions = ["test"]
 
-ENVIRONMENT = Path(".nox", "tools").absolute()
+ENVIRONMENT = Path(os.environ.get("NOX_ENVDIR") or ".nox", "tools").absolute()
 PROGRAMS = ENVIRONMENT / ("Scripts" if os.name == "nt" else "bin")
 TOOLS = Path("requirements.txt")
 WRONG_REQUEST = 2

@@ -4,6 +4,7 @@ import ast
 import json
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,8 @@ def test_fan_out_is_computed(path: Path, tmp_path: Path, monkeypatch: pytest.Mon
     jobs = jobs_of(path)
     project = Project(REPOSITORY)
     fans = {name: job["strategy"]["matrix"] for name, job in jobs.items() if "strategy" in job}
+    # The one that is no fan of images: the Pythons of the unit tests.
+    fans = {name: matrix for name, matrix in fans.items() if matrix.keys() != {"python"}}
     assert fans
     monkeypatch.chdir(REPOSITORY)
     fanned: list[str] = []
@@ -180,6 +183,18 @@ def test_fan_out_is_computed(path: Path, tmp_path: Path, monkeypatch: pytest.Mon
 def without(options: list[str], output: str) -> list[str]:
     """The options that choose images."""
     return [option for option in options if option not in ("--github-output", output)]
+
+
+def test_the_unit_tests_run_on_every_python_from_the_oldest_on() -> None:
+    job = jobs_of(REPOSITORY / ".github/workflows/pull-request.yml")["unit"]
+    pythons = job["strategy"]["matrix"]["python"]
+    oldest = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"][
+        "requires-python"
+    ]
+    assert oldest == f">={pythons[0]}"
+    assert pythons == [f"3.{minor}" for minor in range(11, 11 + len(pythons))]
+    (setup,) = [s for s in job["steps"] if s.get("uses", "").startswith("actions/setup-python")]
+    assert setup["with"] == {"python-version": "${{ matrix.python }}"}
 
 
 @every_workflow
