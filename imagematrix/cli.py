@@ -602,7 +602,7 @@ def _engine(project: Project, options: argparse.Namespace) -> int:
     if engine is None:
         print("no Docker engine answers; `nox -s build` sets one up where it can")
         return 1
-    pid = started_pid(files)
+    pid = started_pid(files) if engine.endpoint.socket == files.socket else None
     whose = f"started here, process {pid}, log {files.log}" if pid else "not started here"
     print(f"Docker {engine.version} at {engine.endpoint} ({whose})")
     return 0

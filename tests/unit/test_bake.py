@@ -236,3 +236,26 @@ def test_proxies_are_taken_from_the_environment_by_name(steps: tuple[Step, ...])
 
 def test_the_name_of_a_target_has_no_dot() -> None:
     assert target_name("pytorch2.13-py3.7-inference-cpu") == "pytorch2_13-py3_7-inference-cpu"
+
+
+def test_the_cache_of_each_image_has_a_place_of_its_own(steps: tuple[Step, ...]) -> None:
+    environment = BuildEnvironment(cache_from="r.example/old", cache_to="r.example/new")
+
+    target = targets(steps, environment)[XGBOOST_TARGET]
+
+    place = f"type=registry,ref=r.example/{{}}/{XGBOOST}:buildcache"
+    assert target["cache-from"] == [place.format("old")]
+    assert target["cache-to"] == [f"{place.format('new')},mode=max"]
+    assert not {"cache-from", "cache-to"} & targets(steps)[XGBOOST_TARGET].keys()
+
+
+def test_a_builder_without_images_is_given_official_bases_too(steps: tuple[Step, ...]) -> None:
+    """What it would pull by itself may be newer than what the keys are of."""
+    sources = {name: name for name in ("debian:trixie-slim", "python:3.12-slim-trixie")}
+
+    built = targets(steps, BuildEnvironment(base_sources=sources, names_bases=True))
+
+    given = {name: f"docker-image://{name}" for name in sources}
+    assert built[MINIMAL]["contexts"].items() >= given.items()
+    usual = targets(steps, BuildEnvironment(base_sources=sources))[MINIMAL]["contexts"]
+    assert not usual.keys() & sources.keys()

@@ -5,6 +5,7 @@ import json
 import os
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -13,7 +14,13 @@ from unittest.mock import Mock
 import pytest
 
 from imagematrix.bake import file_secret, local_paths
-from imagematrix.buildx import Builder, find_builder, require_buildx, running_bake
+from imagematrix.buildx import (
+    Builder,
+    find_builder,
+    require_buildx,
+    require_cache,
+    running_bake,
+)
 from imagematrix.endpoint import Endpoint
 from imagematrix.engine import Engine
 from imagematrix.errors import UserError, WorkError
@@ -220,3 +227,18 @@ def test_an_image_that_is_not_there_cannot_be_given(docker: Told) -> None:
     engine = cast("Engine", SimpleNamespace(ids=lambda names: dict.fromkeys(names)))
     with pytest.raises(WorkError, match="the engine has no bootstrap/debian:x"):
         bake(root, Builder("far", "remote"), engine)
+
+
+@pytest.mark.parametrize(
+    ("builder", "containerd_store", "exports"),
+    [(Builder(), True, True), (Builder(), False, False), (Builder("far", "remote"), False, True)],
+)
+def test_the_builder_of_an_engine_exports_a_cache_with_one_store_only(
+    builder: Builder, containerd_store: bool, exports: bool
+) -> None:
+    engine = replace(ENGINE, containerd_store=containerd_store)
+    if exports:
+        require_cache(engine, builder)
+        return
+    with pytest.raises(UserError, match="turn on the containerd image store"):
+        require_cache(engine, builder)
