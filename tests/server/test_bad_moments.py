@@ -12,7 +12,6 @@ from functools import partial
 import pytest
 
 from .conftest import Serve
-from .test_connection import post
 from .test_operation import Later
 from .test_places import await_metric, send
 from .test_streaming import SCRIPT as STREAMS
