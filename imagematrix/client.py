@@ -4,16 +4,35 @@ Importing docker-py takes as long as all the rest of a plan: only what needs it 
 """
 
 import contextlib
+import ssl
 from collections.abc import MutableMapping
 from typing import Any
 
 import docker
 from docker.tls import TLSConfig
+from requests.adapters import BaseAdapter, HTTPAdapter
+from urllib3.util import create_urllib3_context
 
 from imagematrix.endpoint import Endpoint
 
 
+class _Adapter(HTTPAdapter):
+    """Takes the certificates that the docker command takes. From 3.13 on, Python by itself wants
+    more of them than those have that are made as Docker's manual says."""
+
+    def init_poolmanager(self, *given: Any, **named: Any) -> None:
+        context = create_urllib3_context()
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        # urllib3 compares the name itself, where certificates are looked at.
+        context.check_hostname = False
+        super().init_poolmanager(*given, ssl_context=context, **named)
+
+
 class _Api(docker.APIClient):
+    def mount(self, prefix: str | bytes, adapter: BaseAdapter) -> None:
+        """What the session of requests does for https:// before it asks anything."""
+        super().mount(prefix, _Adapter() if prefix == "https://" else adapter)
+
     def merge_environment_settings(
         self,
         url: str | bytes | None,
