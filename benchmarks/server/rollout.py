@@ -5,8 +5,8 @@
 The rollout is played as Kubernetes does it with the timings of docs/kubernetes.md: a new server
 starts, the old one gets SIGTERM, a probe asks both for their readiness, and clients are sent to
 whichever was ready when the probe asked last. Each client keeps its connection and sends one
-request after the other; a request without a 200 is lost. Writes ``rollout.json`` and ``rollout.md``. The
-exit code says whether nothing was lost and the limits held.
+request after the other; a request without a 200 is lost. Writes ``rollout.json`` and
+``rollout.md``. The exit code says whether nothing was lost and the limits held.
 """
 
 from __future__ import annotations
@@ -138,7 +138,8 @@ def rollout(clients: int) -> tuple[str, bool]:
     lost = {what: count for what, count in answers.items() if what != "200"}
     words = (
         f"{answers['200']:,} answered, {sum(lost.values())} lost{f' {lost}' if lost else ''}, the "
-        f"slowest in {slowest_s * 1000:.0f} ms; the old server left with {code} after {took_s:.1f} s"
+        f"slowest in {slowest_s * 1000:.0f} ms; the old server left with {code} "
+        f"after {took_s:.1f} s"
     )
     return words, not lost and code == 0
 
