@@ -72,10 +72,13 @@ class Server:
             "INFERENCE_SERVER_HOST": "127.0.0.1",
             **environ,
         }
+        self.process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
         with self.log_path.open("wb") as stream:
-            self.process = subprocess.Popen(
+            return subprocess.Popen(
                 self.command(),
-                cwd=root if root.is_dir() else root.parent,
+                cwd=self.root if self.root.is_dir() else self.root.parent,
                 env=self._environ,
                 stdout=stream,
                 stderr=subprocess.STDOUT,
@@ -111,7 +114,12 @@ class Server:
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
-                raise AssertionError(f"the server ended: {self.process.returncode}\n{self.log}")
+                if "Address already in use" not in self.log:
+                    raise AssertionError(f"the server ended: {self.process.returncode}\n{self.log}")
+                # Somebody was faster with the port.
+                self.port = free_port()
+                self._environ["SERVER_PORT"] = str(self.port)
+                self.process = self._start()
             try:
                 if self.get("/").status == 200:
                     return self
