@@ -145,7 +145,11 @@ def _engines() -> Iterator[Path]:
 
 def _holds(process: Path, data: Path) -> bool:
     real = data.resolve()
-    for descriptor in process.glob("fd/*"):
+    descriptors: list[Path] = []
+    # It may end meanwhile, or be another user's.
+    with contextlib.suppress(OSError):
+        descriptors += (process / "fd").iterdir()
+    for descriptor in descriptors:
         with contextlib.suppress(OSError):
             path = descriptor.readlink()
             # In a container, a path of the same name is another file.

@@ -17,6 +17,7 @@ from imagematrix.bake import image_tag
 from imagematrix.bases import bootstrap_name
 from imagematrix.cli import build_options, selection_of
 from imagematrix.engine import Engine, find_engine
+from imagematrix.errors import UserError
 from imagematrix.hostconfig import read_host_config
 from imagematrix.keys import base_references
 from imagematrix.project import Project
@@ -64,7 +65,10 @@ def _is_worker(config: pytest.Config) -> bool:
 def pytest_configure(config: pytest.Config) -> None:
     """Looks once, before anything runs, at what a pass of each image holds for."""
     if not _is_worker(config):
-        found = find_engine()
+        try:
+            found = find_engine()
+        except UserError as error:
+            pytest.exit(str(error), returncode=error.exit_status)
         selected = _selected(config) if found else ()
         config.stash[_EVIDENCE] = evidence(ROOT, found, selected) if found else {}
         config.stash[_OUTCOMES] = Outcomes()

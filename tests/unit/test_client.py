@@ -75,6 +75,7 @@ def host(certificates: Path) -> Iterator[str]:
         thread.join()
 
 
+@pytest.mark.filterwarnings("ignore::urllib3.exceptions.InsecureRequestWarning")
 def test_an_engine_is_held_against_its_own_authority_and_no_other(
     host: str, certificates: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
