@@ -79,7 +79,7 @@ def run(data):
         while time.monotonic() < end:
             pass
     if action == "deaf":
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
+        signal.pthread_sigmask(signal.SIG_BLOCK, range(1, signal.NSIG))
         time.sleep(given["s"])
     if action == "threads":
         threading.Thread(target=time.sleep, args=(600,)).start()

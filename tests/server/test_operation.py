@@ -415,6 +415,8 @@ def test_log_as_json_lines(serve: Serve) -> None:
     server = serve(SCRIPT, INFERENCE_SERVER_LOG_FORMAT="json")
     server.score({"do": "log", "n": 1}, headers={"x-request-id": "abc"})
     server.await_log('"abc"')
+    # What a worker writes comes by a pipe of its own.
+    server.await_log("four 1")
     records = [json.loads(line) for line in server.log.splitlines()]
     messages = [record["message"] for record in records]
     for text in ("init prints", "one 1", "two 1", "three 1", "four 1"):

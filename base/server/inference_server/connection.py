@@ -95,13 +95,15 @@ class Connections:
 
         One that waits for its client: without a request, else with half of one.
         """
+        has_place = self._has_place()
         for _ in range(EVICTED):
             waiting = self.idle or self.receiving
             if self._has_place() or not waiting:
                 break
             next(iter(waiting)).abort()
+            has_place = True
         connection = Connection(self)
-        connection.refused = self.closing or not self._has_place()
+        connection.refused = self.closing or not has_place
         self._all[connection] = self.idle[connection] = None
         self.memory.held += CONNECTION_BYTES
         return connection
