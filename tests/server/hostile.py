@@ -287,6 +287,8 @@ def held(address: Address, parts: Iterable[bytes]) -> Iterator[list[socket.socke
         yield socks
     finally:
         for sock in socks:
+            # Without the minute in which the system would keep the port from the next one.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             sock.close()
 
 
