@@ -78,7 +78,7 @@ def ensure_engine(files: EngineFiles | None = None) -> Engine:
     if problem := _why_not_here(endpoint, files):
         raise UserError(
             f"no Docker engine listens at {endpoint}, and none can be set up here: {problem}.\n"
-            "Install Docker Engine 23 or newer with buildx (https://docs.docker.com/engine/"
+            f"Install Docker Engine {MINIMUM_VERSION} or newer with buildx (https://docs.docker.com/engine/"
             "install/) and start it, or set DOCKER_HOST to one."
         )
     if problem := _why_not_ours(files):
@@ -189,7 +189,8 @@ def _install() -> None:
     if not _candidates_suffice():
         if os_release().get("ID") != "debian":
             raise UserError(
-                "this release has no docker.io of version 23 or no docker-buildx; install Docker"
+                f"this release has no docker.io of version {MINIMUM_VERSION} or no docker-buildx;"
+                " install Docker"
                 " from https://docs.docker.com/engine/install/"
             )
         _pin_newer_suite(debian_mirrors().main)

@@ -26,7 +26,8 @@ from imagematrix.errors import UserError
 if TYPE_CHECKING:
     import docker
 
-MINIMUM_VERSION = Version("23")
+# The oldest one that is tested.
+MINIMUM_VERSION = Version("26.1")
 # What the images are for: https://docs.docker.com/build/building/multi-platform/
 PLATFORM = "linux/amd64"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm/v7"}

@@ -17,7 +17,7 @@ from imagematrix.engine import Engine
 from imagematrix.errors import UserError, WorkError
 
 INSTALL = (
-    "\nInstall Docker Engine 23 or newer with buildx (https://docs.docker.com/engine/install/)"
+    "\nInstall Docker Engine 26.1 or newer with buildx (https://docs.docker.com/engine/install/)"
     " and start it, or set DOCKER_HOST to one."
 )
 

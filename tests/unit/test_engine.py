@@ -162,7 +162,7 @@ def test_another_machine_that_cannot_be_reached_is_no_absence() -> None:
 @pytest.mark.parametrize(
     ("info", "message"),
     [
-        ({"ServerVersion": "20.10.24+dfsg1"}, r"is 20\.10\.24; 23 or newer is needed"),
+        ({"ServerVersion": "20.10.24+dfsg1"}, r"is 20\.10\.24; 26\.1 or newer is needed"),
         ({"ServerVersion": "5.4.2", "podman": True}, r"^Podman 5\.4\.2 answers at .* no BuildKit"),
         ({"OSType": "windows"}, "runs containers of windows, and these images are for linux/amd64"),
     ],
