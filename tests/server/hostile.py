@@ -288,7 +288,8 @@ def held(address: Address, parts: Iterable[bytes]) -> Iterator[list[socket.socke
     finally:
         for sock in socks:
             # Without the minute in which the system would keep the port from the next one.
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             sock.close()
 
 

@@ -214,6 +214,7 @@ def test_nobody_scores_for_clients_that_left(serve: Serve) -> None:
     assert server.score(b"0").status == 200
     runs = (server.root / "runs").read_text().splitlines()
     assert runs == ["30", "end of 30", "0", "end of 0"]
+    server.await_log("POST /score 200")
     assert server.log.count(" 499 ") == 41
     assert len(re.findall(r"POST /score [0-9]+ ", server.log)) == 42
 
