@@ -20,8 +20,8 @@ def complete(environ: Mapping[str, str]) -> Dict[str, str]:
     try:
         pwd.getpwuid(uid)
     except KeyError:
-        for name in ("USER", "LOGNAME"):
-            result.setdefault(name, str(uid))
+        name = result.get("LOGNAME") or result.get("USER") or str(uid)
+        result.update(USER=name, LOGNAME=name)
         if not os.access(result.get("HOME") or "/", os.W_OK):
             # There may be no place at all that can be written to.
             with contextlib.suppress(OSError):
