@@ -196,7 +196,8 @@ BROKEN = (
     ),
     Broken(
         "short-start",
-        'HEALTHCHECK --start-period=60s CMD ["python3", "-m", "inference_server.health"]',
+        "HEALTHCHECK --start-period=60s "
+        'CMD ["/usr/local/bin/python3", "-I", "-m", "inference_server.health"]',
         {"configuration_keeps_the_contract": "the health check gives the start 60 s"},
     ),
     Broken(
