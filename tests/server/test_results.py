@@ -22,7 +22,7 @@ from .harness import SOURCE
 
 sys.path.insert(0, str(SOURCE))
 
-from inference_server import encoding
+from inference_server import config, encoding
 
 
 class Colour(enum.Enum):
@@ -102,7 +102,7 @@ FORMS = [
 
 
 @pytest.mark.parametrize(("result", "expected"), FORMS)
-@pytest.mark.parametrize("nan", encoding.NAN_POLICIES)
+@pytest.mark.parametrize("nan", config.NAN_POLICIES)
 def test_forms(result: object, expected: object, nan: str) -> None:
     assert json.loads(encoding.encode(result, nan)) == expected
 

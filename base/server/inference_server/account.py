@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
-import tempfile
 from typing import Dict, Mapping
 
 
@@ -23,6 +22,9 @@ def complete(environ: Mapping[str, str]) -> Dict[str, str]:
         name = result.get("LOGNAME") or result.get("USER") or str(uid)
         result.update(USER=name, LOGNAME=name)
         if not os.access(result.get("HOME") or "/", os.W_OK):
+            # Seldom needed, and it brings half a megabyte along.
+            import tempfile
+
             # There may be no place at all that can be written to.
             with contextlib.suppress(OSError):
                 result["HOME"] = tempfile.mkdtemp(prefix="inference-server-home-")

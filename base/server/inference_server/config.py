@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple, TypeVar
 
 from . import __version__, exits
-from .encoding import NAN_POLICIES
 
 T = TypeVar("T")
 
@@ -36,6 +35,9 @@ IGNORED: Tuple[Tuple[str, Optional[str], str], ...] = (
     ("AML_DBG_RESOURCE_INFO", None, "there is no debugging of resources"),
     ("GUNICORN_CMD_ARGS", None, "there is no gunicorn; see the settings in docs/scoring-server.md"),
 )
+# What becomes of NaN and infinity, which JSON does not have: a refusal that the log explains, null,
+# or the words that Python and the reference write and that strict parsers refuse.
+NAN_POLICIES = ("refuse", "null", "literal")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 

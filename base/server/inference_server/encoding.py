@@ -14,10 +14,6 @@ import operator
 import sys
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-# What becomes of NaN and infinity, which JSON does not have: a refusal that the log explains, null,
-# or the words that Python and the reference write and that strict parsers refuse.
-NAN_POLICIES = ("refuse", "null", "literal")
-
 
 class UnserialisableError(Exception):
     """The result cannot be sent; the message says why, for the log."""

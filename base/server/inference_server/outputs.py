@@ -83,7 +83,7 @@ class Stream(Iterator[bytes]):
 def make(result: Any, nan: str = "refuse") -> Output:
     """Turn what ``run()`` returned into a response.
 
-    ``nan`` says what becomes of NaN and infinity: ``encoding.NAN_POLICIES``.
+    ``nan`` says what becomes of NaN and infinity: ``config.NAN_POLICIES``.
     """
     if hasattr(result, "status_code") and hasattr(result, "headers"):
         return _from_response(result)
