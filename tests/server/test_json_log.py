@@ -99,6 +99,7 @@ def test_levels_and_processes(serve: Serve) -> None:
     """
     server = serve(script, INFERENCE_SERVER_LOG_FORMAT="json", AZUREML_LOG_LEVEL="WARNING")
     pid = server.score().json
+    server.await_log('"last"')
     found = [record for record in records(server) if record["pid"] == pid]
     assert [(record["message"], record["level"], record["logger"]) for record in found] == [
         ("printed", "INFO", "script"),
@@ -126,6 +127,7 @@ def test_nothing_is_lost_when_a_worker_dies(serve: Serve) -> None:
         assert server.score(data).status == 500
         server.await_log("is replaced")
         server.await_ready()
+    server.stop()
     expected = [*(f"line {number}" for number in range(5000)), "rest"]
     assert [text for text in messages(server) if text[:4] in ("line", "rest")] == expected * 2
 
@@ -171,6 +173,8 @@ def test_a_line_without_end(serve: Serve) -> None:
         def run(data): return 1
     """
     server = serve(script, INFERENCE_SERVER_LOG_FORMAT="json")
+    # It comes by the same pipe, after the others.
+    server.await_log("init() took ")
     found = messages(server)
     pieces = [text for text in found if text.startswith("x")]
     assert "".join(pieces) == "x" * 300_000
