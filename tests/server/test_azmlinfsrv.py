@@ -32,7 +32,7 @@ class Started(Server):
 
 
 def settings(*arguments: str, **environ: str) -> dict[str, str]:
-    return azmlinfsrv.settings_of(arguments, environ, "/work/here")
+    return azmlinfsrv.settings_of(arguments, environ, "/home/user/app")
 
 
 def test_every_option_of_the_reference_has_its_variable() -> None:
@@ -43,13 +43,13 @@ def test_every_option_of_the_reference_has_its_variable() -> None:
         *("--appinsights_instrumentation_key", "key"),
     )
     assert told == {
-        "AML_APP_ROOT": "/work/here",
-        "AZUREML_ENTRY_SCRIPT": "/work/here/src/score.py",
+        "AML_APP_ROOT": "/home/user/app",
+        "AZUREML_ENTRY_SCRIPT": "/home/user/app/src/score.py",
         "AZUREML_MODEL_DIR": "./models",
         "SERVER_PORT": "8080",
         "HEALTH_PORT": "8081",
         "WORKER_COUNT": "3",
-        "AZUREML_CONFIG_FILE": "/work/config.json",
+        "AZUREML_CONFIG_FILE": "/home/user/config.json",
         "AML_CORS_ORIGINS": "a.example, b.example",
         "AML_APP_INSIGHTS_KEY": "key",
         "AML_APP_INSIGHTS_ENABLED": "true",
@@ -59,7 +59,7 @@ def test_every_option_of_the_reference_has_its_variable() -> None:
 def test_what_no_option_names_stays_with_the_environment() -> None:
     environ = {"AML_APP_ROOT": "/app", "AML_APP_INSIGHTS_ENABLED": "true"}
     assert settings(**environ) == {"AML_APP_ROOT": "/app"}
-    assert settings() == {"AML_APP_ROOT": "/work/here", "AML_APP_INSIGHTS_ENABLED": "false"}
+    assert settings() == {"AML_APP_ROOT": "/home/user/app", "AML_APP_INSIGHTS_ENABLED": "false"}
 
 
 @pytest.mark.parametrize(
@@ -67,21 +67,21 @@ def test_what_no_option_names_stays_with_the_environment() -> None:
     [
         ("/var/azureml-app", "/var/azureml-app/code/score.py", "/var/azureml-app"),
         # The image sets it for all that runs in it, but the code is where the command was called.
-        ("/var/azureml-app", "score.py", "/work/here"),
+        ("/var/azureml-app", "score.py", "/home/user/app"),
         ("/elsewhere", "score.py", "/elsewhere"),
-        ("", "/opt/score.py", "/work/here"),
+        ("", "/opt/score.py", "/home/user/app"),
     ],
 )
 def test_the_app_root(told: str, script: str, root: str) -> None:
     arguments = ("--entry_script", script)
-    assert azmlinfsrv.settings_of(arguments, {"AML_APP_ROOT": told}, "/work/here")[
+    assert azmlinfsrv.settings_of(arguments, {"AML_APP_ROOT": told}, "/home/user/app")[
         "AML_APP_ROOT"
     ] == (root)
 
 
 def test_a_model_dir_is_found_from_another_app_root() -> None:
     told = settings("--model_dir", "models", AML_APP_ROOT="/app")
-    assert told["AZUREML_MODEL_DIR"] == "/work/here/models"
+    assert told["AZUREML_MODEL_DIR"] == "/home/user/app/models"
 
 
 def test_a_health_port_that_nobody_listens_on_is_told() -> None:
