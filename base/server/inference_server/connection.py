@@ -36,7 +36,7 @@ TURN_S = 0.001
 EVICTED = 8
 # How often what is free is looked up anew: models grow, and so do caches of scripts.
 MEASURE_S = 1.0
-# What a connection takes; measured by tests/server/test_memory.py.
+# What a connection takes, with room to spare: tests/server/test_memory.py holds it to that.
 CONNECTION_BYTES = 8 * 1024
 # A client that sends no more: when it is asked whether it still listens, after its last byte.
 PROBES_S = (0.0, 0.05, 1.0, 5.0)
