@@ -23,7 +23,7 @@ def run(data):
 """
 LIMITS = (
     "import json; from inference_server import cgroup;"
-    "print(json.dumps([cgroup.cpu_limit(), cgroup.memory_limit()]))"
+    "print(json.dumps([cgroup.cpu_limit(), cgroup.memory_room() < 256 * 2**20]))"
 )
 HALF: Mapping[str, Any] = {"nano_cpus": 500_000_000, "mem_limit": "256m"}
 
@@ -40,7 +40,7 @@ def two_processors(client: docker.DockerClient) -> None:
 def test_threads_follow_the_limit_of_the_container(serve: Serve, namespace: str) -> None:
     """In a view of control groups of its own, and in the host's."""
     service = serve({"main.py": SCRIPT}, cgroupns=namespace, **HALF).await_ready()
-    assert _limits(service) == [0.5, 256 * 2**20]
+    assert _limits(service) == [0.5, True]
     assert service.score({}).json == ["1", "1", "1"]
 
 
@@ -53,13 +53,13 @@ def test_what_a_user_sets_wins(serve: Serve) -> None:
 @pytest.mark.usefixtures("two_processors")
 def test_processors_that_are_named_limit(serve: Serve) -> None:
     service = serve({"main.py": SCRIPT}, cpuset_cpus="0").await_ready()
-    assert _limits(service) == [1, None]
+    assert _limits(service) == [1, False]
     assert service.score({}).json == ["1", "1", "1"]
 
 
 def test_without_a_limit_the_libraries_decide(serve: Serve) -> None:
     service = serve({"main.py": SCRIPT}).await_ready()
-    assert _limits(service) == [None, None]
+    assert _limits(service) == [None, False]
     assert service.score({}).json == [None, None, None]
 
 

@@ -40,9 +40,14 @@ def test_limits_of_a_container_that_sees_only_its_own_group(tmp_path: Path) -> N
     files = {
         "sys/fs/cgroup/cpu.max": "150000 100000\n",
         "sys/fs/cgroup/memory.max": "134217728\n",
+        "sys/fs/cgroup/memory.current": "60000000\n",
+        # What files' pages take can be given up.
+        "sys/fs/cgroup/memory.stat": (
+            "anon 40000000\ninactive_file 15000000\nactive_file 5000000\n"
+        ),
     }
     root = write(tmp_path, "0::/\n", NEWER.format(top="/"), files)
-    assert (cgroup.cpu_limit(root), cgroup.memory_limit(root)) == (1.5, 128 * 2**20)
+    assert (cgroup.cpu_limit(root), cgroup.memory_room(root)) == (1.5, 128 * 2**20 - 40_000_000)
 
 
 def test_the_smallest_limit_on_the_way_up_holds(tmp_path: Path) -> None:
@@ -51,12 +56,14 @@ def test_the_smallest_limit_on_the_way_up_holds(tmp_path: Path) -> None:
         "sys/fs/cgroup/pods/memory.max": "max\n",
         "sys/fs/cgroup/pods/one/cpu.max": "200000 100000\n",
         "sys/fs/cgroup/pods/one/memory.max": "1000000\n",
+        "sys/fs/cgroup/pods/one/memory.current": "800000\n",
         "sys/fs/cgroup/pods/one/app/cpu.max": "max 100000\n",
         "sys/fs/cgroup/pods/one/app/memory.max": "2000000\n",
+        "sys/fs/cgroup/pods/one/app/memory.current": "700000\n",
         "sys/fs/cgroup/pods/other/cpu.max": "10000 100000\n",
     }
     root = write(tmp_path, "0::/pods/one/app\n", NEWER.format(top="/"), files)
-    assert (cgroup.cpu_limit(root), cgroup.memory_limit(root)) == (0.5, 1_000_000)
+    assert (cgroup.cpu_limit(root), cgroup.memory_room(root)) == (0.5, 200_000)
 
 
 @pytest.mark.parametrize(("top", "inner"), [(OWN, ""), ("/", OWN), ("/docker", "/1f2e")])
@@ -67,10 +74,13 @@ def test_limits_of_the_older_groups(tmp_path: Path, top: str, inner: str) -> Non
         f"{cpu}/cpu.cfs_quota_us": "50000\n",
         f"{cpu}/cpu.cfs_period_us": "100000\n",
         f"{memory}/memory.limit_in_bytes": "268435456\n",
+        f"{memory}/memory.usage_in_bytes": "100000000\n",
+        # Its own numbers leave out the groups below it.
+        f"{memory}/memory.stat": "inactive_file 1\ntotal_inactive_file 30000000\n",
     }
     own = f"9:name=systemd:{OWN}\n4:memory:{OWN}\n1:cpu,cpuacct:{OWN}\n0::{OWN}\n"
     root = write(tmp_path, own, OLDER.format(top=top), files)
-    assert (cgroup.cpu_limit(root), cgroup.memory_limit(root)) == (0.5, 256 * 2**20)
+    assert (cgroup.cpu_limit(root), cgroup.memory_room(root)) == (0.5, 256 * 2**20 - 70_000_000)
 
 
 def test_no_limit_is_none(tmp_path: Path) -> None:
@@ -79,24 +89,43 @@ def test_no_limit_is_none(tmp_path: Path) -> None:
         "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us": "-1\n",
         "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us": "100000\n",
         "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n",
+        "sys/fs/cgroup/memory/memory.usage_in_bytes": "100000000\n",
     }
     own = "4:memory:/\n1:cpu,cpuacct:/\n0::/\n"
     both = OLDER.format(top="/") + NEWER.format(top="/")
     root = write(tmp_path, own, both, {**newer, **older})
-    assert (cgroup.cpu_limit(root), cgroup.memory_limit(root)) == (None, None)
+    assert (cgroup.cpu_limit(root), cgroup.memory_room(root)) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("current", "room"), [(400_000, 489 * 1024), (990_000, 10_000), (2**30, 0)]
+)
+def test_the_room_is_what_both_the_limit_and_the_machine_leave(
+    tmp_path: Path, current: int, room: int
+) -> None:
+    files = {
+        "sys/fs/cgroup/memory.max": "1000000\n",
+        "sys/fs/cgroup/memory.current": f"{current}\n",
+        "proc/meminfo": "MemTotal: 9000000 kB\nMemAvailable: 489 kB\n",
+    }
+    root = write(tmp_path, "0::/\n", NEWER.format(top="/"), files)
+    assert cgroup.memory_room(root) == room
 
 
 @pytest.mark.parametrize("own", ["", "nonsense\n", "0::/../..\n", "0::/elsewhere\n"])
 def test_what_cannot_be_read_is_no_limit(tmp_path: Path, own: str) -> None:
     root = write(tmp_path, own, "nonsense\n" + NEWER.format(top="/docker/1f2e"), {})
-    assert (cgroup.cpu_limit(root), cgroup.memory_limit(root)) == (None, None)
-    assert cgroup.memory_limit(str(tmp_path / "none")) is None
+    assert (cgroup.cpu_limit(root), cgroup.memory_room(root)) == (None, None)
+    assert cgroup.memory_room(str(tmp_path / "none")) is None
 
 
 def test_a_group_outside_of_what_is_mounted_has_the_limits_of_the_top(tmp_path: Path) -> None:
-    files = {"sys/fs/cgroup/memory.max": "1000000\n"}
+    files = {
+        "sys/fs/cgroup/memory.max": "1000000\n",
+        "sys/fs/cgroup/memory.current": "400000\n",
+    }
     root = write(tmp_path, "0::/../other\n", NEWER.format(top="/"), files)
-    assert cgroup.memory_limit(root) == 1_000_000
+    assert cgroup.memory_room(root) == 600_000
 
 
 def test_processors_that_are_not_allowed_limit(

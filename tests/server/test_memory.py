@@ -25,7 +25,7 @@ SCRIPT = """
         return len(data)
 """
 # What the interpreter takes for itself while it works, and what the system rounds up to pages.
-SLACK = 6 * 1024 * 1024
+SLACK = 2 * 1024 * 1024
 LINES = b"".join(b"X-%02d: %b\r\n" % (number, b"v" * 500) for number in range(90))
 SHORT_LINES = b"".join(b"X-%02d: v\r\n" % number for number in range(90))
 

@@ -32,21 +32,6 @@ def cpu_limit(root: str = "/") -> Optional[float]:
     return min(limits) if limits else None
 
 
-def memory_limit(root: str = "/") -> Optional[int]:
-    """How many bytes this container may hold before the kernel ends it, or None without a limit.
-
-    The smallest limit of its control group and of those above it.
-    """
-    limits: List[int] = []
-    for folder in _folders("memory", root):
-        for name in ("memory.max", "memory.limit_in_bytes"):
-            words = _words(os.path.join(folder, name))
-            # The older kind of control groups writes "no limit" as the largest number of pages.
-            if words and words[0].isdigit() and 0 < int(words[0]) < 2**60:
-                limits.append(int(words[0]))
-    return min(limits) if limits else None
-
-
 def memory_room(root: str = "/") -> Optional[int]:
     """How many more bytes this container may hold now, without what it can give up: files' pages.
 

@@ -26,8 +26,8 @@ SMALL_BODY = 64 * 1024
 # What the parts of a chunked body may take beside the body: sizes, extensions, trailers.
 FRAMING_BYTES = 64 * 1024
 FRAMING_PER_BYTE = 8
-# What a request takes beside its body, and each of its headers beside its text; measured by
-# tests/server/test_memory.py.
+# What a request takes beside its body, and each of its headers beside its text, with room to spare:
+# tests/server/test_memory.py holds them to that.
 REQUEST_BYTES = 2048
 HEADER_BYTES = 160
 
