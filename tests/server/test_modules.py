@@ -36,7 +36,7 @@ def test_settings_have_the_defaults_of_the_contract() -> None:
     assert settings.script_path == "/var/azureml-app/main.py"
     assert (settings.port, settings.worker_count, settings.worker_timeout_s) == (5001, 1, 300)
     assert settings.scoring_timeout_ms == 3_600_000
-    assert settings.worker_preload is False
+    assert settings.warnings == ()
     assert settings.body_limit == 100 * 1024 * 1024
     assert settings.concurrency == 1
 

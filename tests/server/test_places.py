@@ -32,6 +32,11 @@ SCRIPT = """
 SLOW_INIT = "import time\ndef init(): time.sleep(1.5)\ndef run(data): return 1"
 
 
+@pytest.fixture(scope="module")
+def plain(serve_shared: Serve) -> Server:
+    return serve_shared(SCRIPT)
+
+
 def test_liveness_is_apart_from_readiness(serve: Serve) -> None:
     server = serve(SLOW_INIT, ready=False)
     server.await_log("loaded ")
@@ -96,7 +101,7 @@ def test_both_families_by_default(serve: Serve) -> None:
         assert sock.recv(100).startswith(b"HTTP/1.1 200 ")
 
 
-def test_ipv4_where_there_is_no_other(serve: Serve) -> None:
+def test_an_address_of_one_family_is_asked_in_that_one_alone(serve: Serve) -> None:
     server = serve(SCRIPT, INFERENCE_SERVER_HOST="0.0.0.0")
     with closing(socket.socket(socket.AF_INET6)) as sock, pytest.raises(ConnectionRefusedError):
         sock.connect(("::1", server.port))
@@ -340,20 +345,10 @@ def test_no_header_comes_twice(serve: Serve) -> None:
         (b"Host: xn--bcher-kva.example\r\n", 200),
     ],
 )
-def test_one_valid_host(serve_shared: Serve, host: bytes, status: int) -> None:
-    server = shared(serve_shared)
-    received = server.raw(b"GET / HTTP/1.1\r\nConnection: close\r\n" + host + b"\r\n", 2)
+def test_one_valid_host(plain: Server, host: bytes, status: int) -> None:
+    received = plain.raw(b"GET / HTTP/1.1\r\nConnection: close\r\n" + host + b"\r\n", 2)
     assert received.startswith(b"HTTP/1.1 %d " % status)
-    assert server.raw(b"GET / HTTP/1.0\r\n\r\n", 2).startswith(b"HTTP/1.1 200 ")
-
-
-_shared: list[Server] = []
-
-
-def shared(serve: Serve) -> Server:
-    if not _shared:
-        _shared.append(serve(SCRIPT))
-    return _shared[0]
+    assert plain.raw(b"GET / HTTP/1.0\r\n\r\n", 2).startswith(b"HTTP/1.1 200 ")
 
 
 def test_a_client_in_need_of_room_can_leave(serve: Serve) -> None:

@@ -36,10 +36,12 @@ OLD_ID = (
     "send x-ms-client-request-id (this is said once)"
 )
 NOT_ALLOWED = "The method is not allowed for the requested URL."
-ROUTES = ("/", "/score", "/swagger.json")
 # Whether the process lives, and whether it takes requests; "/" is the older name of the latter.
 LIVE, READY = "/livez", "/readyz"
 HEALTH = ("/", LIVE, READY)
+# What browsers of other origins may ask for, and all there is.
+ROUTES = ("/", "/score", "/swagger.json")
+PATHS = (*HEALTH, *ROUTES[1:], "/metrics")
 # The names that other platforms have for them.
 ALIASES = {"/ping": "/", "/invocations": "/score"}
 SCORE_METHODS = ("POST", "GET", "OPTIONS")
@@ -251,7 +253,7 @@ class Application:
         # Set when the first worker has told them.
         self.facts = Facts()
         self._log = log
-        self._metrics = Metrics() if settings.metrics else None
+        self._metrics = Metrics(PATHS) if settings.metrics else None
         self._active: Set[Request] = set()
         self._access_log = settings.access_log
         self._server: Headers = []

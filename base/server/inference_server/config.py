@@ -34,6 +34,11 @@ IGNORED: Tuple[Tuple[str, Optional[str], str], ...] = (
     ("AML_DBG_MODEL_INFO", None, "there is no debugging of models"),
     ("AML_DBG_RESOURCE_INFO", None, "there is no debugging of resources"),
     ("GUNICORN_CMD_ARGS", None, "there is no gunicorn; see the settings in docs/scoring-server.md"),
+    (
+        "INFERENCE_SERVER_READER_LIMIT",
+        None,
+        "what is received is limited by INFERENCE_SERVER_BODY_MEMORY",
+    ),
 )
 # What becomes of NaN and infinity, which JSON does not have: a refusal that the log explains, null,
 # or the words that Python and the reference write and that strict parsers refuse.
@@ -57,7 +62,6 @@ class Settings:
     cancel: bool
     worker_count: int
     worker_timeout_s: float
-    worker_preload: bool
     concurrency: int
     scoring_timeout_ms: int
     queue_limit: int
@@ -109,6 +113,10 @@ def load(environ: Mapping[str, str]) -> Settings:
         "SEPARATE_HEALTH_ENDPOINT", False
     )
     worker_timeout_s = read.seconds("WORKER_TIMEOUT", 300.0)
+    worker_count = read.number("WORKER_COUNT", 1, 1, 1024)
+    if read.flag("WORKER_PRELOAD", False):
+        message = "WORKER_PRELOAD has no effect: each of {} workers runs init() itself"
+        read.warnings.append(message.format(worker_count))
     settings = Settings(
         app_root=os.path.abspath(app_root),
         entry_script=read.text("AZUREML_ENTRY_SCRIPT", "main.py"),
@@ -119,9 +127,8 @@ def load(environ: Mapping[str, str]) -> Settings:
         health_port=read.port("HEALTH_PORT") or 5000 if separate_health else None,
         cancel=read.flag("INFERENCE_SERVER_CANCEL", True),
         aliases=read.flag("INFERENCE_SERVER_ALIASES", False),
-        worker_count=read.number("WORKER_COUNT", 1, 1, 1024),
+        worker_count=worker_count,
         worker_timeout_s=worker_timeout_s,
-        worker_preload=read.flag("WORKER_PRELOAD", False),
         concurrency=read.number("INFERENCE_SERVER_CONCURRENCY", 1, 1, 256),
         scoring_timeout_ms=read.number("SCORING_TIMEOUT_MS", 3600 * 1000, 1, 10**10),
         queue_limit=read.number("INFERENCE_SERVER_QUEUE_LIMIT", 512, 0, 4096),
@@ -146,13 +153,13 @@ def load(environ: Mapping[str, str]) -> Settings:
         service_path_prefix=read.text("SERVICE_PATH_PREFIX", ""),
         cors_origins=tuple(origin.strip() for origin in origins if origin.strip()),
         debug_port=read.port("AZUREML_DEBUG_PORT"),
-        warnings=tuple(read.warnings),
+        warnings=(*_ignored(environ), *read.warnings),
     )
     read.check()
     return settings
 
 
-def ignored(environ: Mapping[str, str]) -> List[str]:
+def _ignored(environ: Mapping[str, str]) -> List[str]:
     """A sentence for each setting that is given and has no effect."""
     sentences = []
     for name, value, consequence in IGNORED:

@@ -233,7 +233,10 @@ class Connection(asyncio.BufferedProtocol):
         self._began = 0.0
         # Whether what comes is thrown away.
         self._unread = False
+        # Whether and since when the client sends no more, and how often it was asked whether it
+        # still listens.
         self._half_closed = False
+        self._closed_at = 0.0
         self._probes = 0
         self._paused = False
         # Bytes that wait to be taken by the client, where these are many.
@@ -292,8 +295,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._current is None and not self._rest:
             return False
         self._shared.half_closed[self] = None
-        self._probes = 0
-        self._began = time.monotonic()
+        self._closed_at = time.monotonic()
         self.look_after()
         return True
 
@@ -309,7 +311,7 @@ class Connection(asyncio.BufferedProtocol):
         if request is None or self._begun or request.is_http10 or self._state == _END:
             return
         waits = self._probes < len(PROBES_S)
-        if waits and time.monotonic() >= self._began + PROBES_S[self._probes]:
+        if waits and time.monotonic() >= self._closed_at + PROBES_S[self._probes]:
             self._probes += 1
             self._transport.write(_CONTINUE)
             self._shared.loop.call_later(0.01, self.end_if_left)

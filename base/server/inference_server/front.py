@@ -89,11 +89,6 @@ class Service:
         self._log.info(
             "inference-server {} on Python {}.{}.{}".format(__version__, *sys.version_info[:3])
         )
-        for sentence in config.ignored(self._environ):
-            self._log.warning(sentence)
-        if settings.worker_preload:
-            message = "WORKER_PRELOAD has no effect: each of {} workers runs init() itself"
-            self._log.warning(message.format(settings.worker_count))
         for warning in settings.warnings:
             self._log.warning(warning)
         socks = [self._listen(settings.port)]

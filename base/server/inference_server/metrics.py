@@ -9,7 +9,6 @@ from typing import Dict, List, Tuple
 from .memory import Memory
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
-KNOWN_PATHS = ("/", "/livez", "/readyz", "/score", "/swagger.json", "/metrics")
 
 
 class Histogram:
@@ -42,7 +41,8 @@ class Histogram:
 class Metrics:
     """All requests pass one process and one thread, so plain counters are the truth."""
 
-    def __init__(self) -> None:
+    def __init__(self, paths: Tuple[str, ...]) -> None:
+        self._paths = paths
         self._requests: Dict[Tuple[str, str, int], int] = {}
         self._refusals: Dict[str, int] = {}
         self._score = Histogram(
@@ -54,7 +54,7 @@ class Metrics:
 
     def observe(self, method: str, path: str, status: int, seconds: float) -> None:
         """Count one request. Unknown paths and methods share one label: clients choose them."""
-        path = path if path in KNOWN_PATHS else "other"
+        path = path if path in self._paths else "other"
         method = method if method in ("GET", "POST", "HEAD", "OPTIONS") else "other"
         key = (method, path, status)
         self._requests[key] = self._requests.get(key, 0) + 1
