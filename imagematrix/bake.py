@@ -12,6 +12,7 @@ from typing import Any
 
 from imagematrix.keys import base_references, debian_reference
 from imagematrix.plan import Action, Step
+from imagematrix.platforms import PLATFORM
 from imagematrix.variant import Variant
 
 # The stages of base/install.j2 that hold uv, and `strip`.
@@ -19,8 +20,6 @@ INSTALLER = "installer"
 BINUTILS = "binutils"
 # Before the name of an image, where a context is one that the engine has.
 LOCAL_IMAGE = "docker-image://"
-# Whatever the engine itself is.
-_PLATFORMS = ["linux/amd64"]
 
 
 @dataclass(frozen=True)
@@ -238,6 +237,6 @@ def _target(step: Step, building: set[str], environment: BuildEnvironment) -> di
         "args": {name: f"${{{name}}}" for name in environment.proxies},
         "secret": [*environment.secrets, *environment.image_secrets.get(variant.name, ())],
         "attest": ["type=provenance,disabled=true"],
-        "platforms": _PLATFORMS,
+        "platforms": [PLATFORM],
         "output": [f"type=docker{compression}"],
     }

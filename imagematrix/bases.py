@@ -31,9 +31,10 @@ from imagematrix.debian import (
     debian_sources,
     os_release_ids,
 )
-from imagematrix.engine import PLATFORM, Engine, inspect_images, say
+from imagematrix.engine import Engine, inspect_images, say
 from imagematrix.errors import UserError, WorkError
 from imagematrix.keys import base_references, told_base_ids
+from imagematrix.platforms import PLATFORM
 from imagematrix.variant import Variant
 
 if TYPE_CHECKING:

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from imagematrix.bake import LOCAL_IMAGE, local_images, local_paths, with_contexts
-from imagematrix.engine import PLATFORM, Engine, say
+from imagematrix.engine import Engine, say
 from imagematrix.errors import UserError, WorkError
 from imagematrix.files import WORK_FOLDER
+from imagematrix.platforms import PLATFORM
 
 _LAYOUTS = WORK_FOLDER / "oci"
 
@@ -218,11 +219,6 @@ def _save(engine: Engine, image: str, folder: Path) -> None:
             # Debian 12 has Python 3.11.2, without filters; the archive is the engine's own.
             archive.extraction_filter = getattr(tarfile, "data_filter", None)
             archive.extractall(making)
-    if not (making / "index.json").is_file():
-        raise UserError(
-            f"the Docker engine is {engine.version}, and gives its images to another builder from"
-            " version 25 on: build in the engine itself (`docker buildx use default`)"
-        )
     shutil.rmtree(folder, ignore_errors=True)
     making.rename(folder)
 

@@ -21,7 +21,7 @@ from imagematrix.build import image_labels, present_images, run_build
 from imagematrix.buildx import Builder, find_builder, require_buildx, require_cache
 from imagematrix.debian import DebianMirrors, debian_mirrors
 from imagematrix.dockerd import EngineFiles, ensure_engine, started_pid, stop_engine
-from imagematrix.engine import PLATFORM, Engine, find_engine, say
+from imagematrix.engine import Engine, find_engine, say
 from imagematrix.environment import build_environment
 from imagematrix.errors import UserError, WorkError, exit_status_of
 from imagematrix.files import write_atomically
@@ -31,6 +31,7 @@ from imagematrix.layers import Size, image_layers, image_sizes
 from imagematrix.locking import TOOLS_LOCK, write_lock, write_tools_lock
 from imagematrix.matrix import Accelerator, Track
 from imagematrix.plan import Action, Step, make_plan
+from imagematrix.platforms import PLATFORM
 from imagematrix.project import Project
 from imagematrix.publish import next_tag, publication, refusals, run_publication, track_refusals
 from imagematrix.results import (

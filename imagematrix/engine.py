@@ -22,14 +22,13 @@ from packaging.version import Version
 
 from imagematrix.endpoint import Endpoint, configured_endpoint
 from imagematrix.errors import UserError
+from imagematrix.platforms import PLATFORM
 
 if TYPE_CHECKING:
     import docker
 
 # The oldest one that is tested.
 MINIMUM_VERSION = Version("26.1")
-# What the images are for: https://docs.docker.com/build/building/multi-platform/
-PLATFORM = "linux/amd64"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm/v7"}
 # How long an engine may take to say what it is, when the person is told that it takes so long, and
 # how much it is asked at a time.

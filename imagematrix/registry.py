@@ -17,6 +17,7 @@ import requests
 from docker.errors import DockerException
 
 from imagematrix.errors import WorkError
+from imagematrix.platforms import PLATFORM
 
 _INDEXES = (
     "application/vnd.oci.image.index.v1+json",
@@ -26,7 +27,6 @@ _MANIFESTS = (
     "application/vnd.oci.image.manifest.v1+json",
     "application/vnd.docker.distribution.manifest.v2+json",
 )
-_PLATFORM = {"os": "linux", "architecture": "amd64"}
 _SECONDS = 30
 
 
@@ -76,10 +76,10 @@ class Registry:
     def _for_platform(self, index: Mapping[str, Any], repository: str, tag: str) -> str:
         for entry in index.get("manifests") or []:
             platform = entry.get("platform") or {}
-            if {key: platform.get(key) for key in _PLATFORM} == _PLATFORM:
+            if f"{platform.get('os')}/{platform.get('architecture')}" == PLATFORM:
                 digest: str = entry["digest"]
                 return digest
-        raise self._strange(f"{repository}:{tag}", "it is not there for linux/amd64")
+        raise self._strange(f"{repository}:{tag}", f"it is not there for {PLATFORM}")
 
     def _get(self, path: str, repository: str, accept: str = "*/*") -> requests.Response | None:
         """The answer to a GET, None for what is not there."""

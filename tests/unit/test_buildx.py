@@ -198,7 +198,7 @@ def saving(chunks: list[bytes]) -> tuple[Engine, Mock]:
     client.api.get_image.side_effect = lambda _: iter(chunks)
     ids = {"bootstrap/debian:x": "sha256:1"}
     engine = SimpleNamespace(
-        version="24.0", ids=lambda _: ids, client=lambda: client, environ=lambda: dict(os.environ)
+        ids=lambda _: ids, client=lambda: client, environ=lambda: dict(os.environ)
     )
     return cast("Engine", engine), client
 
@@ -214,12 +214,6 @@ def test_a_builder_without_the_images_gets_them_as_layouts_once(docker: Told) ->
         }
     client.api.get_image.assert_called_once_with("bootstrap/debian:x")
     assert "--builder far" in (root / "given").read_text()
-
-
-def test_an_engine_that_saves_no_layout_says_so(docker: Told) -> None:
-    root = docker()
-    with pytest.raises(UserError, match=r"is 24\.0, and gives its images .* from version 25 on"):
-        bake(root, Builder("far", "remote"), saving(archive("manifest.json"))[0])
 
 
 def test_an_image_that_is_not_there_cannot_be_given(docker: Told) -> None:
