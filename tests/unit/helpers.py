@@ -7,11 +7,11 @@ from typing import Any
 
 from imagematrix.errors import InputError
 from imagematrix.files import write_atomically
-from imagematrix.hostconfig import HostConfig, read_host_config
-from imagematrix.lockfile import Lock, parse_lock
-from imagematrix.matrix import load_matrix
-from imagematrix.project import Project
-from imagematrix.variant import Variant, expand
+from imagematrix.host.config import HostConfig, read_host_config
+from imagematrix.matrix.lockfile import Lock, parse_lock
+from imagematrix.matrix.schema import load_matrix
+from imagematrix.matrix.variant import Variant, expand
+from imagematrix.repository.project import Project
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from imagematrix.availability import Supply, find_supplies, find_supply
-from imagematrix.indexes import why_unreachable
-from imagematrix.variant import Index, Variant
+from imagematrix.host.supply import Supply, find_supplies, find_supply, why_unreachable
+from imagematrix.matrix.variant import Index, Variant
 from tests.unit.helpers import MINIMAL, PYTORCH, XGBOOST, Repository, host_config, lock_of
 
 TORCH = "torch-2.0.0+cpu-cp312-cp312-linux_x86_64.whl"

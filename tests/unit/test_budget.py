@@ -7,21 +7,19 @@ from unittest.mock import Mock
 import pytest
 
 from imagematrix import cli
-from imagematrix.bake import image_tag
-from imagematrix.bases import BaseSource
-from imagematrix.budget import (
+from imagematrix.build.bake import image_tag
+from imagematrix.commands import budget as budget_command
+from imagematrix.host.bases import BaseSource
+from imagematrix.measure.budget import Kind, compare, growth_report, largest
+from imagematrix.plan.content import LOCK_LABEL
+from imagematrix.repository.sizes import (
     Budgets,
-    Kind,
     Measured,
+    Size,
     budgets_text,
-    compare,
-    growth_report,
-    largest,
     read_budgets,
     updated,
 )
-from imagematrix.keys import LOCK_LABEL
-from imagematrix.layers import Size
 from tests.unit.helpers import MINIMAL, PYTORCH, XGBOOST, Repository
 
 MB = 10**6
@@ -171,12 +169,12 @@ def sizes(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> dict[str, 
         return {tag: sizes[by_tag[tag]] for tag in tags if tag in by_tag}
 
     monkeypatch.chdir(repository.root)
-    monkeypatch.setattr(cli, "ensure_engine", Mock())
-    monkeypatch.setattr(cli, "image_sizes", measured)
-    monkeypatch.setattr(cli, "image_layers", lambda _client, _image: ["a", "b"])
+    monkeypatch.setattr(budget_command, "ensure_engine", Mock())
+    monkeypatch.setattr(budget_command, "image_sizes", measured)
+    monkeypatch.setattr(budget_command, "image_layers", lambda _client, _image: ["a", "b"])
     present = {name: {"Config": {"Labels": told}} for name, told in labels.items()}
-    monkeypatch.setattr(cli, "present_images", lambda *_: present)
-    monkeypatch.setattr(cli, "bases_of", lambda *_: BaseSource.BOOTSTRAP)
+    monkeypatch.setattr(budget_command, "present_images", lambda *_: present)
+    monkeypatch.setattr(budget_command, "bases_of", lambda *_: BaseSource.BOOTSTRAP)
     return sizes
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from imagematrix.cuda import Cuda, cuda_of_image, cuda_of_lock
-from imagematrix.matrix import Accelerator
-from imagematrix.variant import Variant
+from imagematrix.matrix.cuda import Cuda, cuda_of_image, cuda_of_lock
+from imagematrix.matrix.schema import Accelerator
+from imagematrix.matrix.variant import Variant
 from tests.unit.helpers import MATRIX, Repository, changed, errors_of, lock_of, lock_text
 
 RELEASE = (

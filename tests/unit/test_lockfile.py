@@ -6,7 +6,7 @@ import pytest
 from packaging.version import Version
 
 from imagematrix.errors import InputError
-from imagematrix.lockfile import LockedPackage, parse_lock
+from imagematrix.matrix.lockfile import LockedPackage, parse_lock
 
 A, B = "a" * 64, "b" * 64
 

@@ -10,7 +10,7 @@ import pytest
 import uv
 
 from imagematrix.errors import WorkError
-from imagematrix.locking import write_lock, write_tools_lock
+from imagematrix.repository.locking import write_lock, write_tools_lock
 from tests.unit.helpers import (
     MINIMAL,
     PACKAGES,

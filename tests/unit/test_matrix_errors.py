@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
-from imagematrix import document
-from imagematrix.document import path_text, read_document
 from imagematrix.errors import Diagnostic, InputError
+from imagematrix.matrix import document
+from imagematrix.matrix.document import path_text, read_document
 from tests.unit.helpers import MATRIX, changed, errors_of
 
 CASES = yaml.safe_load((Path(__file__).parent / "matrix_errors.yaml").read_text())

@@ -6,22 +6,21 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from imagematrix.bake import image_tag
-from imagematrix.keys import (
+from imagematrix.build.bake import image_tag
+from imagematrix.plan.content import (
     INPUTS_LABEL,
     KEY_LABEL,
     LOCK_LABEL,
     SOURCES_LABEL,
     Content,
-    base_references,
     decode_inputs,
     decode_packages,
     encode,
     image_contents,
     image_key,
 )
-from imagematrix.plan import Action, Step, make_plan
-from imagematrix.project import Project
+from imagematrix.plan.plan import Action, Step, make_plan
+from imagematrix.repository.project import Project
 from tests.unit.helpers import (
     MATRIX,
     MINIMAL,
@@ -304,7 +303,7 @@ def test_a_key_is_of_the_files_as_they_were_checked(repository: Repository) -> N
 def test_the_labels_of_an_image_stay_small() -> None:
     project = Project(REPOSITORY)
     known = "sha256:" + "0" * 64
-    bases = {v.name: dict.fromkeys(base_references(v), known) for v in project.variants}
+    bases = {v.name: dict.fromkeys(v.base_images, known) for v in project.variants}
     for content in image_contents(REPOSITORY, project.variants, bases, project.locks).values():
         assert sum(map(len, content.labels.values())) < 12_000
 
@@ -388,5 +387,5 @@ def test_a_key_that_was_made_another_way_is_a_reason(repository: Repository) -> 
 
 
 def test_the_base_images_are_those_that_the_dockerfile_names(repository: Repository) -> None:
-    assert base_references(repository.variant(MINIMAL)) == (DEBIAN, PYTHON)
+    assert repository.variant(MINIMAL).base_images == (DEBIAN, PYTHON)
     assert image_tag(MINIMAL) == f"{MINIMAL}:latest"

@@ -6,12 +6,13 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from imagematrix.cuda import Cuda
 from imagematrix.errors import InputError
-from imagematrix.matrix import Accelerator, Track
-from imagematrix.project import Project
-from imagematrix.render import image_table, render_dockerfiles, render_readme
-from imagematrix.variant import Variant
+from imagematrix.matrix.cuda import Cuda
+from imagematrix.matrix.schema import Accelerator, Track
+from imagematrix.matrix.variant import Variant
+from imagematrix.repository.dockerfiles import render_dockerfiles
+from imagematrix.repository.pages import image_table, render_readme
+from imagematrix.repository.project import Project
 from tests.unit.helpers import MINIMAL, REPOSITORY, XGBOOST, Repository
 
 REAL = Project(REPOSITORY)
@@ -224,7 +225,7 @@ def test_rendering_twice_gives_the_same_text() -> None:
          "frameworks/xgboost/Dockerfile.j2:3:1: 'version' is undefined"),
         ("frameworks/xgboost/Dockerfile.j2", "FROM a\n{{ variant.verison }}\n",
          "frameworks/xgboost/Dockerfile.j2:2:1:"
-         " 'imagematrix.variant.Variant object' has no attribute 'verison'"),
+         " 'imagematrix.matrix.variant.Variant object' has no attribute 'verison'"),
         ("frameworks/xgboost/Dockerfile.j2", "FROM a\n{% if %}\n",
          "frameworks/xgboost/Dockerfile.j2:2:1:"
          " Expected an expression, got 'end of statement block'"),
