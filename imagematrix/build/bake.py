@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from imagematrix.matrix.platforms import PLATFORM
+from imagematrix.matrix.slim import Verb
 from imagematrix.matrix.variant import Variant
 from imagematrix.plan.plan import Action, Step
 
@@ -104,7 +105,7 @@ def shared_stages(steps: Sequence[Step], share: bool = True) -> tuple[SharedStag
         images = [variant for variant in building if variant.suite == suite]
         if share and len(images) > 1:
             stages.append(SharedStage(INSTALLER, images[0].name, _names(images)))
-        if stripped := [variant for variant in images if variant.strip]:
+        if stripped := [variant for variant in images if variant.patterns(Verb.STRIP)]:
             maker = stripped[0]
             base = maker.debian_image
             stages.append(SharedStage(BINUTILS, maker.name, _names(stripped), base))

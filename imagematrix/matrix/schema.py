@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cached_property, lru_cache
-from pathlib import Path, PurePath
+from functools import cache, cached_property, lru_cache
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Annotated, Any
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -24,6 +24,9 @@ from imagematrix.matrix.messages import nearest, schema_diagnostics
 
 # The framework that every other one is layered on.
 MINIMAL = "minimal"
+
+# Thousands of images share the folders of their frameworks.
+_path = cache(PurePosixPath)
 
 
 class Track(StrEnum):
@@ -137,11 +140,6 @@ IndexName = Annotated[str, matching(r"[a-z][a-z0-9-]*", "pytorch-cpu")]
 PackageName = Annotated[str, matching(r"[a-z0-9]+(-[a-z0-9]+)*", "scikit-learn, in lower case")]
 # https://www.debian.org/doc/debian-policy/ch-controlfields.html#source
 DebianPackage = Annotated[str, matching(r"[a-z0-9][a-z0-9+.-]+", "libgomp1")]
-# A shell pattern for `find -path`, below a folder; it must never reach out of there.
-TrimPath = Annotated[
-    str,
-    matching(r"(?!/)(?!.*\.\.)[A-Za-z0-9_.*?/+-]*[A-Za-z0-9_.+-][A-Za-z0-9_.*?/+-]*", "*/tests"),
-]
 # The images of https://hub.docker.com/r/nvidia/cuda, whose tags begin with the version of CUDA.
 CudaImage = Annotated[
     str,
@@ -193,14 +191,6 @@ class WheelSpec(Section):
     requires: list[Dependency]
 
 
-class TrimSpec(Section):
-    """Files of an image, and what they are: to be removed, stripped, or left without bytecode."""
-
-    what: Title
-    path: TrimPath
-    accelerators: list[Annotated[Accelerator, Field(strict=False)]] | None = None
-
-
 class ReleaseSpec(Section):
     """One version of a framework, on the product of its axes."""
 
@@ -214,7 +204,6 @@ class ReleaseSpec(Section):
     sdists: list[PackageName] = []
     cuda_image: CudaImage | None = None
     bundled_cuda: CudaVersion | None = None
-    strip: list[TrimSpec] = []
     example: ExampleName = "example"
 
 
@@ -222,8 +211,6 @@ class FrameworkSpec(Section):
     """A framework and its releases."""
 
     title: Title
-    trim: list[TrimSpec] = []
-    uncompiled: list[TrimSpec] = []
     releases: list[ReleaseSpec] = Field(min_length=1)
 
 
@@ -244,8 +231,6 @@ class MatrixSpec(Section):
     installer: InstallerSpec
     indexes: dict[IndexName, IndexSpec] = {}
     wheels: list[WheelSpec] = []
-    trim: list[TrimSpec] = []
-    uncompiled: list[TrimSpec] = []
     frameworks: dict[FrameworkName, FrameworkSpec] = Field(min_length=1)
     exclude: list[ExclusionSpec] = []
 
@@ -564,6 +549,11 @@ def name_of(cell: Cell, cuda: str = "", tensorrt: str = "") -> str:
         cuda,
         tensorrt,
     )
+
+
+def home_of(framework: str) -> PurePosixPath:
+    """The folder of a framework: template, examples, and a folder per image."""
+    return _path("base") if framework == MINIMAL else _path("frameworks", framework)
 
 
 def parent_of(cell: Cell) -> str | None:

@@ -8,7 +8,7 @@ import pytest
 
 from imagematrix.build.bake import BuildEnvironment, bake_file, target_images, target_name
 from imagematrix.matrix.schema import Suite
-from imagematrix.matrix.variant import Trim
+from imagematrix.matrix.slim import SlimRule, Verb
 from imagematrix.plan.content import INPUTS_LABEL, Content, decode_inputs
 from imagematrix.plan.plan import Action, Step
 from tests.unit.helpers import MINIMAL, PYTORCH, REPOSITORY, XGBOOST, Repository
@@ -100,11 +100,14 @@ def test_stand_ins_take_the_place_of_base_images(steps: tuple[Step, ...]) -> Non
 
 def stripping(steps: tuple[Step, ...], *frameworks: str) -> tuple[Step, ...]:
     """The steps, where libraries of those frameworks are stripped."""
-    strip = (Trim("symbols", "x/*.so"),)
+    rule = SlimRule(Verb.STRIP, "site-packages/x/*.so", "symbols")
     return tuple(
-        replace(step, variant=replace(step.variant, strip=strip))
-        if step.variant.framework in frameworks
-        else step
+        replace(
+            step,
+            variant=replace(
+                step.variant, slim=(rule,) if step.variant.framework in frameworks else ()
+            ),
+        )
         for step in steps
     )
 

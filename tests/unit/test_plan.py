@@ -72,6 +72,7 @@ def test_the_inputs_of_an_image_are_all_that_goes_into_it(repository: Repository
     assert inputs[MINIMAL].keys() == {
         f"base/{MINIMAL}/Dockerfile",
         f"base/{MINIMAL}/requirements.txt",
+        f"base/{MINIMAL}/slim.txt",
         "base/server/app.py",
         DEBIAN,
         PYTHON,
@@ -79,6 +80,7 @@ def test_the_inputs_of_an_image_are_all_that_goes_into_it(repository: Repository
     assert inputs[XGBOOST].keys() == {
         f"frameworks/xgboost/{XGBOOST}/Dockerfile",
         f"frameworks/xgboost/{XGBOOST}/requirements.txt",
+        f"frameworks/xgboost/{XGBOOST}/slim.txt",
         "parent",
     }
     assert inputs[XGBOOST]["parent"] == image_key(inputs[MINIMAL])
@@ -227,7 +229,6 @@ def test_a_package_that_is_gone_is_named(repository: Repository) -> None:
 def test_what_the_matrix_gives_to_a_dockerfile_is_named(repository: Repository) -> None:
     repository.put(
         "frameworks/xgboost/Dockerfile.j2",
-        "{% for trim in variant.trim %}# {{ trim.path }}\n{% endfor %}"
         "# {{ variant.title }} {{ variant.installer.version }}\n",
     )
     repository.render()
@@ -236,7 +237,6 @@ def test_what_the_matrix_gives_to_a_dockerfile_is_named(repository: Repository) 
         "matrix.yaml",
         ("title: XGBoost", "title: XGBoost 3"),
         ("version: 1.0.0", "version: 1.0.1"),
-        ('{what: test suites, path: "*/tests"}', '{what: C++ headers, path: "*/include"}'),
     )
     repository.render()
 
@@ -244,10 +244,25 @@ def test_what_the_matrix_gives_to_a_dockerfile_is_named(repository: Repository) 
         XGBOOST: (
             "matrix.yaml: installer.version 1.0.0 → 1.0.1",
             "matrix.yaml: title XGBoost → XGBoost 3",
-            "matrix.yaml: trim C++ headers */include is new",
-            "matrix.yaml: trim test suites */tests is gone",
         )
     }
+
+
+@pytest.mark.parametrize(
+    ("file", "names"),
+    [("base/slim.yaml", [MINIMAL, XGBOOST, PYTORCH]), ("frameworks/xgboost/slim.yaml", [XGBOOST])],
+)
+def test_rules_that_change_are_named_by_their_file(
+    file: str, names: list[str], repository: Repository
+) -> None:
+    labels = labels_of(repository)
+    repository.change(file, ("remove:\n", "remove:\n  headers: [site-packages/a/include]\n"))
+    repository.render()
+
+    told = reasons(plan(repository, labels))
+
+    assert list(told) == names
+    assert all(f"{file} changed" in of_image for of_image in told.values())
 
 
 def test_what_the_dockerfile_stems_from_is_no_part_of_the_key(repository: Repository) -> None:
@@ -282,8 +297,8 @@ def test_the_key_is_the_hash_of_what_the_files_hold(repository: Repository) -> N
     minimal, xgboost = repository.variant(MINIMAL), repository.variant(XGBOOST)
     contents = contents_of(repository)
     copied = {"base/server/app.py": digest("base/server/app.py")}
-    parent = {str(path): digest(path) for path in (minimal.dockerfile, minimal.lock)}
-    child = {str(path): digest(path) for path in (xgboost.dockerfile, xgboost.lock)}
+    parent = {str(p): digest(p) for p in (minimal.dockerfile, minimal.lock, minimal.slim_file)}
+    child = {str(p): digest(p) for p in (xgboost.dockerfile, xgboost.lock, xgboost.slim_file)}
 
     assert contents[MINIMAL].inputs == parent | copied | BASES
     assert contents[MINIMAL].key == image_key(parent | copied | BASES)

@@ -9,6 +9,7 @@ import pytest
 from imagematrix.errors import InputError
 from imagematrix.matrix.cuda import Cuda
 from imagematrix.matrix.schema import Accelerator, Track
+from imagematrix.matrix.slim import Verb
 from imagematrix.matrix.variant import Variant
 from imagematrix.repository.dockerfiles import render_dockerfiles
 from imagematrix.repository.pages import image_table, render_readme
@@ -33,6 +34,10 @@ def instructions(variant: Variant, *names: str) -> list[str]:
     text = re.sub(r"^\s*#.*\n", "", DOCKERFILES[variant.name], flags=re.MULTILINE)
     joined = [" ".join(line.split()) for line in text.replace("\\\n", " ").splitlines()]
     return [line for line in joined if line.split(" ")[0] in names]
+
+
+def strips(variant: Variant) -> bool:
+    return bool(variant.patterns(Verb.STRIP))
 
 
 @every(REAL.variants)
@@ -75,7 +80,7 @@ def test_host_settings_reach_a_step_by_mounts_only(variant: Variant) -> None:
     # The packages of an image with CUDA are too large to be kept in a cache as well.
     own_cuda = variant.cuda is not None and variant.cuda_image is None
     cache = [] if own_cuda else ["type=cache,id=uv,target=/var/cache/uv"]
-    strip = ["type=bind,from=binutils,source=/usr,target=/mnt/binutils"] if variant.strip else []
+    strip = ["type=bind,from=binutils,source=/usr,target=/mnt/binutils"] if strips(variant) else []
     assert re.findall(r"--mount=(\S+)", install) == [
         "type=bind,from=installer,source=/tmp/uv,target=/mnt/uv",
         "type=bind,from=wheels,target=/mnt/wheels",
@@ -120,7 +125,7 @@ def test_a_root_starts_from_debian_and_python_and_ends_from_nothing(variant: Var
         "FROM system AS interpreter",
         "FROM scratch AS wheels",
         "FROM interpreter AS installer",
-        *([f"FROM debian:{variant.suite}-slim AS binutils"] if variant.strip else []),
+        *([f"FROM debian:{variant.suite}-slim AS binutils"] if strips(variant) else []),
         "FROM interpreter AS assembled",
         "FROM scratch",
     ]
@@ -128,7 +133,7 @@ def test_a_root_starts_from_debian_and_python_and_ends_from_nothing(variant: Var
 
 @every(ROOTS)
 def test_a_root_keeps_the_contract_of_the_images(variant: Variant) -> None:
-    stages = 2 if variant.strip else 1
+    stages = 2 if strips(variant) else 1
     assert instructions(variant, "USER") == ["USER 0"] * stages + ["USER 1000:1000"]
     assert instructions(variant, "WORKDIR", "EXPOSE", "ENTRYPOINT", "CMD") == [
         "WORKDIR /var/azureml-app",
@@ -144,11 +149,11 @@ def test_a_child_starts_from_its_parent_which_another_may_replace(variant: Varia
         f"ARG BASE_IMAGE={variant.parent}",
         "FROM scratch AS wheels",
         "FROM ${BASE_IMAGE} AS installer",
-        *(["FROM ${BASE_IMAGE} AS binutils"] if variant.strip else []),
+        *(["FROM ${BASE_IMAGE} AS binutils"] if strips(variant) else []),
         *([f"FROM {variant.cuda_image} AS cuda"] if variant.cuda_image else []),
         "FROM ${BASE_IMAGE}",
     ]
-    stages = 3 if variant.strip else 2
+    stages = 3 if strips(variant) else 2
     assert instructions(variant, "USER") == ["USER 0"] * stages + ["USER 1000:1000"]
 
 
@@ -172,14 +177,23 @@ def test_an_image_says_what_it_is(variant: Variant) -> None:
 
 
 @every(REAL.variants)
-def test_what_is_trimmed_and_where_from_is_the_matrix_s(variant: Variant) -> None:
+def test_what_is_slimmed_and_where_from_is_declared(variant: Variant) -> None:
     text = DOCKERFILES[variant.name]
-    declared = [f"./{entry.path}" for entry in (*variant.trim, *variant.strip)]
+    site = "site-packages/"
+    declared = [
+        f"./{rule.pattern.removeprefix(site)}"
+        for rule in variant.slim
+        if rule.verb is not Verb.SOURCE and rule.pattern.startswith(site)
+    ]
+    library = f"/usr/local/lib/python{variant.python}/"
 
     assert re.findall(r"find \. -path '([^']*)'", text) == declared
-    assert ("/mnt/binutils/bin/strip" in text) == ("AS binutils" in text) == bool(variant.strip)
-    library = f"/usr/local/lib/python{variant.python}/"
-    uncompiled = [library + entry.path for entry in variant.uncompiled]
+    assert ("/mnt/binutils/bin/strip" in text) == ("AS binutils" in text) == strips(variant)
+    of_interpreter = [p for p in variant.patterns(Verb.REMOVE) if not p.startswith(site)]
+    assert len(of_interpreter) > 10
+    for pattern in of_interpreter:
+        assert (f" {library}{pattern} " in text) == (variant.parent is None)
+    uncompiled = [library + pattern for pattern in variant.patterns(Verb.SOURCE)]
     if variant.parent is not None:
         uncompiled = [path for path in uncompiled if "/site-packages/" in path]
     assert re.findall(r"-not -path '(/[^']*)'", text) == sorted(
@@ -211,7 +225,8 @@ def test_cuda_is_found_by_the_loader_and_asked_for_from_the_driver(variant: Vari
 
 def test_rendering_twice_gives_the_same_text() -> None:
     assert REAL.rendered() == Project(REPOSITORY).rendered()
-    assert len(REAL.rendered()) == len(REAL.variants) + 2
+    # Besides a Dockerfile and a list of rules for each: two pages and two schemas.
+    assert len(REAL.rendered()) == 2 * len(REAL.variants) + 4
 
 
 @pytest.mark.parametrize(
