@@ -307,7 +307,7 @@ def test_the_table_shows_each_image_with_its_size_if_that_is_known(repository: R
 
     assert image_table([minimal, old, xgboost, gpu], {MINIMAL: 1234.5, "other": 1.0}) == (
         f"{head}"
-        f"| `{MINIMAL}` | 3.12 | CPU | `granian==2.0` | 1,234 MB |\n"
+        f"| `{MINIMAL}` | 3.12 | CPU | `httptools==2.0` | 1,234 MB |\n"
         f"| `{XGBOOST}` | 3.12 | CPU | `xgboost-cpu==3.4.1`, `numpy>=2` | not measured |\n"
         "| `gpu` | 3.12 | CUDA 13.0 | `numpy>=2` | not measured |\n"
         "\nHistorical: unsupported, known vulnerabilities, for reproducing old deployments.\n\n"
