@@ -113,6 +113,8 @@ class Variant:
             return f"{cuda}, TensorRT {self.cuda.tensorrt}"
         return cuda
 
+    environment = ()
+
     @property
     def home(self) -> PurePosixPath:
         """The folder of its framework: template, examples, and a folder per image."""
@@ -131,8 +133,17 @@ class Variant:
     @property
     def template(self) -> PurePosixPath:
         """The template of its Dockerfile, relative to the repository."""
-        layered_minimal = self.framework == MINIMAL and self.parent is not None
-        return _path(self.home, "Dockerfile.cuda.j2" if layered_minimal else "Dockerfile.j2")
+        return _path("base" if self.parent is None else "frameworks", "Dockerfile.j2")
+
+    @property
+    def system_image(self) -> str:
+        """The image of Debian as all images without a parent start from it."""
+        return f"system-{self.suite}"
+
+    @property
+    def system_dockerfile(self) -> PurePosixPath:
+        """The Dockerfile of that image, relative to the repository."""
+        return _path("base", self.system_image, "Dockerfile")
 
     @property
     def debian_image(self) -> str:

@@ -1,5 +1,6 @@
 """The repository as the commands see it: its matrix, its images, its locks."""
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -10,6 +11,7 @@ from imagematrix.files import Reader, read_bytes, read_text, write_atomically
 from imagematrix.matrix.lockfile import Lock, parse_lock
 from imagematrix.matrix.schema import Matrix, load_matrix
 from imagematrix.matrix.variant import Variant, expand
+from imagematrix.plan.bake import committed_bake_file
 from imagematrix.plan.content import Content, image_contents
 from imagematrix.repository.dockerfiles import render_dockerfiles
 from imagematrix.repository.pages import CATALOGUE, README, catalogue, image_table, render_readme
@@ -28,6 +30,8 @@ from imagematrix.repository.tree import (
     orphan_diagnostics,
     read_locks,
 )
+
+BAKE_FILE = PurePosixPath("docker-bake.json")
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,7 @@ class Project:
         return {
             README: render_readme(text, image_table(self.variants, self.sizes)),
             CATALOGUE: catalogue(self.variants, self.budgets.measured),
+            BAKE_FILE: json.dumps(committed_bake_file(self.variants), indent=2) + "\n",
         }
 
     def check(self) -> None:

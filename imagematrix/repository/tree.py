@@ -17,7 +17,7 @@ from imagematrix.matrix.variant import Variant
 
 # What the folder of an image holds, with what the first lines of each file say.
 _RENDERED = {"Dockerfile": b"by `nox -s render`", "requirements.txt": b"by `nox -s lock`"}
-_BASE_FILES = frozenset({"install.j2", "server"})
+_BASE_FILES = frozenset({"macros.j2", "system.Dockerfile.j2", "dpkg-excludes", "server", "tools"})
 
 
 def read_locks(
@@ -140,8 +140,11 @@ def orphans(root: Path, variants: Iterable[Variant]) -> tuple[PurePosixPath, ...
     frameworks = {"Dockerfile.j2"}
     for variant in variants:
         entries = folders.setdefault(variant.home, set())
-        entries |= {variant.folder.name, variant.template.name, variant.example.name}
+        entries |= {variant.folder.name, variant.example.name}
         folders[variant.folder] = set(_RENDERED)
+        if variant.parent is None:
+            folders[variant.system_dockerfile.parent] = {variant.system_dockerfile.name}
+            entries |= {variant.system_dockerfile.parent.name, variant.template.name}
         if variant.home.parent.name == "frameworks":
             frameworks.add(variant.framework)
     folders[PurePosixPath("frameworks")] = frameworks

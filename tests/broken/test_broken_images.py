@@ -9,9 +9,9 @@ from typing import Any, cast
 
 import pytest
 
-from imagematrix.build.bake import image_tag
 from imagematrix.host.engine import Engine, find_engine
 from imagematrix.matrix.variant import Trim
+from imagematrix.plan.bake import image_tag
 from imagematrix.repository.project import Project
 from tests.images.checks import (
     _BY_LAYER,

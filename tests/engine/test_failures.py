@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from imagematrix.build.bake import image_tag
 from imagematrix.files import write_atomically
 from imagematrix.host.engine import Engine
+from imagematrix.plan.bake import image_tag
 from imagematrix.repository.locking import lock_header
 from imagematrix.repository.project import Project
 from imagematrix.repository.sizes import Budgets, Measured, Size, budgets_text

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from imagematrix.build.bake import BuildEnvironment, bake_file, target_images, target_name
 from imagematrix.matrix.schema import Suite
 from imagematrix.matrix.variant import Trim
+from imagematrix.plan.bake import BuildEnvironment, bake_file, target_images, target_name
 from imagematrix.plan.content import INPUTS_LABEL, Content, decode_inputs
 from imagematrix.plan.plan import Action, Step
 from tests.unit.helpers import MINIMAL, PYTORCH, REPOSITORY, XGBOOST, Repository

@@ -8,12 +8,12 @@ from typing import Any, cast
 import pytest
 
 from imagematrix.build import run as build
-from imagematrix.build.bake import BuildEnvironment
 from imagematrix.build.progress import BuildLog
 from imagematrix.build.results import Outcome
 from imagematrix.build.run import run_build
 from imagematrix.host.buildx import Builder
 from imagematrix.host.engine import Engine
+from imagematrix.plan.bake import BuildEnvironment
 from imagematrix.plan.content import Content
 from imagematrix.plan.plan import Action, Step
 from tests.unit.helpers import MINIMAL, PYTORCH, XGBOOST, Repository

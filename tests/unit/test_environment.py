@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from imagematrix.build.bake import BuildEnvironment
 from imagematrix.build.inputs import build_environment, uv_config
 from imagematrix.host.bases import Bases, BaseSource
 from imagematrix.host.buildx import Builder
@@ -16,6 +15,7 @@ from imagematrix.host.endpoint import Endpoint
 from imagematrix.host.engine import Engine
 from imagematrix.host.supply import Supply
 from imagematrix.matrix.variant import Index
+from imagematrix.plan.bake import BuildEnvironment
 from tests.unit.helpers import MINIMAL, PYTORCH, XGBOOST, Repository, host_config
 
 EXTRA = Index("extra", "https://wheels.example/cpu", ("torch",))

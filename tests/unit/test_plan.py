@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from imagematrix.build.bake import image_tag
+from imagematrix.plan.bake import image_tag
 from imagematrix.plan.content import (
     INPUTS_LABEL,
     KEY_LABEL,
