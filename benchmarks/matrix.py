@@ -102,9 +102,10 @@ def write_images(
     root: Path, variants: Iterable[Variant], rendered: Mapping[PurePosixPath, str]
 ) -> None:
     """Writes the Dockerfile and a lock of each image."""
+    for path, text in rendered.items():
+        (root / path).parent.mkdir(parents=True)
+        (root / path).write_text(text, encoding="utf-8")
     for variant in variants:
-        (root / variant.folder).mkdir(parents=True)
-        (root / variant.dockerfile).write_text(rendered[variant.dockerfile], encoding="utf-8")
         (root / variant.lock).write_text(_lock_text(variant.name), encoding="utf-8")
 
 
@@ -113,15 +114,12 @@ def write_templates(root: Path, size: int) -> None:
     base, frameworks = root / "base", root / "frameworks"
     (base / "server").mkdir(parents=True)
     (base / "server" / "app.py").write_text("pass\n", encoding="utf-8")
-    for name in ("Dockerfile.j2", "install.j2"):
+    for name in ("Dockerfile.j2", "macros.j2", "system.Dockerfile.j2", "dpkg-excludes"):
         shutil.copy(REPOSITORY / "base" / name, base / name)
+    shutil.copytree(REPOSITORY / "base" / "tools", base / "tools")
     frameworks.mkdir()
     shutil.copy(REPOSITORY / "frameworks" / "Dockerfile.j2", frameworks / "Dockerfile.j2")
     data = matrix_data(size)
-    for name in data["frameworks"].keys() - {MINIMAL}:
-        (frameworks / name).mkdir()
-        template = '{% extends "frameworks/Dockerfile.j2" %}\n'
-        (frameworks / name / "Dockerfile.j2").write_text(template, encoding="utf-8")
     # JSON is YAML, with a line for each value.
     (root / "matrix.yaml").write_text(json.dumps(data, indent=1), encoding="utf-8")
 

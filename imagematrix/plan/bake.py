@@ -203,7 +203,8 @@ def _cache_of(image: str, where: str) -> str:
 def _image_target(
     variant: Variant, building: Collection[str], environment: BuildEnvironment
 ) -> dict[str, Any]:
-    contexts = {TOOLS: f"target:{TOOLS}", **_stand_ins(variant.base_images, environment)}
+    bases = variant.base_images if variant.parent else [variant.python_image]
+    contexts = {TOOLS: f"target:{TOOLS}", **_stand_ins(bases, environment)}
     if variant.parent is None:
         contexts[variant.system_image] = f"target:{variant.system_image}"
     elif variant.parent in building:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""finish SLIM [FOLDER...]: remove what serving does not need, strip libraries, write bytecode.
+"""finish.py SLIM [FOLDER...]: remove what serving does not need, strip libraries, write bytecode.
 
 SLIM holds one rule a line: `remove PATTERN`, `strip PATTERN` or `source PATTERN`. Patterns are
 relative to the interpreter's library, /usr/local/lib/python3.x, and `*` also matches `/`. What a
@@ -18,6 +18,7 @@ import subprocess
 import sys
 import sysconfig
 from concurrent.futures import ThreadPoolExecutor
+from typing import Dict, Iterator, List, Pattern, Sequence
 
 LIBRARY = sysconfig.get_paths()["stdlib"]
 # The tools bring their own C library, so they may be of another Debian release than the image.
@@ -30,15 +31,18 @@ STABLE = {"PYTHONNODEBUGRANGES": "1", "PYTHONHASHSEED": "0"}
 MODULES_PER_PROCESS = 250
 
 
-def main(slim, *folders):
+def main(slim: str, *folders: str) -> None:
+    """Finish an image as SLIM says; each of `folders` gets bytecode, too."""
     rules = read_rules(slim)
-    for path in matching(rules["remove"]):
+    for path in matching(rules["remove"], LIBRARY):
         if os.path.isdir(path) and not os.path.islink(path):
             shutil.rmtree(path)
         else:
             os.remove(path)
     # What auditwheel put into *.libs was rewritten by patchelf; strip makes it unloadable.
-    libraries = [path for path in matching(rules["strip"]) if is_file(path) and ".libs/" not in path]
+    libraries = [
+        path for path in matching(rules["strip"], LIBRARY) if is_file(path) and ".libs/" not in path
+    ]
     if libraries:
         (loader,) = glob.glob(os.path.join(TOOLS, "ld-linux*"))
         strip = [loader, "--library-path", TOOLS, os.path.join(TOOLS, "strip")]
@@ -46,9 +50,9 @@ def main(slim, *folders):
     compile_modules(rules["source"], [LIBRARY, *folders])
 
 
-def read_rules(slim):
+def read_rules(slim: str) -> Dict[str, Pattern[str]]:
     """The patterns of each verb, as one expression."""
-    patterns = {"remove": [], "strip": [], "source": []}
+    patterns: Dict[str, List[str]] = {"remove": [], "strip": [], "source": []}
     with open(slim, encoding="utf-8") as file:
         for line in file:
             words = line.partition("#")[0].split()
@@ -58,7 +62,7 @@ def read_rules(slim):
     return {verb: re.compile("|".join(of_verb) or "(?!)") for verb, of_verb in patterns.items()}
 
 
-def matching(rule, folder=LIBRARY):
+def matching(rule: Pattern[str], folder: str) -> Iterator[str]:
     """The paths that a rule names, in order; what is below one of them is not looked at."""
     waiting = [folder]
     while waiting:
@@ -71,11 +75,12 @@ def matching(rule, folder=LIBRARY):
                 waiting.append(entry.path)
 
 
-def is_file(path):
+def is_file(path: str) -> bool:
+    """Whether it is a file itself and no link to one."""
     return os.path.isfile(path) and not os.path.islink(path)
 
 
-def compile_modules(source, folders):
+def compile_modules(source: Pattern[str], folders: Sequence[str]) -> None:
     """Write the bytecode that is missing. Modules for other Pythons do not compile, and stay as
     they are."""
     module = re.compile(r"(?s:.*\.py)\Z")
@@ -94,10 +99,11 @@ def compile_modules(source, folders):
         list(threads.map(lambda part: subprocess.call(COMPILE + part, env=environ), parts))
 
 
-def bytecode(path):
+def bytecode(path: str) -> str:
+    """Where the bytecode of a module lies."""
     folder, name = os.path.split(path)
-    tag = sys.implementation.cache_tag
-    return os.path.join(folder, "__pycache__", "{}.{}.pyc".format(name[:-3], tag))
+    module = f"{name[:-3]}.{sys.implementation.cache_tag}.pyc"
+    return os.path.join(folder, "__pycache__", module)
 
 
 if __name__ == "__main__":
