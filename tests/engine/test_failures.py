@@ -54,15 +54,13 @@ def project(tmp_path_factory: pytest.TempPathFactory, engine: Engine) -> Iterato
     shutil.copy(ROOT / "frameworks" / "Dockerfile.j2", root / "frameworks")
     matrix = (ROOT / "matrix.yaml").read_text()
     installer = matrix[matrix.index("installer:") : matrix.index("indexes:")]
-    trim = matrix[matrix.index("\ntrim:") + 1 : matrix.index("\nframeworks:") + 1]
     minimal = matrix[matrix.index("  minimal:") : matrix.index("  scikit-learn:")]
     # Of its releases the first alone.
     minimal = "      - track:".join(minimal.split("      - track:")[:2])
     minimal = minimal.replace('pythons: ["3.11", "3.12", "3.13"]', 'pythons: ["3.12"]')
     frameworks = "".join(FRAMEWORK.format(name=name) for name in ("good", "corrupt", "slow"))
     (root / "matrix.yaml").write_text(
-        f'pythons:\n  "3.12": {{suite: trixie}}\n{installer}{trim}frameworks:\n'
-        f"{minimal}{frameworks}"
+        f'pythons:\n  "3.12": {{suite: trixie}}\n{installer}frameworks:\n{minimal}{frameworks}'
     )
     (root / "README.md").write_text("<!-- images -->\n<!-- /images -->\n")
     six = "4721f391ed90541fddacab5acf947aa0d3dc7d27b2e1e8eda2be8970586c3274"

@@ -41,8 +41,8 @@ frameworks:
         pins: [httptools==2.0]
   xgboost:
     title: XGBoost
-    trim:
-      - {{what: test suites, path: "*/tests"}}
+    # Its line is
+    # named by tests.
     releases:
       - version: "3.4"
         track: current
@@ -59,6 +59,18 @@ frameworks:
         index: extra
         pins: [torch==2.0.0+cpu]
 exclude: []
+"""
+
+# What every image does without, and what one framework does.
+BASE_SLIM = """\
+remove:
+  type stubs: [site-packages/*.pyi]
+source:
+  pip: [site-packages/pip/*]
+"""
+XGBOOST_SLIM = """\
+remove:
+  test suites: [site-packages/xgboost/tests]
 """
 
 MINIMAL = "minimal-py312-inference"
@@ -131,6 +143,8 @@ class Repository:
         repository.put("README.md", "# Images\n<!-- images -->\n<!-- /images -->\nThe end.\n")
         for path in ("base/server/app.py", "base/tools/bin/finish.py", "base/dpkg-excludes"):
             repository.put(path, "pass\n")
+        repository.put("base/slim.yaml", BASE_SLIM)
+        repository.put("frameworks/xgboost/slim.yaml", XGBOOST_SLIM)
         for path, text in TEMPLATES.items():
             repository.put(path, text)
         for variant in repository.project.variants:

@@ -49,7 +49,7 @@ def finish(library: Path, tmp_path: Path, rules: str, *folders: Path) -> set[str
     """Runs the program on a library; returns the files that are there then."""
     (tmp_path / "slim.txt").write_text(rules)
     module = load()
-    module.LIBRARY = str(library)
+    vars(module)["LIBRARY"] = str(library)
     module.main(str(tmp_path / "slim.txt"), *map(str, folders))
     return {p.relative_to(library).as_posix() for p in library.rglob("*") if not p.is_dir()}
 

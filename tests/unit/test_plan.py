@@ -74,6 +74,7 @@ def test_the_inputs_of_an_image_are_all_that_goes_into_it(repository: Repository
         f"base/{MINIMAL}/Dockerfile",
         f"base/{MINIMAL}/requirements.txt",
         f"base/{SYSTEM}/Dockerfile",
+        f"base/{MINIMAL}/slim.txt",
         "base/server/app.py",
         "base/tools/bin/finish.py",
         "base/dpkg-excludes",
@@ -83,6 +84,7 @@ def test_the_inputs_of_an_image_are_all_that_goes_into_it(repository: Repository
     assert inputs[XGBOOST].keys() == {
         f"frameworks/xgboost/{XGBOOST}/Dockerfile",
         f"frameworks/xgboost/{XGBOOST}/requirements.txt",
+        f"frameworks/xgboost/{XGBOOST}/slim.txt",
         "parent",
     }
     assert inputs[XGBOOST]["parent"] == image_key(inputs[MINIMAL])
@@ -261,6 +263,23 @@ def test_what_the_matrix_gives_to_a_dockerfile_is_named(repository: Repository) 
     }
 
 
+@pytest.mark.parametrize(
+    ("file", "names"),
+    [("base/slim.yaml", [MINIMAL, XGBOOST, PYTORCH]), ("frameworks/xgboost/slim.yaml", [XGBOOST])],
+)
+def test_rules_that_change_are_named_by_their_file(
+    file: str, names: list[str], repository: Repository
+) -> None:
+    labels = labels_of(repository)
+    repository.change(file, ("remove:\n", "remove:\n  headers: [site-packages/a/include]\n"))
+    repository.render()
+
+    told = reasons(plan(repository, labels))
+
+    assert list(told) == names
+    assert all(f"{file} changed" in of_image for of_image in told.values())
+
+
 def test_what_the_dockerfile_stems_from_is_no_part_of_the_key(repository: Repository) -> None:
     labels = labels_of(repository)
     repository.put("matrix.yaml", MATRIX.replace("title: XGBoost", "title: XGBoost 3"))
@@ -294,9 +313,9 @@ def test_the_key_is_the_hash_of_what_the_files_hold(repository: Repository) -> N
     contents = contents_of(repository)
     names = ("base/server/app.py", "base/tools/bin/finish.py", "base/dpkg-excludes")
     copied = {name: digest(name) for name in names}
-    files = (minimal.dockerfile, minimal.lock, minimal.system_dockerfile)
+    files = (minimal.dockerfile, minimal.lock, minimal.slim_file, minimal.system_dockerfile)
     parent = {str(path): digest(path) for path in files}
-    child = {str(path): digest(path) for path in (xgboost.dockerfile, xgboost.lock)}
+    child = {str(p): digest(p) for p in (xgboost.dockerfile, xgboost.lock, xgboost.slim_file)}
 
     assert contents[MINIMAL].inputs == parent | copied | BASES
     assert contents[MINIMAL].key == image_key(parent | copied | BASES)
