@@ -36,8 +36,8 @@ FRAMEWORK = """
         accelerators: [cpu]
         pins: [six==1.17.0]
 """
-PLAIN = '{% extends "frameworks/Dockerfile.j2" %}\n'
-SLEEP = f"{PLAIN}{{% block environment %}}RUN sleep 30\n{{% endblock %}}\n"
+# In the template of all frameworks, for one of them.
+SLEEP = '{% if variant.framework == "slow" %}RUN sleep 30\n{% endif -%}\n'
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +49,12 @@ def project(tmp_path_factory: pytest.TempPathFactory, engine: Engine) -> Iterato
     for folder in (root / "base").glob("minimal-*"):
         if folder.name != PARENT:
             shutil.rmtree(folder)
-    (root / "base" / "Dockerfile.cuda.j2").unlink()
-    (root / "frameworks").mkdir()
-    shutil.copy(ROOT / "frameworks" / "Dockerfile.j2", root / "frameworks")
+    template = (ROOT / "frameworks" / "Dockerfile.j2").read_text()
+    label = "{{ labels(variant) }}"
+    assert label in template
+    write_atomically(
+        root / "frameworks" / "Dockerfile.j2", template.replace(label, f"{SLEEP}{label}")
+    )
     matrix = (ROOT / "matrix.yaml").read_text()
     installer = matrix[matrix.index("installer:") : matrix.index("indexes:")]
     minimal = matrix[matrix.index("  minimal:") : matrix.index("  scikit-learn:")]
@@ -71,8 +74,6 @@ def project(tmp_path_factory: pytest.TempPathFactory, engine: Engine) -> Iterato
         digest = six.replace("4", "5") if variant.name == CORRUPT else six
         lock = f"{parent_lock}six==1.17.0 \\\n    --hash=sha256:{digest}\n"
         write_atomically(root / variant.lock, lock_header(variant) + lock)
-        template = SLEEP if variant.name == SLOW else PLAIN
-        (root / variant.template).write_text(template)
     assert _run(root, "render").returncode == 0
     yield root
     client = engine.client()
