@@ -106,11 +106,11 @@ def measure(root: Path, size: int) -> Measurement:
 def write_images(
     root: Path, variants: Iterable[Variant], rendered: Mapping[PurePosixPath, str]
 ) -> None:
-    """Writes the Dockerfile, the slim rules and a lock of each image."""
+    """Writes what is rendered, and a lock of each image."""
+    for path, text in rendered.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(text, encoding="utf-8")
     for variant in variants:
-        (root / variant.folder).mkdir(parents=True)
-        for path in (variant.dockerfile, variant.slim_file):
-            (root / path).write_text(rendered[path], encoding="utf-8")
         (root / variant.lock).write_text(_lock_text(variant), encoding="utf-8")
 
 
@@ -119,15 +119,18 @@ def write_templates(root: Path, size: int) -> None:
     base, frameworks = root / "base", root / "frameworks"
     (base / "server").mkdir(parents=True)
     (base / "server" / "app.py").write_text("pass\n", encoding="utf-8")
-    for name in ("Dockerfile.j2", "install.j2", "slim.yaml"):
+    for name in (
+        "Dockerfile.j2",
+        "macros.j2",
+        "system.Dockerfile.j2",
+        "dpkg-excludes",
+        "slim.yaml",
+    ):
         shutil.copy(REPOSITORY / "base" / name, base / name)
+    shutil.copytree(REPOSITORY / "base" / "tools", base / "tools")
     frameworks.mkdir()
     shutil.copy(REPOSITORY / "frameworks" / "Dockerfile.j2", frameworks / "Dockerfile.j2")
     data = matrix_data(size)
-    for name in data["frameworks"].keys() - {MINIMAL}:
-        (frameworks / name).mkdir()
-        template = '{% extends "frameworks/Dockerfile.j2" %}\n'
-        (frameworks / name / "Dockerfile.j2").write_text(template, encoding="utf-8")
     # JSON is YAML, with a line for each value.
     (root / "matrix.yaml").write_text(json.dumps(data, indent=1), encoding="utf-8")
 
@@ -147,7 +150,6 @@ def matrix_data(size: int) -> dict[str, Any]:
         }
     return {
         "debian": {"trixie": list(PYTHONS)},
-        "installer": {"version": "1.0", "sha256": "0" * 64},
         "tracks": {"current": {"pythons": list(PYTHONS), "accelerators": ["cpu"]}},
         "sets": {"shared": PINS},
         "frameworks": frameworks,

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from imagematrix.build.bake import BuildEnvironment, image_tag, target_name
 from imagematrix.host.bases import Bases, BaseSource
 from imagematrix.host.config import HostConfig
 from imagematrix.matrix.variant import Variant
+from imagematrix.plan.bake import BuildEnvironment, image_tag, target_name
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 # What CPython's extension modules link to, as the official image of Python has it.
@@ -54,7 +54,7 @@ class Plain:
         elif variant.index is not None:
             options += f" --extra-index-url {variant.index.url}"
         install = f"python3 -m pip install --no-cache-dir{options} -r /tmp/requirements.txt"
-        packages = _apt_install(" ".join(variant.system)) if variant.system else ""
+        packages = _apt_install(" ".join(variant.debian)) if variant.debian else ""
         return (
             f"FROM {self._python(variant)}\n{packages}"
             "COPY requirements.txt /tmp/requirements.txt\n"

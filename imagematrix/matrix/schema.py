@@ -177,13 +177,6 @@ class TrackSpec(Section):
     accelerators: Accelerators = Field(description="What its images compute on.")
 
 
-class InstallerSpec(Section):
-    """The release of uv that installs packages, and the hash of its manylinux x86_64 wheel."""
-
-    version: PackageVersion = Field(description="The release.")
-    sha256: Sha256 = Field(description="The hash of its wheel, as the index gives it.")
-
-
 class ReleaseSpec(Section):
     """One version of a framework: an image for each of its Pythons on each of its accelerators."""
 
@@ -277,7 +270,6 @@ class MatrixSpec(Section):
     debian: dict[Annotated[Suite, Field(strict=False)], Pythons] = Field(
         min_length=1, description="The Debian release under each Python."
     )
-    installer: InstallerSpec = Field(description="The uv that installs packages in a build.")
     tracks: dict[Annotated[Track, Field(strict=False)], TrackSpec] = Field(
         min_length=1, description="What a release is where it says nothing else, by track."
     )

@@ -9,7 +9,7 @@ from imagematrix.matrix.cuda import Cuda, cuda_of_image, cuda_of_lock
 from imagematrix.matrix.lockfile import Lock
 from imagematrix.matrix.names import Cell, example_of, home_of, name_of, parent_of
 from imagematrix.matrix.rules import Matrix
-from imagematrix.matrix.schema import MINIMAL, Accelerator, Suite, Track
+from imagematrix.matrix.schema import Accelerator, Suite, Track
 from imagematrix.matrix.slim import Slim, SlimRule, Verb
 
 LOCK_NAME = "requirements.txt"
@@ -39,20 +39,12 @@ class DeclaredWheel:
 
 
 @dataclass(frozen=True)
-class Installer:
-    """The release of uv that installs packages while an image is built."""
-
-    version: str
-    sha256: str
-
-
-@dataclass(frozen=True)
 class Variant:
     """One image. `parent` is the name of the image that it is layered on, None for a root.
 
     `folder` is that of its rendered Dockerfile and its lock, relative to the repository. `slim` is
     what it does without of its interpreter and its packages. `environment` are variables with their
-    values, `system` Debian packages, `sdists` packages without a wheel. `cuda` is what the image
+    values, `debian` packages of Debian, `sdists` packages without a wheel. `cuda` is what the image
     holds of it; with an accelerator that needs it, None means that no lock says it yet.
     `cuda_image` is where its libraries are taken from, None for its own packages. `bundled_cuda` is
     the version of a CUDA that a package carries inside although the image is for the CPU.
@@ -68,12 +60,11 @@ class Variant:
     suite: Suite
     accelerator: Accelerator
     pins: tuple[str, ...]
-    installer: Installer
     slim: tuple[SlimRule, ...]
     environment: tuple[tuple[str, str], ...]
     index: Index | None
     wheels: tuple[DeclaredWheel, ...]
-    system: tuple[str, ...]
+    debian: tuple[str, ...]
     sdists: tuple[str, ...]
     cuda: Cuda | None
     cuda_image: str | None
@@ -125,8 +116,17 @@ class Variant:
     @property
     def template(self) -> PurePosixPath:
         """The template of its Dockerfile, relative to the repository."""
-        layered_minimal = self.framework == MINIMAL and self.parent is not None
-        return _path(self.home, "Dockerfile.cuda.j2" if layered_minimal else "Dockerfile.j2")
+        return _path("base" if self.parent is None else "frameworks", "Dockerfile.j2")
+
+    @property
+    def system_image(self) -> str:
+        """The image of Debian as all images without a parent start from it."""
+        return f"system-{self.suite}"
+
+    @property
+    def system_dockerfile(self) -> PurePosixPath:
+        """The Dockerfile of that image, relative to the repository."""
+        return _path("base", self.system_image, "Dockerfile")
 
     @property
     def debian_image(self) -> str:
@@ -203,12 +203,11 @@ def _variant(
         suite=matrix.suites[cell.python],
         accelerator=cell.accelerator,
         pins=pins,
-        installer=Installer(spec.installer.version, spec.installer.sha256),
         slim=slim.rules_of(cell),
         index=index,
         wheels=wheels,
         environment=tuple(framework.environment.items()),
-        system=tuple(release.debian),
+        debian=tuple(release.debian),
         sdists=tuple(release.sdists),
         cuda=cuda,
         cuda_image=release.cuda_image,

@@ -99,8 +99,10 @@ def image_contents(
         files = (str(variant.dockerfile), str(variant.lock), str(variant.slim_file))
         inputs = {name: file_hash(f"{root}/{name}", read) for name in files}
         if variant.parent is None:
-            copied = copied or _server_files(root)
+            copied = copied or _copied_files(root)
             inputs |= copied
+            system = str(variant.system_dockerfile)
+            inputs[system] = file_hash(f"{root}/{system}", read)
         else:
             inputs[PARENT] = result[variant.parent].key
         ids = base_ids.get(variant.name, {})
@@ -159,11 +161,13 @@ def _decode(text: str) -> dict[str, Any] | None:
     return data if isinstance(data, dict) else None
 
 
-def _server_files(root: Path) -> dict[str, str]:
-    """What `base/.dockerignore` lets into the image: no bytecode, nothing hidden."""
-    folder = root / "base" / "server"
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    named = ((path.relative_to(root), path) for path in files)
+def _copied_files(root: Path) -> dict[str, str]:
+    """What goes into the images without a parent, and the programs that make all of them: what
+    `base/.dockerignore` lets in but for the locks. No bytecode, nothing hidden."""
+    base = root / "base"
+    folders = (base / "server", base / "tools")
+    files = (path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file())
+    named = ((path.relative_to(root), path) for path in (base / "dpkg-excludes", *files))
     return {
         name.as_posix(): file_hash(path)
         for name, path in named

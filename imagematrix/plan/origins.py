@@ -54,9 +54,9 @@ def rendered_sources(root: Path, variants: Sequence[Variant]) -> dict[str, Mappi
         return tuple(used for used in jinja2.meta.find_referenced_templates(tree) if used)
 
     @cache
-    def templates(path: PurePosixPath) -> Mapping[str, str]:
-        names = _closure(str(path), used)
-        rules = {str(BASE_RULES), str(path.with_name(RULES_NAME))}
+    def files(template: PurePosixPath, home: PurePosixPath) -> Mapping[str, str]:
+        names = _closure(str(template), used)
+        rules = {str(BASE_RULES), str(home / RULES_NAME)}
         names |= {name for name in rules if (root / name).is_file()}
         return {name: file_hash(root / name) for name in sorted(names)}
 
@@ -64,13 +64,13 @@ def rendered_sources(root: Path, variants: Sequence[Variant]) -> dict[str, Mappi
 
     # The images of a release share all of this, which is frozen.
     @cache
-    def sources(template: PurePosixPath, *values: Any) -> Mapping[str, str]:
-        told = dict(templates(template))
+    def sources(template: PurePosixPath, home: PurePosixPath, *values: Any) -> Mapping[str, str]:
+        told = dict(files(template, home))
         for name, value in zip(names, values, strict=True):
             told |= _values(f"{MATRIX}: {name}", value)
         return told
 
-    given = attrgetter("template", *names)
+    given = attrgetter("template", "home", *names)
     return {variant.name: sources(*given(variant)) for variant in variants}
 
 

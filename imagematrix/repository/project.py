@@ -1,5 +1,6 @@
 """The repository as the commands see it: its matrix, its images, its locks."""
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -11,6 +12,7 @@ from imagematrix.matrix.lockfile import Lock, parse_lock
 from imagematrix.matrix.rules import Matrix, load_matrix
 from imagematrix.matrix.slim import read_slim
 from imagematrix.matrix.variant import Variant, expand
+from imagematrix.plan.bake import committed_bake_file
 from imagematrix.plan.content import Content, image_contents
 from imagematrix.repository.dockerfiles import render_dockerfiles
 from imagematrix.repository.pages import CATALOGUE, README, catalogue, image_table, render_readme
@@ -31,6 +33,8 @@ from imagematrix.repository.tree import (
     orphan_diagnostics,
     read_locks,
 )
+
+BAKE_FILE = PurePosixPath("docker-bake.json")
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,7 @@ class Project:
         return {
             README: render_readme(text, image_table(self.variants, self.sizes)),
             CATALOGUE: catalogue(self.variants, self.budgets.measured),
+            BAKE_FILE: json.dumps(committed_bake_file(self.variants), indent=2) + "\n",
         }
 
     def check(self) -> None:

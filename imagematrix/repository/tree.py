@@ -23,7 +23,17 @@ _RENDERED = {
     "slim.txt": b"by `nox -s render`",
     "requirements.txt": b"by `nox -s lock`",
 }
-_BASE_FILES = frozenset({"install.j2", "server", RULES_NAME, SLIM_SCHEMA})
+_BASE_FILES = frozenset(
+    {
+        "macros.j2",
+        "system.Dockerfile.j2",
+        "dpkg-excludes",
+        "server",
+        "tools",
+        RULES_NAME,
+        SLIM_SCHEMA,
+    }
+)
 
 
 def read_locks(
@@ -143,8 +153,11 @@ def orphans(root: Path, variants: Iterable[Variant]) -> tuple[PurePosixPath, ...
     frameworks = {"Dockerfile.j2", SLIM_SCHEMA}
     for variant in variants:
         entries = folders.setdefault(variant.home, set())
-        entries |= {variant.folder.name, variant.template.name, variant.example.name, RULES_NAME}
+        entries |= {variant.folder.name, variant.example.name, RULES_NAME}
         folders[variant.folder] = set(_RENDERED)
+        if variant.parent is None:
+            folders[variant.system_dockerfile.parent] = {variant.system_dockerfile.name}
+            entries |= {variant.system_dockerfile.parent.name, variant.template.name}
         if variant.home.parent.name == "frameworks":
             frameworks.add(variant.framework)
     folders[PurePosixPath("frameworks")] = frameworks

@@ -9,9 +9,10 @@ from typing import Any, cast
 
 import pytest
 
-from imagematrix.build.bake import image_tag
 from imagematrix.host.engine import Engine, find_engine
+from imagematrix.matrix.schema import MINIMAL
 from imagematrix.matrix.slim import SlimRule, Verb
+from imagematrix.plan.bake import image_tag
 from imagematrix.repository.project import Project
 from tests.images.checks import (
     _BY_LAYER,
@@ -27,7 +28,9 @@ from tests.images.running import RunningImage, build_images, run_image, wait_unt
 ROOT = Path(__file__).resolve().parents[2]
 PARENT = "minimal-py312-inference"
 OTHER_PYTHON = "minimal-py313-inference"
-WITH_CUDA = next(v for v in Project(ROOT).variants if v.template.name == "Dockerfile.cuda.j2").name
+WITH_CUDA = next(
+    v.name for v in Project(ROOT).variants if v.parent == PARENT and v.framework == MINIMAL
+)
 SITE = "/usr/local/lib/python3.12/site-packages"
 
 

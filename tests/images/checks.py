@@ -19,7 +19,6 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from imagematrix.build.bake import image_tag
 from imagematrix.files import file_hash
 from imagematrix.host.bases import bases_of
 from imagematrix.host.config import PROXY_VARIABLES
@@ -28,6 +27,7 @@ from imagematrix.matrix.slim import Verb
 from imagematrix.matrix.variant import Variant
 from imagematrix.measure.budget import Kind, compare, growth_report
 from imagematrix.measure.layers import image_sizes
+from imagematrix.plan.bake import image_tag
 from imagematrix.plan.content import (
     INPUTS_LABEL,
     KEY_LABEL,

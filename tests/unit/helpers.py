@@ -19,9 +19,9 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 MATRIX = f"""\
 debian:
   trixie: ["3.12"]
-installer:
-  version: 1.0.0
-  sha256: {"a" * 64}
+tracks:
+  current: {{pythons: ["3.12"], accelerators: [cpu]}}
+sets: {{data: [pandas>=3]}}
 indexes:
   extra:
     url: https://wheels.example/cpu
@@ -57,10 +57,6 @@ frameworks:
         index: extra
         sets: [data]
         pins: [torch==2.0.0+cpu]
-tracks:
-  current: {{pythons: ["3.12"], accelerators: [cpu]}}
-sets:
-  data: [pandas>=3]
 """
 
 # What every image does without, and what one framework does.
@@ -80,12 +76,13 @@ XGBOOST = "xgboost3.4-py312-inference"
 PYTORCH = "pytorch2.0-py312-inference"
 
 TEMPLATES = {
-    "base/Dockerfile.j2": 'FROM debian:{{ variant.suite }}-slim\nLABEL name="{{ variant.name }}"\n',
-    "frameworks/Dockerfile.j2": "ARG BASE_IMAGE={{ variant.parent }}\nFROM ${BASE_IMAGE}\n"
-    "{% block system %}{% endblock %}USER 1000:1000\n",
-    "frameworks/xgboost/Dockerfile.j2": '{% extends "frameworks/Dockerfile.j2" %}\n'
-    "{% block system %}RUN true\n{% endblock %}\n",
-    "frameworks/pytorch/Dockerfile.j2": '{% extends "frameworks/Dockerfile.j2" %}\n',
+    "base/Dockerfile.j2": "FROM system-{{ variant.suite }}\n"
+    'LABEL name="{{ variant.name }}"\nUSER 1000:1000\n',
+    "base/system.Dockerfile.j2": "FROM {{ variant.debian_image }}\n",
+    "base/macros.j2": "{% macro system(variant) %}RUN true\n{% endmacro %}",
+    "frameworks/Dockerfile.j2": '{% from "base/macros.j2" import system -%}\n'
+    "ARG BASE_IMAGE={{ variant.parent }}\nFROM ${BASE_IMAGE}\n{{ system(variant) }}"
+    "# {{ variant.title }}\nUSER 1000:1000\n",
 }
 PACKAGES = {
     MINIMAL: ("httptools==2.0",),
@@ -142,7 +139,8 @@ class Repository:
         repository = cls(root)
         repository.put("matrix.yaml", MATRIX)
         repository.put("README.md", "# Images\n<!-- images -->\n<!-- /images -->\nThe end.\n")
-        repository.put("base/server/app.py", "pass\n")
+        for path in ("base/server/app.py", "base/tools/bin/finish.py", "base/dpkg-excludes"):
+            repository.put(path, "pass\n")
         repository.put("base/slim.yaml", BASE_SLIM)
         repository.put("frameworks/xgboost/slim.yaml", XGBOOST_SLIM)
         for path, text in TEMPLATES.items():

@@ -110,7 +110,7 @@ def test_a_variant_holds_all_that_later_stages_need(repository: Repository) -> N
     assert str(variant.lock) == f"frameworks/xgboost/{XGBOOST}/requirements.txt"
     assert str(variant.slim_file) == f"frameworks/xgboost/{XGBOOST}/slim.txt"
     assert str(variant.context) == f"frameworks/xgboost/{XGBOOST}"
-    assert str(variant.template) == "frameworks/xgboost/Dockerfile.j2"
+    assert str(variant.template) == "frameworks/Dockerfile.j2"
     assert str(variant.example) == "frameworks/xgboost/example"
 
 

@@ -83,7 +83,7 @@ def test_a_release_that_cannot_be_read_causes_no_further_errors(tmp_path: Path) 
         MATRIX,
         ("releases:\n      - track: current", "releases:\n      - track: curent"),
         ('trixie: ["3.12"]', 'trixie: ["3.12", "3.11"]'),
-        ("data: [pandas>=3]", "data: [pandas>=3]\n  more: [scipy>=1]"),
+        ("data: [pandas>=3]", "data: [pandas>=3], more: [scipy>=1]"),
     )
 
     assert errors_of(text, tmp_path) == [
@@ -111,8 +111,8 @@ def test_a_broken_release_hides_no_error_of_another(tmp_path: Path) -> None:
         ("frameworks:", "frameworks: [a]\nx:", "15:13: frameworks: must be a mapping of keys"),
         ("indexes:", "indexes: [a]\nx:", "6:10: indexes: must be a mapping of keys"),
         ("debian:", "debian: [a]\nx:", "1:9: debian: must be a mapping of keys"),
-        ("tracks:", "tracks: [a]\nx:", "41:9: tracks: must be a mapping of keys"),
-        ("\nsets:", "\nsets: [a]\nx:", "43:7: sets: must be a mapping of keys"),
+        ("tracks:", "tracks: [a]\nx:", "3:9: tracks: must be a mapping of keys"),
+        ("\nsets:", "\nsets: [a]\nx:", "5:7: sets: must be a mapping of keys"),
     ],
 )
 def test_a_section_of_another_kind_causes_no_further_errors(
@@ -145,14 +145,14 @@ def test_a_release_that_is_no_mapping_is_one_error(value: str, tmp_path: Path) -
     ("old", "new", "error"),
     [
         (
-            "tracks:",
-            "  another: 7\ntracks:",
-            "41:12: frameworks.another: must be a mapping of keys to values, is 7",
+            "  pytorch:",
+            "  another: 7\n  pytorch:",
+            "33:12: frameworks.another: must be a mapping of keys to values, is 7",
         ),
         (
-            "tracks:",
-            "  another: {title: Another, releases: 7}\ntracks:",
-            "41:39: frameworks.another.releases: must be a list, is 7; write [ … ] around it",
+            "  pytorch:",
+            "  another: {title: Another, releases: 7}\n  pytorch:",
+            "33:39: frameworks.another.releases: must be a list, is 7; write [ … ] around it",
         ),
         (
             "package: torch",
@@ -162,7 +162,7 @@ def test_a_release_that_is_no_mapping_is_one_error(value: str, tmp_path: Path) -
         (
             'current: {pythons: ["3.12"], accelerators: [cpu]}',
             "current: 7",
-            "42:12: tracks.current: must be a mapping of keys to values, is 7",
+            "4:12: tracks.current: must be a mapping of keys to values, is 7",
         ),
     ],
 )

@@ -42,7 +42,7 @@ def append(path: str, text: str) -> Callable[[Repository], None]:
         (remove(DOCKERFILE), [f"{DOCKERFILE}: is missing; run `nox -s render`"]),
         (
             append(DOCKERFILE, "RUN true\n"),
-            [f"{DOCKERFILE}:6:1: differs from what the matrix gives; run `nox -s render`"],
+            [f"{DOCKERFILE}:7:1: differs from what the matrix gives; run `nox -s render`"],
         ),
         (remove(SLIM), [f"{SLIM}: is missing; run `nox -s render`"]),
         (
@@ -197,7 +197,7 @@ def test_sizes_that_are_no_table_are_an_error(text: str, repository: Repository)
         ("frameworks/xgboost/notes.txt", "x", "frameworks/xgboost/notes.txt", "by hand"),
         (f"{XGBOOST_HOME}/patch.diff", "x", f"{XGBOOST_HOME}/patch.diff", "by hand"),
         ("base/other.j2", "x", "base/other.j2", "by hand"),
-        ("frameworks/xgboost/Dockerfile.gpu.j2", "x", "frameworks/xgboost/Dockerfile.gpu.j2",
+        ("frameworks/xgboost/Dockerfile.j2", "x", "frameworks/xgboost/Dockerfile.j2",
          "by hand"),
     ],
 )  # fmt: skip
