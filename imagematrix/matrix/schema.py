@@ -153,7 +153,7 @@ CudaVersion = Annotated[str, Form(r"[0-9]+\.[0-9]+", '"10.2"')]
 Pin = Annotated[str, AfterValidator(_requirement)]
 Dependency = Annotated[str, AfterValidator(_dependency)]
 PackageVersion = Annotated[str, AfterValidator(_version)]
-Title = Annotated[str, Form(r'[^\s"$\\`|](?:[^\n"$\\`|]*[^\s"$\\`|])?', "ONNX Runtime")]
+Title = Annotated[str, Form(r'[^\s"\$\\`|](?:[^\n"\$\\`|]*[^\s"\$\\`|])?', "ONNX Runtime")]
 EnvironmentName = Annotated[str, Form(r"[A-Z][A-Z0-9_]*", "KERAS_HOME")]
 # It stands in an ENV instruction without quotes.
 EnvironmentValue = Annotated[str, Form(r"[A-Za-z0-9_./:,=+-]+", "/tmp/keras")]

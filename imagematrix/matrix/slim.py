@@ -60,7 +60,7 @@ Pattern = Annotated[
         "site-packages/*/tests",
     ),
 ]
-Reason = Annotated[str, Form(r'[^\s"$\\`|#](?:[^\n"$\\`|#]*[^\s"$\\`|#])?', "test suites")]
+Reason = Annotated[str, Form(r'[^\s"\$\\`|#](?:[^\n"\$\\`|#]*[^\s"\$\\`|#])?', "test suites")]
 Patterns = Annotated[list[Pattern], Field(min_length=1)]
 
 
