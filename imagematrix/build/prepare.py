@@ -8,7 +8,7 @@ from typing import Any
 
 from imagematrix.build.bake import BuildEnvironment
 from imagematrix.build.inputs import build_environment
-from imagematrix.build.run import image_labels, present_images
+from imagematrix.build.run import as_present, present_images
 from imagematrix.console import say
 from imagematrix.host.bases import Bases, BaseSource, ensure_bases
 from imagematrix.host.buildx import Builder, find_builder
@@ -20,7 +20,7 @@ from imagematrix.host.supply import Supply, find_supplies
 from imagematrix.matrix.platforms import PLATFORM
 from imagematrix.matrix.selection import Selection, select, with_parents
 from imagematrix.matrix.variant import Variant
-from imagematrix.plan.content import Content
+from imagematrix.plan.content import Content, Present
 from imagematrix.plan.plan import Action, Step, make_plan
 from imagematrix.repository.project import Project
 
@@ -67,9 +67,9 @@ def prepare(project: Project, request: Request) -> Prepared:
     ids = {variant.name: bases.ids for variant in needed}
     contents = project.contents(needed, ids)
     present = present_images(engine, [variant.name for variant in needed])
-    labels = {name: image_labels(image) for name, image in present.items()}
+    known = {name: as_present(image) for name, image in present.items()}
     steps, supplies = planned(
-        project, needed, contents, labels, host, request, bases.why_unavailable
+        project, needed, contents, known, host, request, bases.why_unavailable
     )
     building = [step.variant for step in steps if step.action is Action.BUILD]
     builder = find_builder(engine, request.builder) if building else Builder()
@@ -100,7 +100,7 @@ def planned(
     project: Project,
     needed: Sequence[Variant],
     contents: Mapping[str, Content],
-    labels: Mapping[str, Mapping[str, str]],
+    present: Mapping[str, Present],
     host: HostConfig,
     request: Request,
     no_base: Callable[[Variant], str],
@@ -110,7 +110,7 @@ def planned(
     `no_base` says why an image's base cannot be had, or nothing.
     """
     # An index is asked only for the images that would have to be built.
-    draft = make_plan(needed, contents, labels, {}, force=request.force)
+    draft = make_plan(needed, contents, present, {}, force=request.force)
     stale = [step.variant for step in draft if step.action is Action.BUILD]
     supplies = find_supplies(project.locks, stale, host)
     missing = {
@@ -120,4 +120,4 @@ def planned(
     }
     if not missing:
         return draft, supplies
-    return make_plan(needed, contents, labels, missing, force=request.force), supplies
+    return make_plan(needed, contents, present, missing, force=request.force), supplies

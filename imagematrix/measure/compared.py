@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from imagematrix.errors import UserError
+from imagematrix.host.engine import layers_of
 from imagematrix.measure.layers import read_layers
 from imagematrix.measure.trees import (
     Difference,
@@ -44,7 +45,7 @@ def inspect(client: "docker.DockerClient", reference: str) -> Image:
     steps = [
         {key: step.get(key) for key in ("Created", "CreatedBy", "Comment")} for step in history
     ]
-    return Image(told["Id"], told["RootFS"]["Layers"], {**told["Config"], **when}, steps)
+    return Image(told["Id"], layers_of(told), {**told["Config"], **when}, steps)
 
 
 def same_bytes(client: "docker.DockerClient", references: tuple[str, str]) -> list[Difference]:
