@@ -154,15 +154,15 @@ def server_file_goes(repository: Repository) -> None:
             {XGBOOST: (f"frameworks/xgboost/{XGBOOST}/requirements.txt changed",)},
         ),
         (
-            lock("granian==2.0", "numpy==2.2", "scipy==1.0", "xgboost-cpu==3.4.1"),
+            lock("httptools==2.0", "numpy==2.2", "scipy==1.0", "xgboost-cpu==3.4.1"),
             {XGBOOST: ("lock: numpy 2.1 → 2.2", "lock: scipy 1.0 is new")},
         ),
         (
-            lock("granian==2.0", "numpy==2.1", "xgboost-cpu==3.4.1", digest="1" * 64),
+            lock("httptools==2.0", "numpy==2.1", "xgboost-cpu==3.4.1", digest="1" * 64),
             {
                 XGBOOST: tuple(
                     f"lock: hashes of {name} changed"
-                    for name in ("granian", "numpy", "xgboost-cpu")
+                    for name in ("httptools", "numpy", "xgboost-cpu")
                 )
             },
         ),
@@ -220,7 +220,7 @@ def test_what_changed_is_the_reason(
 
 
 def test_a_package_that_is_gone_is_named(repository: Repository) -> None:
-    pins = ("granian==2.0", "numpy==2.1", "xgboost-cpu==3.4.1")
+    pins = ("httptools==2.0", "numpy==2.1", "xgboost-cpu==3.4.1")
     lock(*pins, "scipy==1.0")(repository)
     labels = labels_of(repository)
     lock(*pins)(repository)
@@ -272,7 +272,7 @@ def test_an_image_that_does_not_tell_its_packages_is_told_by_the_file(
         labels[XGBOOST].pop(name)
         if text is not None:
             labels[XGBOOST][name] = text
-    lock("granian==2.0", "numpy==2.2", "xgboost-cpu==3.4.1")(repository)
+    lock("httptools==2.0", "numpy==2.2", "xgboost-cpu==3.4.1")(repository)
 
     assert reasons(plan(repository, labels)) == {
         XGBOOST: (f"frameworks/xgboost/{XGBOOST}/requirements.txt changed",)
@@ -298,7 +298,7 @@ def test_a_key_is_of_the_files_as_they_were_checked(repository: Repository) -> N
     project = repository.project
     project.check_buildable()
     before = contents_of(repository)
-    lock("granian==2.0", "numpy==2.2", "xgboost-cpu==3.4.1")(repository)
+    lock("httptools==2.0", "numpy==2.2", "xgboost-cpu==3.4.1")(repository)
 
     assert project.contents(project.variants, {MINIMAL: BASES}) == before
     assert contents_of(repository)[XGBOOST].key != before[XGBOOST].key
