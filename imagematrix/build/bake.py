@@ -10,13 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from imagematrix.matrix.platforms import PLATFORM
+from imagematrix.matrix.platforms import EPOCH, PLATFORM
 from imagematrix.matrix.variant import Variant
 from imagematrix.plan.plan import Action, Step
 
 # The stages of base/install.j2 that hold uv, and `strip`.
 INSTALLER = "installer"
 BINUTILS = "binutils"
+LATEST = "latest"
 # Before the name of an image, where a context is one that the engine has.
 LOCAL_IMAGE = "docker-image://"
 
@@ -30,6 +31,7 @@ class BuildEnvironment:
     folder of wheels for it. `proxies` are the names of the environment's proxy variables.
     With `names_bases`, the builds are given the local image of each base under its own name too.
     `cache_from` and `cache_to` are `host/namespace` of a registry with the cache of each image.
+    `tag` is that of the images which are made, and built upon.
     """
 
     base_sources: Mapping[str, str] = field(default_factory=dict)
@@ -41,6 +43,7 @@ class BuildEnvironment:
     names_bases: bool = False
     cache_from: str = ""
     cache_to: str = ""
+    tag: str = LATEST
 
 
 def bake_file(
@@ -130,9 +133,9 @@ def target_name(image: str) -> str:
     return image.replace(".", "_")
 
 
-def image_tag(name: str) -> str:
-    """The local tag of an image."""
-    return f"{name}:latest"
+def image_tag(name: str, tag: str = LATEST) -> str:
+    """The local name of an image."""
+    return f"{name}:{tag}"
 
 
 def file_secret(name: str, path: str) -> str:
@@ -216,7 +219,7 @@ def _target(step: Step, building: set[str], environment: BuildEnvironment) -> di
     if variant.parent in building:
         contexts[variant.parent] = f"target:{target_name(variant.parent)}"
     elif variant.parent is not None:
-        contexts[variant.parent] = f"{LOCAL_IMAGE}{image_tag(variant.parent)}"
+        contexts[variant.parent] = f"{LOCAL_IMAGE}{image_tag(variant.parent, environment.tag)}"
     if variant.name in environment.wheel_folders:
         contexts["wheels"] = environment.wheel_folders[variant.name]
     compression = ",compression=uncompressed" if environment.uncompressed else ""
@@ -230,10 +233,11 @@ def _target(step: Step, building: set[str], environment: BuildEnvironment) -> di
         "context": str(variant.context),
         "dockerfile": str(variant.dockerfile.relative_to(variant.context)),
         "contexts": contexts,
-        "tags": [image_tag(variant.name)],
+        "tags": [image_tag(variant.name, environment.tag)],
         "labels": step.content.labels,
         # Their values come from the environment, and BuildKit keeps these names out of the history.
-        "args": {name: f"${{{name}}}" for name in environment.proxies},
+        "args": {"SOURCE_DATE_EPOCH": str(EPOCH)}
+        | {name: f"${{{name}}}" for name in environment.proxies},
         "secret": [*environment.secrets, *environment.image_secrets.get(variant.name, ())],
         "attest": ["type=provenance,disabled=true"],
         "platforms": [PLATFORM],

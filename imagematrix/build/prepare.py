@@ -2,11 +2,11 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from imagematrix.build.bake import BuildEnvironment
+from imagematrix.build.bake import LATEST, BuildEnvironment
 from imagematrix.build.inputs import build_environment
 from imagematrix.build.run import as_present, present_images
 from imagematrix.console import say
@@ -29,13 +29,14 @@ from imagematrix.repository.project import Project
 class Request:
     """Which images are to be built, and on which base images: `bases` is None for those that are
     here, `refresh` gets them again. `force` rebuilds fresh images. `builder` is the name of one of
-    buildx, nothing for the one that is current."""
+    buildx, nothing for the one that is current. `tag` is that of the images."""
 
     selection: Selection
     bases: BaseSource | None = None
     refresh: bool = False
     force: bool = False
     builder: str = ""
+    tag: str = LATEST
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def prepare(project: Project, request: Request) -> Prepared:
     host = read_host_config(os.environ, Path.home())
     ids = {variant.name: bases.ids for variant in needed}
     contents = project.contents(needed, ids)
-    present = present_images(engine, [variant.name for variant in needed])
+    present = present_images(engine, [variant.name for variant in needed], request.tag)
     known = {name: as_present(image) for name, image in present.items()}
     steps, supplies = planned(
         project, needed, contents, known, host, request, bases.why_unavailable
@@ -80,6 +81,7 @@ def prepare(project: Project, request: Request) -> Prepared:
     if building:
         for sentence in host.ignored:
             say(f"Not passed to builds: {sentence}.")
+    environment = replace(environment, tag=request.tag)
     return Prepared(engine, builder, bases, steps, environment, variables, present)
 
 

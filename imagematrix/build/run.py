@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from imagematrix.build.bake import BuildEnvironment, bake_file, image_tag, target_images
+from imagematrix.build.bake import LATEST, BuildEnvironment, bake_file, image_tag, target_images
 from imagematrix.build.buildkit import running_bake
 from imagematrix.build.progress import BuildLog, FailedStep
 from imagematrix.build.results import Outcome, Result
@@ -68,7 +68,7 @@ def run_build(
             for name, spent in progress.seconds.items():
                 seconds[name] += spent
             if status == 0:
-                found = beside_their_parents(engine, plan, targets)
+                found = beside_their_parents(engine, plan, targets, environment.tag)
                 for name in sorted(found - astray):
                     say(f"{name} is on older layers of its parent, from the cache; building again.")
                 failed |= dict.fromkeys(found & astray, _ASTRAY)
@@ -86,7 +86,7 @@ def run_build(
             failed |= _children_of(failed, plan)
             pending -= failed.keys()
     built = [step.variant.name for step in plan if step.action is Action.BUILD]
-    there = {**present, **present_images(engine, built)}
+    there = {**present, **present_images(engine, built, environment.tag)}
     # In MB (10^6 bytes): the sum of the layers as archives, which are uncompressed as made here.
     sizes = {name: image["Size"] / 1e6 for name, image in there.items()}
     return tuple(_result(step, failed, seconds, sizes) for step in plan)
@@ -97,11 +97,13 @@ def as_present(told: Mapping[str, Any]) -> Present:
     return Present(told["Config"].get("Labels") or {}, layers_of(told))
 
 
-def beside_their_parents(engine: Engine, plan: Sequence[Step], names: Set[str]) -> set[str]:
+def beside_their_parents(
+    engine: Engine, plan: Sequence[Step], names: Set[str], tag: str
+) -> set[str]:
     """Those of the named images that are not on the layers that their parent has now."""
     parents = {step.variant.name: step.variant.parent for step in plan if step.variant.parent}
     children = {name: parents[name] for name in names if name in parents}
-    told = present_images(engine, {*children, *children.values()})
+    told = present_images(engine, {*children, *children.values()}, tag)
     there = {name: as_present(image) for name, image in told.items()}
     return {
         name
@@ -184,7 +186,9 @@ def _result(
     return Result(name, outcome, size, seconds.get(name, 0), "; ".join(step.reasons))
 
 
-def present_images(engine: Engine, names: Iterable[str]) -> dict[str, Mapping[str, Any]]:
+def present_images(
+    engine: Engine, names: Iterable[str], tag: str = LATEST
+) -> dict[str, Mapping[str, Any]]:
     """What the engine tells of those of our images that it has, under their names."""
-    tags = {image_tag(name): name for name in names}
+    tags = {image_tag(name, tag): name for name in names}
     return {tags[tag]: told for tag, told in engine.inspect(tags).items()}

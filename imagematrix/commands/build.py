@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from imagematrix.build.bake import BuildEnvironment, bake_file
+from imagematrix.build.bake import LATEST, BuildEnvironment, bake_file
 from imagematrix.build.disk import free_megabytes, require_disk
 from imagematrix.build.prepare import prepare
 from imagematrix.build.results import exit_status, results_json, results_table
@@ -24,6 +24,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--print", action="store_true", help="only print the bake file, of fresh images too"
     )
+    parser.add_argument("--tag", default=LATEST, help="of the images, beside those of other tags")
     where: dict[str, Any] = {"default": "", "metavar": "HOST/NAMESPACE"}
     parser.add_argument("--cache-from", help="take steps that this registry has as cache", **where)
     parser.add_argument("--cache-to", help="put all steps into this registry as cache", **where)

@@ -48,20 +48,23 @@ def inspect(client: "docker.DockerClient", reference: str) -> Image:
     return Image(told["Id"], layers_of(told), {**told["Config"], **when}, steps)
 
 
-def same_bytes(client: "docker.DockerClient", references: tuple[str, str]) -> list[Difference]:
-    """What differs between two images, in any layer, and in the configuration with its history;
-    nothing only where both have one digest."""
+def same_bytes(
+    client: "docker.DockerClient", references: tuple[str, str], above: int = 0
+) -> list[Difference]:
+    """What differs between two images in any layer above the lowest `above`, which are their
+    parents', and in the configuration with its history; nothing only where both have one digest."""
     first, second = (inspect(client, reference) for reference in references)
     if first.digest == second.digest:
         return []
     trees = _trees(client, dict(zip(references, (first, second), strict=True)))
-    found = layer_differences(*([trees[layer] for layer in i.layers] for i in (first, second)))
+    one, other = ([trees[layer] for layer in image.layers] for image in (first, second))
+    found = layer_differences(one, other, above)
     found += config_differences(
         *({**image.config, "History": image.history} for image in (first, second))
     )
     # What no entry shows: two layers of the same entries that are other archives.
     for number, pair in enumerate(zip(first.layers, second.layers, strict=False), 1):
-        if pair[0] != pair[1] and not any(d.layer == number for d in found):
+        if number > above and pair[0] != pair[1] and not any(d.layer == number for d in found):
             found.append(Difference(number, "", "the archive of the same entries", *pair))
     return found or [Difference(0, "", "digest", first.digest, second.digest)]
 

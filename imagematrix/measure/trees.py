@@ -195,10 +195,12 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
 
 
-def layer_differences(first: Sequence[Tree], second: Sequence[Tree]) -> list[Difference]:
-    """What differs between two lists of layers, by layer and path."""
+def layer_differences(
+    first: Sequence[Tree], second: Sequence[Tree], above: int = 0
+) -> list[Difference]:
+    """What differs between two lists of layers, by layer and path, above the lowest `above`."""
     found = []
-    for number in range(max(len(first), len(second))):
+    for number in range(above, max(len(first), len(second))):
         one, other = (trees[number] if number < len(trees) else {} for trees in (first, second))
         if one is not other:
             found += tree_differences(one, other, number + 1)

@@ -15,6 +15,8 @@ from tests.unit.helpers import MINIMAL, PYTORCH, REPOSITORY, XGBOOST, Repository
 
 XGBOOST_TARGET = "xgboost3_4-py312-inference"
 PYTORCH_TARGET = "pytorch2_0-py312-inference"
+# The date of the configuration, the same for every image: 2020-01-01.
+EPOCH_ARG = {"SOURCE_DATE_EPOCH": "1577836800"}
 
 
 @pytest.fixture
@@ -61,7 +63,7 @@ def test_a_target_says_all_that_its_build_needs(steps: tuple[Step, ...]) -> None
         "contexts": {MINIMAL: f"target:{MINIMAL}", "installer": f"target:{MINIMAL}-installer"},
         "tags": [f"{XGBOOST}:latest"],
         "labels": steps[1].content.labels,
-        "args": {},
+        "args": EPOCH_ARG,
         "secret": [],
         "attest": ["type=provenance,disabled=true"],
         "platforms": ["linux/amd64"],
@@ -120,7 +122,7 @@ def test_the_installer_is_made_once_from_the_first_image_of_the_run(
             "dockerfile": f"{MINIMAL}/Dockerfile",
             "contexts": {},
             "target": "installer",
-            "args": {},
+            "args": EPOCH_ARG,
             "secret": ["id=ca-bundle,src=/ca.crt"],
             "attest": ["type=provenance,disabled=true"],
             "platforms": ["linux/amd64"],
@@ -147,7 +149,7 @@ def test_the_program_that_strips_is_made_once_and_waits_for_no_parent(
         "debian:trixie-slim": "docker-image://bootstrap/debian:trixie-slim"
     }
     assert binutils["args"] == {
-        "https_proxy": "${https_proxy}", "BASE_IMAGE": "debian:trixie-slim"
+        **EPOCH_ARG, "https_proxy": "${https_proxy}", "BASE_IMAGE": "debian:trixie-slim"
     }  # fmt: skip
     built = targets(both)
     assert "binutils" not in built[MINIMAL]["contexts"]
@@ -231,7 +233,8 @@ def test_proxies_are_taken_from_the_environment_by_name(steps: tuple[Step, ...])
 
     assert file["variable"] == {"https_proxy": {"default": ""}, "NO_PROXY": {"default": ""}}
     for target in targets(steps, BuildEnvironment(proxies=("https_proxy", "NO_PROXY"))).values():
-        assert target["args"] == {"https_proxy": "${https_proxy}", "NO_PROXY": "${NO_PROXY}"}
+        proxies = {"https_proxy": "${https_proxy}", "NO_PROXY": "${NO_PROXY}"}
+        assert target["args"] == {**EPOCH_ARG, **proxies}
 
 
 def test_the_name_of_a_target_has_no_dot() -> None:

@@ -361,7 +361,7 @@ def test_a_child_is_rebuilt_with_its_parent(repository: Repository) -> None:
 
 def test_all_reasons_of_a_child_are_told(repository: Repository) -> None:
     labels = labels_of(repository)
-    lock("granian==2.0", "numpy==2.2", "xgboost-cpu==3.4.1")(repository)
+    lock("httptools==2.0", "numpy==2.2", "xgboost-cpu==3.4.1")(repository)
 
     steps = plan(repository, labels, layers={**ON_PARENT, MINIMAL: ("c",)})
 
