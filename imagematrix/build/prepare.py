@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from imagematrix.build.bake import LATEST, BuildEnvironment
 from imagematrix.build.inputs import build_environment
 from imagematrix.build.run import as_present, present_images
 from imagematrix.console import say
@@ -20,6 +19,7 @@ from imagematrix.host.supply import Supply, find_supplies
 from imagematrix.matrix.platforms import PLATFORM
 from imagematrix.matrix.selection import Selection, select, with_parents
 from imagematrix.matrix.variant import Variant
+from imagematrix.plan.bake import LATEST, BuildEnvironment
 from imagematrix.plan.content import Content, Present
 from imagematrix.plan.plan import Action, Step, make_plan
 from imagematrix.repository.project import Project

@@ -2,11 +2,11 @@
 
 import argparse
 
-from imagematrix.build.bake import LATEST
 from imagematrix.build.prepare import Request
 from imagematrix.host.bases import BaseSource
 from imagematrix.matrix.schema import Accelerator, Track
 from imagematrix.matrix.selection import Selection
+from imagematrix.plan.bake import LATEST
 
 
 def add_selection(parser: argparse.ArgumentParser) -> None:

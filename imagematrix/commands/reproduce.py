@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import imagematrix
-from imagematrix.build.bake import image_tag
 from imagematrix.build.results import Outcome
 from imagematrix.commands.options import add_bases, add_selection, selection_of
 from imagematrix.console import counted, say, table
@@ -24,6 +23,7 @@ from imagematrix.matrix.selection import select, with_parents
 from imagematrix.matrix.variant import Variant
 from imagematrix.measure.compared import inspect, same_bytes, same_content
 from imagematrix.measure.trees import MISSING, Difference
+from imagematrix.plan.bake import image_tag
 from imagematrix.plan.content import OWN_LABELS
 from imagematrix.repository.copies import CHECKOUTS, copy_repository
 from imagematrix.repository.project import Project

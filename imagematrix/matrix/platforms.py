@@ -4,6 +4,6 @@
 PLATFORM = "linux/amd64"
 # The one time that images bear, 2020-01-01: with that of the clock, no two builds would be the
 # same. BuildKit takes it as SOURCE_DATE_EPOCH for the configuration and the history; the times of
-# files are set by the steps that write them.
+# files are set by the programs in base/tools.
 # https://reproducible-builds.org/docs/source-date-epoch/
 EPOCH = 1577836800

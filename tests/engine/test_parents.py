@@ -10,23 +10,24 @@ import sys
 
 import pytest
 
-from imagematrix.build.bake import image_tag
 from imagematrix.host.bases import BaseSource, ensure_bases
 from imagematrix.host.engine import Engine, layers_of
+from imagematrix.plan.bake import image_tag
 from tests.engine.conftest import ROOT
 from tests.unit.helpers import MINIMAL, XGBOOST, Repository, lock_text
 
 SERVER = "base/server/app.py"
 PINS = ("httptools==2.0", "numpy==2.1", "xgboost-cpu==3.4.1")
 TEMPLATES = {
-    "base/Dockerfile.j2": (
-        "FROM debian:{{ variant.suite }}-slim AS system\n"
+    "base/tools/Dockerfile": "FROM scratch\nCOPY bin/ /\n",
+    "base/system.Dockerfile.j2": (
+        "FROM {{ variant.debian_image }} AS slimmed\n"
         "RUN touch /written\n"
-        "FROM system AS installer\n"
         "FROM scratch\n"
-        "COPY --from=system /written /written\n"
+        "COPY --from=slimmed /written /written\n"
     ),
-    "frameworks/xgboost/Dockerfile.j2": (
+    "base/Dockerfile.j2": "FROM system-{{ variant.suite }}\nUSER 1000:1000\n",
+    "frameworks/Dockerfile.j2": (
         "ARG BASE_IMAGE={{ variant.parent }}\nFROM ${BASE_IMAGE}\n"
         "WORKDIR /opt/child\n"
         "COPY requirements.txt .\n"

@@ -16,10 +16,8 @@ from tests.engine.conftest import ROOT
 from tests.unit.helpers import MINIMAL, XGBOOST, Repository
 
 # All that Docker's own steps write has one time here; what the checkout gives keeps its own.
-TEMPLATE = """\
-FROM debian:{{ variant.suite }}-slim AS system
-FROM system AS installer
-FROM system AS written
+SYSTEM = """\
+FROM {{ variant.debian_image }} AS written
 RUN mkdir /tree /tree/server && cp /etc/debian_version /tree/ && RANDOM_STEP
 COPY server /checkout
 RUN cp /checkout/*.py /tree/server/ && chmod -R u=rwX,go=rX /tree \\
@@ -27,19 +25,22 @@ RUN cp /checkout/*.py /tree/server/ && chmod -R u=rwX,go=rX /tree \\
 FROM scratch
 COPY --from=written /tree/ /
 """
-CHILD = """\
-ARG BASE_IMAGE={{ variant.parent }}
-FROM ${BASE_IMAGE}
-COPY requirements.txt /
-"""
+TEMPLATES = {
+    "base/tools/Dockerfile": "FROM scratch\nCOPY bin/ /\n",
+    "base/system.Dockerfile.j2": SYSTEM.replace("RANDOM_STEP", "true"),
+    "base/Dockerfile.j2": "FROM system-{{ variant.suite }}\nUSER 1000:1000\n",
+    "frameworks/Dockerfile.j2": (
+        "ARG BASE_IMAGE={{ variant.parent }}\nFROM ${BASE_IMAGE}\nCOPY requirements.txt /\n"
+    ),
+}
 
 
 @pytest.fixture
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     """The repository; its images come out the same."""
     small = Repository.write(tmp_path_factory.mktemp("reproduce"))
-    small.put("base/Dockerfile.j2", TEMPLATE.replace("RANDOM_STEP", "true"))
-    small.put("frameworks/xgboost/Dockerfile.j2", CHILD)
+    for path, text in TEMPLATES.items():
+        small.put(path, text)
     small.render()
     return small
 
@@ -80,7 +81,7 @@ def test_what_differs_is_told_by_layer_and_path(
 ) -> None:
     """In the minimal image what a step makes of the clock; in its child what the checkout gives."""
     random = "date +%N > /tree/clock && mkdir /tree/$(date +%N)"
-    repository.put("base/Dockerfile.j2", TEMPLATE.replace("RANDOM_STEP", random))
+    repository.put("base/system.Dockerfile.j2", SYSTEM.replace("RANDOM_STEP", random))
     repository.render()
 
     status, rows, said = reproduce(small_engine, repository, MINIMAL, XGBOOST)
