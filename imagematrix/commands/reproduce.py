@@ -86,9 +86,13 @@ def _reproduce(project: Project, options: argparse.Namespace) -> int:
     started = time.monotonic()
     chosen = with_parents(select(project.variants, selection_of(options)), project.variants)
     project.check_buildable()
+    # Both before anything is built: what somebody edits meanwhile is in neither.
+    copies = [project.root / _COPIES / tag for tag in TAGS]
+    for copy, checkout in zip(copies, CHECKOUTS, strict=True):
+        copy_repository(project.root, copy, checkout)
     with contextlib.closing(ensure_engine().client()) as client:
         try:
-            outcomes = [_built(project, number, chosen, options) for number in range(len(TAGS))]
+            outcomes = [_built(copies[n], n, chosen, options) for n in range(len(TAGS))]
             verdicts = _verdicts(client, chosen, outcomes)
         finally:
             if not options.keep:
@@ -105,16 +109,14 @@ def _reproduce(project: Project, options: argparse.Namespace) -> int:
 
 
 def _built(
-    project: Project, number: int, chosen: Sequence[Variant], options: argparse.Namespace
+    copy: Path, number: int, chosen: Sequence[Variant], options: argparse.Namespace
 ) -> dict[str, tuple[str, str]]:
     """Builds all, without cache, from a copy of the repository; the outcome of each image, and why.
 
     A process of its own has a hash seed of its own. Raises WorkError where it builds nothing.
     """
-    folder = project.root / _COPIES / str(number + 1)
     checkout = CHECKOUTS[number]
-    say(f"Build {number + 1} of {len(TAGS)}, in {folder}: {checkout}.")
-    copy_repository(project.root, folder, checkout)
+    say(f"Build {number + 1} of {len(TAGS)}, in {copy}: {checkout}.")
     command = [sys.executable, "-m", "imagematrix", "build", *(v.name for v in chosen)]
     command += ["--force", "--json", "--tag", TAGS[number]]
     command += ["--bases", options.bases] if options.bases else []
@@ -124,7 +126,7 @@ def _built(
     package = str(Path(imagematrix.__file__).parents[1])
     environ = {**os.environ, "PYTHONPATH": package, "PYTHONHASHSEED": str(number + 1)}
     result = subprocess.run(
-        command, cwd=folder, env=environ, umask=checkout.umask, stdout=subprocess.PIPE, check=False
+        command, cwd=copy, env=environ, umask=checkout.umask, stdout=subprocess.PIPE, check=False
     )
     try:
         rows = json.loads(result.stdout)
@@ -175,12 +177,16 @@ def _remove(client: "docker.DockerClient", chosen: Sequence[Variant]) -> None:
 
 
 def _told(found: Sequence[Difference]) -> list[str]:
-    """A line for each path and for each value of the configuration, and a count of what differs."""
-    lines: dict[str, list[str]] = {}
+    """A line for each path and for each value of the configuration, with the lines of texts that
+    differ below it, and a count of what differs."""
+    places: dict[str, list[Difference]] = {}
     for one in found:
         place = f"layer {one.layer} {one.path}".strip() if one.layer else one.path
-        lines.setdefault(place or f"configuration {one.what}", []).append(_words(one))
-    told = [f"{place}: {', '.join(words)}" for place, words in lines.items()]
+        places.setdefault(place or f"configuration {one.what}", []).append(one)
+    told = []
+    for place, differences in places.items():
+        told.append(f"{place}: {', '.join(map(_words, differences))}")
+        told += [f"    {line}" for one in differences for line in one.lines]
     counts = counted(one.what for one in found if one.path)
     return [*told, f"{len(found)} differences{f': {counts}' if counts else ''}"] if told else []
 

@@ -185,6 +185,8 @@ def test_two_images_are_compared_by_what_they_are(
     assert status == 1
     assert out.splitlines() == [
         "/etc/motd: sha256 ca978112ca1b → 3e23e8160039",
+        "    -a",
+        "    +b",
         "configuration User: only in the second (0)",
         "2 differences: 1 sha256",
     ]
