@@ -4,31 +4,26 @@
 What the files beside it (templates, locks) say about a matrix is the business of `tree.py`.
 """
 
-import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Any
 
-from packaging.requirements import InvalidRequirement
 from packaging.utils import canonicalize_name
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from imagematrix.errors import Diagnostic, InputError
 from imagematrix.matrix.document import Document, KeyPath, path_text, read_document
 from imagematrix.matrix.messages import nearest, schema_diagnostics
 from imagematrix.matrix.names import Cell, Pinned, name_of, parent_of
+from imagematrix.matrix.releases import Parts, Release, cells_of, read_parts, release_items
 from imagematrix.matrix.schema import (
     MINIMAL,
     Accelerator,
     MatrixSpec,
-    Pythons,
-    ReleaseSpec,
-    Section,
     Suite,
     Track,
-    TrackSpec,
     parsed_requirement,
 )
 
@@ -64,8 +59,8 @@ def load_matrix(path: Path, shown_as: PurePath | None = None) -> Matrix:
         spec = MatrixSpec.model_validate(document.data)
     except ValidationError as error:
         errors += schema_diagnostics(document, MatrixSpec, error)
-    parts = _parts(document.data)
-    cells = tuple(_cells(parts))
+    parts = read_parts(document.data)
+    cells = tuple(cells_of(parts))
     for rule in _RULES:
         errors += rule(parts, document)
     errors += _name_errors(document, cells)
@@ -77,168 +72,12 @@ def load_matrix(path: Path, shown_as: PurePath | None = None) -> Matrix:
     return Matrix(spec, document, cells)
 
 
-@dataclass(frozen=True)
-class _Release:
-    """A release, with what it has of its track and its sets.
-
-    `pythons` and `accelerators` are pairs of a value and the place that it comes from. Pins and
-    sets that cannot be read are left out; `whole` says that there are none.
-    """
-
-    framework: str
-    path: KeyPath
-    spec: ReleaseSpec
-    package: str
-    pythons: tuple[tuple[str, KeyPath], ...]
-    accelerators: tuple[Accelerator, ...]
-    pins: tuple[Pinned, ...]
-    whole: bool
-
-
-@dataclass(frozen=True)
-class _Parts:
-    """What can be read of a matrix, so that one error does not hide those of another kind.
-
-    `broken` names the frameworks that have a release which cannot be read, None stands for any;
-    the names of the sections are None likewise.
-    """
-
-    releases: Sequence[_Release]
-    pythons: Sequence[str] | None
-    tracks: Sequence[str] | None
-    indexes: Sequence[str] | None
-    sets: Sequence[str] | None
-    broken: frozenset[str] | None
-
-    @property
-    def has_all_of_minimal(self) -> bool:
-        """Whether every release that others are layered on could be read."""
-        return self.broken is not None and MINIMAL not in self.broken
-
-
-def _parts(data: Any) -> _Parts:
-    data = data if isinstance(data, dict) else {}
-    releases, broken = [], set()
-    sections = {
-        **{key: data.get(key) for key in ("debian", "tracks")},
-        **{key: data.get(key, {}) for key in ("indexes", "sets")},
-    }
-    frameworks = data.get("frameworks")
-    for name, framework in frameworks.items() if isinstance(frameworks, dict) else ():
-        items = framework.get("releases") if isinstance(framework, dict) else None
-        for i in range(len(items) if isinstance(items, list) else 0):
-            release = _release(name, i, framework, sections)
-            if release is not None:
-                releases.append(release)
-            else:
-                broken.add(name)
-        if not items or not isinstance(items, list):
-            broken.add(name)
-    names = {
-        key: list(section) if isinstance(section, dict) else None
-        for key, section in sections.items()
-    }
-    # What stands under a wrong name may be what a release asks for.
-    if not names["tracks"] or not set(names["tracks"]) <= set(Track):
-        names["tracks"] = None
-    return _Parts(
-        releases,
-        _pythons(sections["debian"]),
-        names["tracks"],
-        names["indexes"],
-        names["sets"],
-        frozenset(broken) if isinstance(frameworks, dict) else None,
-    )
-
-
-def _pythons(debian: Any) -> Sequence[str] | None:
-    try:
-        read = TypeAdapter(dict[str, Pythons]).validate_python(debian)
-    except ValidationError:
-        return None
-    return [python for of_suite in read.values() for python in of_suite] or None
-
-
-def _release(
-    framework: str, place: int, section: Mapping[str, Any], sections: Mapping[str, Any]
-) -> _Release | None:
-    """A release as far as it can be read; None where its images cannot be known."""
-    path: KeyPath = ("frameworks", framework, "releases", place)
-    item = section["releases"][place]
-    # Pins are looked at one by one: a wrong one does not make the release unreadable.
-    spec = _read(ReleaseSpec, item, pins=["any==0"])
-    if not isinstance(spec, ReleaseSpec):
-        return None
-    pythons, accelerators, of_python = spec.pythons, spec.accelerators, path
-    if pythons is None or accelerators is None:
-        tracks = sections["tracks"]
-        declared = tracks.get(str(spec.track)) if isinstance(tracks, dict) else None
-        track = _read(TrackSpec, declared)
-        if not isinstance(track, TrackSpec):
-            return None
-        if pythons is None:
-            pythons, of_python = track.pythons, ("tracks", str(spec.track))
-        accelerators = accelerators or track.accelerators
-    package = section.get("package") or framework
-    named = isinstance(package, str) and package == canonicalize_name(package)
-    placed = list(_placed_pins(path, item, dict.fromkeys(spec.sets), sections["sets"]))
-    pins = [pin for pin in placed if _is_requirement(pin.text)]
-    return _Release(
-        framework,
-        path,
-        spec,
-        package if named else framework,
-        tuple((python, (*of_python, "pythons", i)) for i, python in enumerate(pythons)),
-        tuple(accelerators),
-        tuple(pins),
-        pins == placed and bool(item.get("pins")) and named,
-    )
-
-
-def _placed_pins(
-    path: KeyPath, item: Mapping[str, Any], used: Iterable[str], sets: Any
-) -> Iterator[Pinned]:
-    """The pins of a release, its own before those of its sets; also what is no pin at all."""
-    lists: list[tuple[KeyPath, Any]] = [((*path, "pins"), item.get("pins"))]
-    lists += [(("sets", name), sets.get(name) if isinstance(sets, dict) else None) for name in used]
-    for where, pins in lists:
-        for i, pin in enumerate(pins if isinstance(pins, list) else [None]):
-            yield Pinned(pin, (*where, i))
-
-
-def _is_requirement(pin: Any) -> bool:
-    try:
-        parsed_requirement(pin)
-    except (InvalidRequirement, TypeError):
-        return False
-    return True
-
-
-def _read(section: type[Section], value: Any, **instead: Any) -> Section | None:
-    """A section without the keys that are unknown, None where it still cannot be read."""
-    if not isinstance(value, dict):
-        return None
-    known = {key: value[key] for key in value if key in section.model_fields}
-    try:
-        return section.model_validate({**known, **instead})
-    except ValidationError:
-        return None
-
-
-def _cells(parts: _Parts) -> Iterator[Cell]:
-    for release in parts.releases:
-        for (python, _), accelerator in itertools.product(release.pythons, release.accelerators):
-            yield Cell(
-                release.framework, release.path, release.spec, python, accelerator, release.pins
-            )
-
-
-def _undeclared(parts: _Parts, document: Document) -> Iterator[Diagnostic]:
+def _undeclared(parts: Parts, document: Document) -> Iterator[Diagnostic]:
     """Names that no section has."""
     declared: Mapping[str, Sequence[str] | None]
     declared = {"track": parts.tracks, "index": parts.indexes, "set": parts.sets}
     frameworks = document.data.get("frameworks") if isinstance(document.data, dict) else None
-    for path, item in _release_items(frameworks):
+    for path, item in release_items(frameworks):
         track = _text(item.get("track", Track.CURRENT.value))
         sets = item.get("sets")
         used = [
@@ -264,19 +103,11 @@ def _undeclared(parts: _Parts, document: Document) -> Iterator[Diagnostic]:
             yield document.diagnostic(at, f"Python {python} is not declared", hint)
 
 
-def _release_items(frameworks: Any) -> Iterator[tuple[KeyPath, Mapping[str, Any]]]:
-    for name, framework in frameworks.items() if isinstance(frameworks, dict) else ():
-        items = framework.get("releases") if isinstance(framework, dict) else None
-        for i, item in enumerate(items) if isinstance(items, list) else ():
-            if isinstance(item, dict):
-                yield ("frameworks", name, "releases", i), item
-
-
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _pins_twice(parts: _Parts, document: Document) -> Iterator[Diagnostic]:
+def _pins_twice(parts: Parts, document: Document) -> Iterator[Diagnostic]:
     for release in parts.releases:
         sets = release.spec.sets
         for i in (i for i, name in enumerate(sets) if name in sets[:i]):
@@ -297,7 +128,7 @@ def _pins_twice(parts: _Parts, document: Document) -> Iterator[Diagnostic]:
             yield document.diagnostic(at, message, "keep one of them")
 
 
-def _other_versions(parts: _Parts, document: Document) -> Iterator[Diagnostic]:
+def _other_versions(parts: Parts, document: Document) -> Iterator[Diagnostic]:
     """The version of a release is in its images' names, and its framework's package is pinned."""
     for release in parts.releases:
         spec = release.spec
@@ -335,7 +166,7 @@ def _exact_version(pin: str) -> str | None:
     return specifiers[0].version.removesuffix(".*").partition("+")[0]
 
 
-def _cuda_errors(parts: _Parts, document: Document) -> Iterator[Diagnostic]:
+def _cuda_errors(parts: Parts, document: Document) -> Iterator[Diagnostic]:
     for release in parts.releases:
         on_cpu = Accelerator.CPU in release.accelerators
         if release.spec.cuda_image is not None and on_cpu:
@@ -347,7 +178,7 @@ def _cuda_errors(parts: _Parts, document: Document) -> Iterator[Diagnostic]:
             yield document.diagnostic((*release.path, "bundled_cuda"), message, "remove it")
 
 
-def _of_minimal(parts: _Parts, document: Document) -> Iterator[Diagnostic]:
+def _of_minimal(parts: Parts, document: Document) -> Iterator[Diagnostic]:
     """What the images that all others are layered on have in their template."""
     frameworks = document.data.get("frameworks") if isinstance(document.data, dict) else None
     minimal = frameworks.get(MINIMAL) if isinstance(frameworks, dict) else None
@@ -357,7 +188,7 @@ def _of_minimal(parts: _Parts, document: Document) -> Iterator[Diagnostic]:
         yield document.diagnostic(at, message, "remove it", at_key=True)
 
 
-def _debian_twice(parts: _Parts, document: Document) -> Iterator[Diagnostic]:
+def _debian_twice(parts: Parts, document: Document) -> Iterator[Diagnostic]:
     """Pythons that stand under two Debian releases, or twice under one."""
     if parts.pythons is None:
         return
@@ -394,9 +225,7 @@ def _name_errors(document: Document, cells: Sequence[Cell]) -> Iterator[Diagnost
         first.setdefault(name, cell)
 
 
-def _parent_errors(
-    parts: _Parts, document: Document, cells: Sequence[Cell]
-) -> Iterator[Diagnostic]:
+def _parent_errors(parts: Parts, document: Document, cells: Sequence[Cell]) -> Iterator[Diagnostic]:
     if not parts.has_all_of_minimal:
         return
     roots = {(cell.python, cell.release.track) for cell in cells if cell.is_root}
@@ -407,7 +236,7 @@ def _parent_errors(
             yield document.diagnostic(cell.path, f"its parent {parent} is not declared", hint)
 
 
-def _unused(spec: MatrixSpec, parts: _Parts, document: Document) -> Iterator[Diagnostic]:
+def _unused(spec: MatrixSpec, parts: Parts, document: Document) -> Iterator[Diagnostic]:
     pythons = {python for release in parts.releases for python, _ in release.pythons}
     for suite, of_suite in spec.debian.items():
         for i, python in enumerate(of_suite):
@@ -428,14 +257,14 @@ def _unused(spec: MatrixSpec, parts: _Parts, document: Document) -> Iterator[Dia
 
 
 def _unused_wheel(
-    spec: MatrixSpec, parts: _Parts, document: Document, place: int
+    spec: MatrixSpec, parts: Parts, document: Document, place: int
 ) -> Iterator[Diagnostic]:
     """What is wrong with a wheel that no release pins, most often because another version of it is,
     or for a Python that none of those has."""
     wheel = spec.wheels[place]
     wanted = f"{wheel.name}=={wheel.version}"
-    users: list[_Release] = []
-    others: list[tuple[_Release, str]] = []
+    users: list[Release] = []
+    others: list[tuple[Release, str]] = []
     for release in parts.releases:
         index = spec.indexes.get(release.spec.index or "")
         if index is None or wheel.name not in index.packages:
