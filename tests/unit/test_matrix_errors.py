@@ -8,8 +8,8 @@ import yaml
 
 from imagematrix.errors import Diagnostic, InputError
 from imagematrix.matrix import document
-from imagematrix.matrix.document import path_text, read_document
-from tests.unit.helpers import MATRIX, changed, errors_of
+from imagematrix.matrix.document import KeyPath, path_text, read_document
+from tests.unit.helpers import MATRIX, REPOSITORY, changed, errors_of
 
 CASES = yaml.safe_load((Path(__file__).parent / "matrix_errors.yaml").read_text())
 
@@ -44,6 +44,32 @@ def test_a_fault_is_told_with_its_place_value_and_remedy(
 )
 def test_a_version_is_that_of_the_package_s_pin(old: str, new: str, tmp_path: Path) -> None:
     assert errors_of(changed(MATRIX, (old, new)), tmp_path) == []
+
+
+REAL = read_document(REPOSITORY / "matrix.yaml", PurePath("matrix.yaml"))
+VERSIONS = [
+    (name, i, "package_version" if "package_version" in release else "version")
+    for name, framework in REAL.data["frameworks"].items()
+    for i, release in enumerate(framework["releases"])
+    if "version" in release
+]
+
+
+@pytest.mark.parametrize(("framework", "release", "key"), VERSIONS)
+def test_no_release_of_this_repository_may_have_another_version(
+    framework: str, release: int, key: str, tmp_path: Path
+) -> None:
+    path: KeyPath = ("frameworks", framework, "releases", release)
+    line, column = REAL.places[*path, key]
+    lines = (REPOSITORY / "matrix.yaml").read_text().splitlines(keepends=True)
+    before, after = lines[line - 1][: column - 1], lines[line - 1][column - 1 :]
+    typed = f'"{REAL.scalars[*path, key]}"'
+    lines[line - 1] = f'{before}"9.9"{after.removeprefix(typed)}'
+
+    (error,) = errors_of("".join(lines), tmp_path)
+
+    assert f"{path_text((*path, 'pins'))}[" in error
+    assert error.endswith(f" is not of the {key} 9.9 of this release; change one of them")
 
 
 def test_errors_of_every_kind_come_at_once_and_in_order(tmp_path: Path) -> None:
