@@ -85,7 +85,8 @@ def run_worker() -> None:
     # first: see `script.load` for what comes last.
     theirs = [place for place in sys.path if place not in ("", ROOT)]
     sys.path[:] = own_path()
-    from _inference_server import worker  # type: ignore[import-not-found] # found by PromisedNames
+    # PromisedNames finds it.
+    from _inference_server.script import worker  # type: ignore[import-not-found]
 
     sys.path[:] = theirs
     worker.main()

@@ -14,14 +14,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "base" / "server"))
 
-from inference_server import (
-    app,
-    config,
-    exits,
-    inputs,
-    outputs,
-    wire,
-)
+from inference_server import app, config, exits
+from inference_server.script import inputs, outputs
+from inference_server.workers import wire
 
 
 def call(

@@ -28,7 +28,7 @@ from hypothesis.stateful import (
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "base" / "server"))
 
-from inference_server import pool, wire
+from inference_server.workers import pool, wire
 
 RUN_LIMIT_S = 10.0
 QUEUE_LIMIT = 20

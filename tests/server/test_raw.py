@@ -23,7 +23,8 @@ from .raw_eval import Job
 
 sys.path.insert(0, str(SOURCE))
 
-from inference_server import inputs, outputs, raw
+from inference_server.aml import raw
+from inference_server.script import inputs, outputs
 
 ENVIRON = {**os.environ, "PYTHONPATH": str(SOURCE)}
 
@@ -313,16 +314,21 @@ def test_a_body_that_is_joined_from_one_part_is_not_copied() -> None:
 # Nobody else sees it.
 
 LOADED = """
-import json, pkgutil, sys
+import importlib, json, pkgutil, sys
 import inference_server
-for module in pkgutil.iter_modules(inference_server.__path__):
-    if module.name not in ("raw", "_vendor", "__main__"):
-        __import__("inference_server." + module.name)
-print(json.dumps([name for name in sys.modules if "_vendor" in name or name.endswith(".raw")]))
+def load(package):
+    for found in pkgutil.iter_modules(package.__path__):
+        if found.name not in ("aml", "_vendor", "__main__"):
+            module = importlib.import_module(package.__name__ + "." + found.name)
+            if found.ispkg:
+                load(module)
+load(inference_server)
+assert "inference_server.script.worker" in sys.modules
+print(json.dumps([name for name in sys.modules if "_vendor" in name or ".aml" in name]))
 """
 
 
-def test_nothing_but_raw_loads_it() -> None:
+def test_nothing_but_aml_loads_it() -> None:
     output = subprocess.run(
         [PYTHON, "-c", LOADED], env=ENVIRON, stdout=subprocess.PIPE, check=True, text=True
     ).stdout

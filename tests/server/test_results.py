@@ -22,7 +22,8 @@ from .harness import SOURCE
 
 sys.path.insert(0, str(SOURCE))
 
-from inference_server import config, encoding
+from inference_server import config
+from inference_server.script import encoding
 
 
 class Colour(enum.Enum):

@@ -14,11 +14,11 @@ from urllib.parse import parse_qs
 from .config import Settings
 from .log import Log
 from .memory import Memory
-from .messages import INTERNAL, SCRIPT_FAILED, TIMED_OUT, Facts
 from .metrics import Metrics
-from .pool import BusyError, Job, NotReadyError, Pool, Result, TooSlowError, WaitedError
 from .swagger import Published
-from .wire import Body
+from .workers.messages import INTERNAL, SCRIPT_FAILED, TIMED_OUT, Facts
+from .workers.pool import BusyError, Job, NotReadyError, Pool, Result, TooSlowError, WaitedError
+from .workers.wire import Body
 
 HEADER_LIMIT = 100
 JSON = "application/json"

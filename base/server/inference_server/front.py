@@ -14,11 +14,11 @@ from typing import Any, List, Mapping, NoReturn
 
 from . import __version__, config, exits, extensions
 from .app import Application
-from .carrier import Carrier
+from .http.carrier import Carrier
 from .log import Log, LogStream, settle
 from .memory import Memory
-from .pool import Pool
-from .supervisor import Supervisor
+from .workers.pool import Pool
+from .workers.supervisor import Supervisor
 
 NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 

@@ -11,12 +11,12 @@ import re
 from typing import Any, Deque, Dict, Optional, Tuple, Union
 from urllib.parse import unquote_to_bytes
 
-from . import exits
-from .app import Application, Request, Response
-from .config import Settings
-from .memory import BODIES, LargeBody, Memory
-from .syntax import HOST, TOKEN
-from .wire import Body
+from .. import exits
+from ..app import Application, Request, Response
+from ..config import Settings
+from ..memory import BODIES, LargeBody, Memory
+from ..syntax import HOST, TOKEN
+from ..workers.wire import Body
 
 # Of the request line and the headers together, and how many of these.
 HEAD_BYTES = 64 * 1024

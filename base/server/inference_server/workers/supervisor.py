@@ -12,9 +12,10 @@ import threading
 import time
 from typing import Any, Callable, List, Mapping, Optional, Tuple
 
-from . import exits, interpreter, wire
-from .config import Settings
-from .log import Log
+from .. import exits, interpreter
+from ..config import Settings
+from ..log import Log
+from . import wire
 from .messages import CANCEL, LEASH, SOCKETS, Facts
 from .pool import Pool, Slot
 from .relay import Relay

@@ -11,10 +11,10 @@ import traceback
 from types import ModuleType
 from typing import Any, Callable, Dict, List, NamedTuple
 
-from . import exits, interpreter
-from .config import Settings, logging_file, read_json
+from .. import exits, interpreter
+from ..config import Settings, logging_file, read_json
+from ..log import Log
 from .inputs import Call, RawInput, SchemaInput, TextInput, raw_requested
-from .log import Log
 
 ENTRY_MODULE = "entry_module"
 # Tells `entry_module` in a child process which file it stands for.
@@ -141,7 +141,7 @@ def describe(error: BaseException) -> str:
 
 def trace(error: BaseException) -> str:
     """The traceback of an exception without the frames of this server."""
-    here = os.path.dirname(os.path.abspath(__file__))
+    here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     frame = error.__traceback__
     while frame is not None and frame.tb_next is not None:
         name = frame.tb_frame.f_code.co_filename

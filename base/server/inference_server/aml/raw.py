@@ -13,11 +13,11 @@ import re
 from typing import Any, Callable, Dict, List, Mapping, NoReturn, Optional, Tuple, TypeVar
 from urllib.parse import unquote_to_bytes
 
-from . import encoding
-from ._vendor.werkzeug.exceptions import HTTPException, RequestEntityTooLarge
-from ._vendor.werkzeug.formparser import FormDataParser
-from ._vendor.werkzeug.wrappers import Request, Response
-from .inputs import RefusedError
+from .._vendor.werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from .._vendor.werkzeug.formparser import FormDataParser
+from .._vendor.werkzeug.wrappers import Request, Response
+from ..script import encoding
+from ..script.inputs import RefusedError
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -14,11 +14,11 @@ from collections import deque
 from http import HTTPStatus
 from typing import Any, Callable, Deque, Dict, Optional, Tuple
 
-from .app import Application, Response
-from .config import Settings
-from .memory import ANSWERS, Memory
+from ..app import Application, Response
+from ..config import Settings
+from ..memory import ANSWERS, Memory
+from ..workers.wire import Body
 from .reader import SMALL_BODY, ClientRequest, RefusedError, RequestReader, load_parser
-from .wire import Body
 
 # On top of the fixed time a body gets one second for each of these many bytes.
 SLOWEST_BYTES_PER_S = 256 * 1024

@@ -13,7 +13,7 @@ import os
 import threading
 from typing import Any, Dict, Optional
 
-from .log import LONGEST_LINE, SINK, Log
+from ..log import LONGEST_LINE, SINK, Log
 
 MARK = "INFERENCE_SERVER_WORKER_MARK"
 

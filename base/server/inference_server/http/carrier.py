@@ -8,12 +8,12 @@ import socket
 import threading
 from typing import Any, Dict, List
 
-from .app import Application
-from .config import Settings
+from ..app import Application
+from ..config import Settings
+from ..log import Log
+from ..memory import Memory
+from ..workers.pool import Pool
 from .connection import Connections
-from .log import Log
-from .memory import Memory
-from .pool import Pool
 
 BACKLOG = 1024
 ACCEPTS = 16

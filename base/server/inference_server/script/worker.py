@@ -27,10 +27,12 @@ from typing import (
     Tuple,
 )
 
-from . import __version__, config, exits, outputs, relay, script, swagger, wire
+from .. import __version__, config, exits, swagger
+from ..log import Log, route_script_output
+from ..workers import relay, wire
+from ..workers.messages import INTERNAL, LEASH, PLAIN, SCRIPT_FAILED, SOCKETS, TIMED_OUT, Facts
+from . import load, outputs
 from .inputs import Call, RawInput, RefusedError, TextInput
-from .log import Log, route_script_output
-from .messages import INTERNAL, LEASH, PLAIN, SCRIPT_FAILED, SOCKETS, TIMED_OUT, Facts
 from .watch import Lane, LeftError, TimedOutError, Watch
 
 # The answer that nobody reads.
@@ -75,7 +77,7 @@ class Worker:
     """The state of one worker process."""
 
     def __init__(
-        self, settings: config.Settings, log: Log, entry: script.Script, watch: Watch
+        self, settings: config.Settings, log: Log, entry: load.Script, watch: Watch
     ) -> None:
         self._log = log
         self._entry = entry
@@ -144,7 +146,7 @@ class Worker:
                 except BaseException as error:
                     self._log.error(
                         "the response of run() was broken off by {}\n{}".format(
-                            script.describe(error), script.trace(error)
+                            load.describe(error), load.trace(error)
                         )
                     )
                     return False
@@ -159,7 +161,7 @@ class Worker:
         try:
             stream.close()
         except BaseException as error:
-            self._log.error("closing the response raised {}".format(script.describe(error)))
+            self._log.error("closing the response raised {}".format(load.describe(error)))
 
     def _answer(self, calls: List[Call], lane: Lane) -> Answer:
         """Score a request, which is taken out of the list so that nobody keeps its body."""
@@ -188,9 +190,7 @@ class Worker:
             fault = _fault_of_the_body(error, arguments) if is_post else ""
             if fault:
                 return Answer(400, ("error", fault, False), b"")
-            self._log.error(
-                "run() raised {}\n{}".format(script.describe(error), script.trace(error))
-            )
+            self._log.error("run() raised {}\n{}".format(load.describe(error), load.trace(error)))
             return Answer(500, ("error", SCRIPT_FAILED, True), b"")
         arguments.clear()
         return self._form(result, ms, lane, started)
@@ -203,7 +203,7 @@ class Worker:
             self._log.error(str(unserialisable))
             return Answer(500, ("error", INTERNAL, False), b"")
         except Exception as error:
-            self._log.error("the result of run() cannot be sent: {}".format(script.trace(error)))
+            self._log.error("the result of run() cannot be sent: {}".format(load.trace(error)))
             return Answer(500, ("error", INTERNAL, False), b"")
         if output.headers is None:
             return Answer(200, None, output.body, ms)
@@ -220,9 +220,7 @@ class Worker:
             self._close(stream)
             return self._timed_out(started)
         except BaseException as error:
-            self._log.error(
-                "run() raised {}\n{}".format(script.describe(error), script.trace(error))
-            )
+            self._log.error("run() raised {}\n{}".format(load.describe(error), load.trace(error)))
             return Answer(500, ("error", SCRIPT_FAILED, True), b"")
         meta = ("headers", output.headers)
         if first is None:
@@ -305,22 +303,22 @@ def main() -> NoReturn:
 def _prepare(settings: config.Settings, log: Log, sock: socket.socket, watch: Watch) -> Worker:
     if settings.debug_port is not None:
         _attach_debugger(settings.debug_port, log)
-    entry = script.load(settings, log)
+    entry = load.load(settings, log)
     log.info("loaded {}; {}".format(entry.path, entry.description))
     worker = Worker(settings, log, entry, watch)
     started = time.perf_counter()
     try:
         entry.init()
     except BaseException as error:
-        log.error("init() failed:\n{}".format(script.trace(error)))
+        log.error("init() failed:\n{}".format(load.trace(error)))
         raise exits.FatalError(
-            exits.SCRIPT, "init() in {} raised {}".format(entry.path, script.describe(error))
+            exits.SCRIPT, "init() in {} raised {}".format(entry.path, load.describe(error))
         ) from None
     try:
         published = swagger.publish(settings, entry.written)
     except Exception as error:
         raise exits.FatalError(
-            exits.SCRIPT, "the API description cannot be made: {}".format(script.describe(error))
+            exits.SCRIPT, "the API description cannot be made: {}".format(load.describe(error))
         ) from None
     sys.stdout.flush()
     log.info("init() took {:.0f} ms".format((time.perf_counter() - started) * 1000))

@@ -135,7 +135,7 @@ def make_request(call: Call) -> Any:
         from flask import Request  # type: ignore[import-not-found, unused-ignore]
 
         return Request(environ)
-    from .raw import AMLRequest
+    from ..aml.raw import AMLRequest
 
     return AMLRequest(environ)
 
@@ -174,7 +174,7 @@ def _environ(call: Call) -> Dict[str, Any]:
 def raw_requested() -> bool:
     """Whether the script marked its ``run`` with ``@rawhttp``, ours or the reference's."""
     # Only a script that wants the classes imports their module: to look must not do it.
-    ours = sys.modules.get(__package__ + ".raw")
+    ours = sys.modules.get(__package__.rpartition(".")[0] + ".aml.raw")
     return getattr(ours, "_rawHttpRequested", False) or raw_module_of_reference() is not None
 
 

@@ -15,7 +15,7 @@ import time
 from types import FrameType
 from typing import Any, Callable, Dict, Mapping, Optional
 
-from .messages import CANCEL
+from ..workers.messages import CANCEL
 
 STOP = signal.SIGURG
 # How exactly a very short limit is kept while nothing runs.
