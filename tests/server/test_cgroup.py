@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "base" / "server"))
 
-from inference_server import cgroup, config, extensions, log
+from inference_server import cgroup, config, extra_packages, log
 
 OWN = "/docker/1f2e"
 NEWER = "31 23 0:28 {top} /sys/fs/cgroup ro,nosuid - cgroup2 cgroup rw\n"
@@ -160,5 +160,5 @@ def test_what_a_user_sets_wins() -> None:
 def test_workers_are_told_how_many_threads_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cgroup, "cpu_limit", lambda: 4.0)
     environ = {"WORKER_COUNT": "2", "TF_NUM_INTEROP_THREADS": "7"}
-    told = extensions.prepare(config.load(environ), environ, log.Log("server", False))
+    told = extra_packages.prepare(config.load(environ), environ, log.Log("server", False))
     assert (told["OMP_NUM_THREADS"], told["TF_NUM_INTEROP_THREADS"]) == ("2", "7")

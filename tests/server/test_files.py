@@ -16,7 +16,7 @@ from .harness import SOURCE
 
 sys.path.insert(0, str(SOURCE))
 
-from inference_server import account, config, exits
+from inference_server import account, config, exit_codes
 
 FINE = "def init(): pass\ndef run(data): return 1\n"
 
@@ -47,7 +47,7 @@ def test_a_byte_order_mark(tmp_path: Path) -> None:
     ],
 )
 def test_faults_of_the_file(tmp_path: Path, content: str, reason: str) -> None:
-    with pytest.raises(exits.FatalError) as fault:
+    with pytest.raises(exit_codes.FatalError) as fault:
         load(tmp_path, content)
     assert reason in fault.value.message
 

@@ -14,9 +14,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "base" / "server"))
 
-from inference_server import app, config, exits
+from inference_server import app, config, exit_codes
 from inference_server.script import inputs, outputs
-from inference_server.workers import wire
+from inference_server.workers import frames
 
 
 def call(
@@ -42,7 +42,7 @@ def test_an_idle_connection_outlives_those_of_balancers() -> None:
 
 
 def test_all_wrong_settings_are_told_at_once() -> None:
-    with pytest.raises(exits.FatalError) as fault:
+    with pytest.raises(exit_codes.FatalError) as fault:
         config.load({"WORKER_COUNT": "0", "SERVER_PORT": "http", "WORKER_PRELOAD": "perhaps"})
     assert fault.value.code == 3
     for text in ("WORKER_COUNT='0'", "SERVER_PORT='http'", "WORKER_PRELOAD='perhaps'"):
@@ -128,15 +128,15 @@ def test_frames() -> None:
     ours, theirs = socket.socketpair()
     large = bytes(range(256)) * 40
     for content in (b"", b"abc", large):
-        wire.send(ours, wire.SCORE, 7, ("a", {"b": 1}), content, 1.5)
-    wire.send(ours, wire.READY)
-    reader = wire.Reader(theirs)
+        frames.send(ours, frames.SCORE, 7, ("a", {"b": 1}), content, 1.5)
+    frames.send(ours, frames.READY)
+    reader = frames.Reader(theirs)
     for content in (b"", b"abc", large):
-        assert reader.next() == (wire.SCORE, 7, ("a", {"b": 1}), content, 1.5)
-    assert reader.next() == (wire.READY, 0, None, b"", 0.0)
-    ours.sendall(wire.pack(wire.SCORE, 0, None, b"abc")[:-1])
+        assert reader.next() == (frames.SCORE, 7, ("a", {"b": 1}), content, 1.5)
+    assert reader.next() == (frames.READY, 0, None, b"", 0.0)
+    ours.sendall(frames.pack(frames.SCORE, 0, None, b"abc")[:-1])
     ours.close()
-    with pytest.raises(wire.ClosedError):
+    with pytest.raises(frames.ClosedError):
         reader.next()
 
 

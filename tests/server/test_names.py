@@ -159,13 +159,15 @@ class PlainServer(ImageServer):
 
 TRAP = "raise ImportError('this is the module of the app: ' + __name__)\n"
 NAMES = """
-    abc argparse array asyncio base64 bisect calendar code collections config contextlib copy
-    ctypes dataclasses datetime decimal email encoding enum front functools getpass hashlib heapq
-    hmac http httptools importlib inspect io ipaddress json linecache log logging math
-    multiprocessing operator os pathlib pickle pip pkgutil pool pwd queue random raw re
-    resource runpy secrets select selectors shutil signal site sitecustomize socket ssl stat
-    string struct subprocess sysconfig tempfile textwrap threading time token tokenize
-    traceback types typing urllib usercustomize uuid warnings weakref wire worker zlib
+    abc aml app argparse array asyncio base64 bisect calendar code collections config connection
+    contextlib copy ctypes dataclasses datetime decimal email encoding enum exit_codes
+    extra_packages frames functools getpass hashlib heapq hmac http httptools importlib inputs
+    inspect io ipaddress json linecache listener load log logging math messages multiprocessing
+    operator os outputs pathlib pickle pip pkgutil pool pwd queue random raw re reader resource
+    runpy script secrets select selectors service shutil signal site sitecustomize socket ssl
+    stat string struct subprocess supervisor sysconfig tempfile textwrap threading time token
+    tokenize traceback types typing urllib usercustomize uuid warnings weakref wire worker
+    workers zlib
 """
 TRAPS = {f"{name}.py": TRAP for name in NAMES.split()}
 TRAPS["inference_server/__init__.py"] = "WHO = 'the app'\n"

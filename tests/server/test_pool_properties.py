@@ -28,7 +28,7 @@ from hypothesis.stateful import (
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "base" / "server"))
 
-from inference_server.workers import pool, wire
+from inference_server.workers import frames, pool
 
 RUN_LIMIT_S = 10.0
 QUEUE_LIMIT = 20
@@ -245,9 +245,9 @@ class Worker:
         loud, self._loud = pair(faults)
         quiet, self._quiet = pair(faults)
         self._faults = faults
-        self._frames = wire.Frames()
+        self._frames = frames.Decoder()
         self._unsent: list[tuple[End, bytes]] = []
-        self.requests: list[wire.Frame] = []
+        self.requests: list[frames.Frame] = []
         self.received: list[int] = []
         # What the front said of it.
         self.is_to_go = False
@@ -295,11 +295,11 @@ class Worker:
             moved = True
             any_socket: Any = self._loud
             try:
-                frames = self._frames.receive(any_socket)
-            except wire.ClosedError:
+                received = self._frames.receive(any_socket)
+            except frames.ClosedError:
                 self.die()
                 return True
-            for frame in frames:
+            for frame in received:
                 self.requests.append(frame)
                 self.received.append(frame[2])
         return moved
@@ -311,17 +311,17 @@ class Worker:
         _, more, meta, _, _ = self.requests.pop(0)
         end = self._quiet if more else self._loud
         if size >= LARGE:
-            frames = [_pack(wire.START, 200, (size, None), b"", ms)]
-            frames += [_pack(wire.PART, 0, None, b"p" * 50_000, 0.0)] * (size // 50_000)
-            frames.append(_pack(wire.END, wire.WHOLE, None, b"", ms))
-            data = b"".join(frames)
+            answer = [_pack(frames.START, 200, (size, None), b"", ms)]
+            answer += [_pack(frames.PART, 0, None, b"p" * 50_000, 0.0)] * (size // 50_000)
+            answer.append(_pack(frames.END, frames.WHOLE, None, b"", ms))
+            data = b"".join(answer)
         else:
-            data = _pack(wire.RESULT, 200, meta, b"r" * size, ms)
+            data = _pack(frames.RESULT, 200, meta, b"r" * size, ms)
         self._unsent.append((end, data))
         self.work()
 
 
-_pack = wire.pack
+_pack = frames.pack
 
 
 class Request(pool.Job):
@@ -355,7 +355,7 @@ class Request(pool.Job):
         self._begun = True
         self._faults.at("begin")
 
-    def part(self, _data: wire.Body) -> bool:
+    def part(self, _data: frames.Body) -> bool:
         assert self._begun
         self._faults.at("part")
         self.is_paused = self._slow_reader
@@ -391,7 +391,7 @@ class Service(RuleBasedStateMachine):
         self.requests: list[Request] = []
         self.sweeps = False
         self.patches = [
-            mock.patch.object(wire, name, self._faulty(name, getattr(wire, name)))
+            mock.patch.object(frames, name, self._faulty(name, getattr(frames, name)))
             for name in ("pack", "parts")
         ]
         for patch in self.patches:

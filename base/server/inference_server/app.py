@@ -16,9 +16,9 @@ from .log import Log
 from .memory import Memory
 from .metrics import Metrics
 from .swagger import Published
+from .workers.frames import Body
 from .workers.messages import INTERNAL, SCRIPT_FAILED, TIMED_OUT, Facts
 from .workers.pool import BusyError, Job, NotReadyError, Pool, Result, TooSlowError, WaitedError
-from .workers.wire import Body
 
 HEADER_LIMIT = 100
 JSON = "application/json"

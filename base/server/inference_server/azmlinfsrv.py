@@ -11,7 +11,7 @@ import os
 import sys
 from typing import Callable, Dict, List, Mapping, NoReturn, Optional, Sequence
 
-from . import front
+from . import service
 from .config import DEFAULT_APP_ROOT
 
 USAGE_ERROR = 1
@@ -130,7 +130,7 @@ def main() -> NoReturn:
     for warning in warnings(settings, os.environ):
         print("azmlinfsrv: " + warning, file=sys.stderr, flush=True)
     os.environ.update(settings)
-    front.main()
+    service.main()
 
 
 if __name__ == "__main__":

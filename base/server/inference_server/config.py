@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple, TypeVar
 
-from . import __version__, exits
+from . import __version__, exit_codes
 
 T = TypeVar("T")
 
@@ -191,8 +191,8 @@ def read_json(path: str) -> Any:
         with open(path, encoding="utf-8-sig") as file:
             return json.load(file)
     except (OSError, ValueError, RecursionError) as error:
-        raise exits.FatalError(
-            exits.SCRIPT, "the config file {} cannot be read: {}".format(path, error)
+        raise exit_codes.FatalError(
+            exit_codes.SCRIPT, "the config file {} cannot be read: {}".format(path, error)
         ) from None
 
 
@@ -227,7 +227,7 @@ def _config_file(environ: Mapping[str, str]) -> Dict[str, str]:
 def _text(place: str, key: str, value: Any) -> str:
     if isinstance(value, (dict, list)):
         message = "the config file {} cannot be used: {} has to be a text or a number"
-        raise exits.FatalError(exits.SCRIPT, message.format(place, key))
+        raise exit_codes.FatalError(exit_codes.SCRIPT, message.format(place, key))
     return str(value)
 
 
@@ -242,7 +242,9 @@ class _Reader:
     def check(self) -> None:
         if self._faults:
             faults = "; ".join("{}={}".format(*item) for item in sorted(self._faults.items()))
-            raise exits.FatalError(exits.SCRIPT, "wrong settings in the environment: " + faults)
+            raise exit_codes.FatalError(
+                exit_codes.SCRIPT, "wrong settings in the environment: " + faults
+            )
 
     def optional(self, name: str) -> Optional[str]:
         return self._environ.get(name) or None

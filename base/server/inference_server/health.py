@@ -7,7 +7,7 @@ import socket
 import sys
 from typing import Tuple
 
-from . import config, exits
+from . import config, exit_codes
 
 # Where a server is asked that listens on every address of a family. Where it takes both families,
 # either will do, but a container may have only one.
@@ -37,7 +37,7 @@ def main() -> int:
     """The exit code."""
     try:
         settings = config.load(os.environ)
-    except exits.FatalError:
+    except exit_codes.FatalError:
         # The server does not start either, and says why.
         return 1
     return 0 if check(settings.host or "", settings.port) else 1

@@ -10,7 +10,7 @@ import mmap
 from typing import Callable, Optional
 
 from . import cgroup
-from .workers.wire import Buffer
+from .workers.frames import Buffer
 
 # Of these many bytes that the limit leaves, this share is for clients; the rest is for what cannot
 # be counted: garbage that is not collected yet, buffers of the system, pages of programs.

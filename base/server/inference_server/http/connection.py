@@ -17,7 +17,7 @@ from typing import Any, Callable, Deque, Dict, Optional, Tuple
 from ..app import Application, Response
 from ..config import Settings
 from ..memory import ANSWERS, Memory
-from ..workers.wire import Body
+from ..workers.frames import Body
 from .reader import SMALL_BODY, ClientRequest, RefusedError, RequestReader, load_parser
 
 # On top of the fixed time a body gets one second for each of these many bytes.

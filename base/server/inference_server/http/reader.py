@@ -11,12 +11,12 @@ import re
 from typing import Any, Deque, Dict, Optional, Tuple, Union
 from urllib.parse import unquote_to_bytes
 
-from .. import exits
+from .. import exit_codes
 from ..app import Application, Request, Response
 from ..config import Settings
 from ..memory import BODIES, LargeBody, Memory
 from ..syntax import HOST, TOKEN
-from ..workers.wire import Body
+from ..workers.frames import Body
 
 # Of the request line and the headers together, and how many of these.
 HEAD_BYTES = 64 * 1024
@@ -46,7 +46,7 @@ def load_parser() -> Any:
         return importlib.import_module("httptools")
     except ImportError as error:
         message = "the HTTP parser httptools is not installed: {}".format(error)
-        raise exits.FatalError(exits.NO_SERVER, message) from None
+        raise exit_codes.FatalError(exit_codes.NO_SERVER, message) from None
 
 
 class RefusedError(Exception):

@@ -11,7 +11,7 @@ import traceback
 from types import ModuleType
 from typing import Any, Callable, Dict, List, NamedTuple
 
-from .. import exits, interpreter
+from .. import exit_codes, interpreter
 from ..config import Settings, logging_file, read_json
 from ..log import Log
 from .inputs import Call, RawInput, SchemaInput, TextInput, raw_requested
@@ -64,8 +64,8 @@ def load(settings: Settings, log: Log) -> Script:
     return _analyse(settings, module.init, run)
 
 
-def _fault(message: str) -> exits.FatalError:
-    return exits.FatalError(exits.SCRIPT, message)
+def _fault(message: str) -> exit_codes.FatalError:
+    return exit_codes.FatalError(exit_codes.SCRIPT, message)
 
 
 def _listing(folder: str) -> str:

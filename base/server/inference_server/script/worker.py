@@ -27,12 +27,13 @@ from typing import (
     Tuple,
 )
 
-from .. import __version__, config, exits, swagger
+from .. import __version__, config, exit_codes, swagger
 from ..log import Log, route_script_output
-from ..workers import relay, wire
+from ..workers import frames, relay
 from ..workers.messages import INTERNAL, LEASH, PLAIN, SCRIPT_FAILED, SOCKETS, TIMED_OUT, Facts
-from . import load, outputs
+from . import outputs
 from .inputs import Call, RawInput, RefusedError, TextInput
+from .load import Script, describe, load, trace
 from .watch import Lane, LeftError, TimedOutError, Watch
 
 # The answer that nobody reads.
@@ -76,9 +77,7 @@ class StreamedBody:
 class Worker:
     """The state of one worker process."""
 
-    def __init__(
-        self, settings: config.Settings, log: Log, entry: load.Script, watch: Watch
-    ) -> None:
+    def __init__(self, settings: config.Settings, log: Log, entry: Script, watch: Watch) -> None:
         self._log = log
         self._entry = entry
         self._watch = watch
@@ -91,7 +90,7 @@ class Worker:
 
         The answer to a request that others follow goes to the quiet socket: see ``pool.Slot``.
         """
-        reader = wire.Reader(loud)
+        reader = frames.Reader(loud)
         while True:
             try:
                 _, more, meta, body, _ = reader.next()
@@ -106,29 +105,29 @@ class Worker:
                     self._log.error("a request failed oddly: {}".format(type(error).__name__))
                     answer = Answer(500, ("error", INTERNAL, False), b"")
                 self._send(quiet if more else loud, answer, lane)
-            except (wire.ClosedError, OSError):
+            except (frames.ClosedError, OSError):
                 return
 
     def _send(self, sock: socket.socket, answer: Answer, lane: Lane) -> None:
         """Send an answer, a large one in parts; it ends early when nobody wants it any more."""
         status, meta, body, ms, stream = answer
-        if stream is None and len(body) <= wire.CHUNK:
-            wire.send(sock, wire.RESULT, status, meta, body, ms)
+        if stream is None and len(body) <= frames.CHUNK:
+            frames.send(sock, frames.RESULT, status, meta, body, ms)
             return
         length = len(body) if stream is None else None
-        wire.send(sock, wire.START, status, (length, meta), b"", ms)
+        frames.send(sock, frames.START, status, (length, meta), b"", ms)
         self._send_parts(sock, body, lane)
         whole = lane.is_wanted
         if stream is not None:
             whole = self._send_stream(sock, stream, lane)
-        wire.send(sock, wire.END, wire.WHOLE if whole else wire.BROKEN_OFF)
+        frames.send(sock, frames.END, frames.WHOLE if whole else frames.BROKEN_OFF)
 
     def _send_parts(self, sock: socket.socket, data: bytes, lane: Lane) -> None:
         view = memoryview(data)
-        for at in range(0, len(view), wire.PART_BYTES):
+        for at in range(0, len(view), frames.PART_BYTES):
             if not lane.is_wanted:
                 return
-            wire.send(sock, wire.PART, body=view[at : at + wire.PART_BYTES])
+            frames.send(sock, frames.PART, body=view[at : at + frames.PART_BYTES])
 
     def _send_stream(self, sock: socket.socket, stream: StreamedBody, lane: Lane) -> bool:
         """Send what the script goes on to make; whether that came to its end."""
@@ -146,7 +145,7 @@ class Worker:
                 except BaseException as error:
                     self._log.error(
                         "the response of run() was broken off by {}\n{}".format(
-                            load.describe(error), load.trace(error)
+                            describe(error), trace(error)
                         )
                     )
                     return False
@@ -161,7 +160,7 @@ class Worker:
         try:
             stream.close()
         except BaseException as error:
-            self._log.error("closing the response raised {}".format(load.describe(error)))
+            self._log.error("closing the response raised {}".format(describe(error)))
 
     def _answer(self, calls: List[Call], lane: Lane) -> Answer:
         """Score a request, which is taken out of the list so that nobody keeps its body."""
@@ -190,7 +189,7 @@ class Worker:
             fault = _fault_of_the_body(error, arguments) if is_post else ""
             if fault:
                 return Answer(400, ("error", fault, False), b"")
-            self._log.error("run() raised {}\n{}".format(load.describe(error), load.trace(error)))
+            self._log.error("run() raised {}\n{}".format(describe(error), trace(error)))
             return Answer(500, ("error", SCRIPT_FAILED, True), b"")
         arguments.clear()
         return self._form(result, ms, lane, started)
@@ -203,7 +202,7 @@ class Worker:
             self._log.error(str(unserialisable))
             return Answer(500, ("error", INTERNAL, False), b"")
         except Exception as error:
-            self._log.error("the result of run() cannot be sent: {}".format(load.trace(error)))
+            self._log.error("the result of run() cannot be sent: {}".format(trace(error)))
             return Answer(500, ("error", INTERNAL, False), b"")
         if output.headers is None:
             return Answer(200, None, output.body, ms)
@@ -220,7 +219,7 @@ class Worker:
             self._close(stream)
             return self._timed_out(started)
         except BaseException as error:
-            self._log.error("run() raised {}\n{}".format(load.describe(error), load.trace(error)))
+            self._log.error("run() raised {}\n{}".format(describe(error), trace(error)))
             return Answer(500, ("error", SCRIPT_FAILED, True), b"")
         meta = ("headers", output.headers)
         if first is None:
@@ -248,10 +247,10 @@ def _fault_of_the_body(error: BaseException, arguments: Mapping[str, Any]) -> st
         parsed: Any = error.doc
         fault = "The body of the request is not valid JSON: {}".format(error)
     elif isinstance(error, RecursionError) and error.__traceback__ is not None:
-        frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-        if frames[-1].f_globals.get("__name__") != "json.decoder":
+        stack = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+        if stack[-1].f_globals.get("__name__") != "json.decoder":
             return ""
-        parsed = frames[-1].f_locals.get("s")
+        parsed = stack[-1].f_locals.get("s")
         fault = "The body of the request is nested too deeply."
     else:
         return ""
@@ -286,8 +285,8 @@ def main() -> NoReturn:
     os.environ["HTTP_X_MS_SERVER_VERSION"] = settings.server_version or __version__
     try:
         worker = _prepare(settings, log, sockets[0], watch)
-    except exits.FatalError as fatal:
-        wire.send(sockets[0], wire.FAILED, 0, (fatal.code, fatal.message))
+    except exit_codes.FatalError as fatal:
+        frames.send(sockets[0], frames.FAILED, 0, (fatal.code, fatal.message))
         _leave(fatal.code)
     lanes: List[Tuple[socket.socket, socket.socket, Lane]] = []
     for pair in zip(sockets[::2], sockets[1::2]):  # noqa: B905 - Python 3.7
@@ -303,22 +302,22 @@ def main() -> NoReturn:
 def _prepare(settings: config.Settings, log: Log, sock: socket.socket, watch: Watch) -> Worker:
     if settings.debug_port is not None:
         _attach_debugger(settings.debug_port, log)
-    entry = load.load(settings, log)
+    entry = load(settings, log)
     log.info("loaded {}; {}".format(entry.path, entry.description))
     worker = Worker(settings, log, entry, watch)
     started = time.perf_counter()
     try:
         entry.init()
     except BaseException as error:
-        log.error("init() failed:\n{}".format(load.trace(error)))
-        raise exits.FatalError(
-            exits.SCRIPT, "init() in {} raised {}".format(entry.path, load.describe(error))
+        log.error("init() failed:\n{}".format(trace(error)))
+        raise exit_codes.FatalError(
+            exit_codes.SCRIPT, "init() in {} raised {}".format(entry.path, describe(error))
         ) from None
     try:
         published = swagger.publish(settings, entry.written)
     except Exception as error:
-        raise exits.FatalError(
-            exits.SCRIPT, "the API description cannot be made: {}".format(load.describe(error))
+        raise exit_codes.FatalError(
+            exit_codes.SCRIPT, "the API description cannot be made: {}".format(describe(error))
         ) from None
     sys.stdout.flush()
     log.info("init() took {:.0f} ms".format((time.perf_counter() - started) * 1000))
@@ -329,7 +328,7 @@ def _prepare(settings: config.Settings, log: Log, sock: socket.socket, watch: Wa
         published.documents,
         published.supported,
     )
-    wire.send(sock, wire.READY, 0, tuple(facts))
+    frames.send(sock, frames.READY, 0, tuple(facts))
     return worker
 
 
@@ -342,10 +341,10 @@ def _attach_debugger(port: int, log: Log) -> None:
         debugpy.wait_for_client()
     except ImportError:
         message = "AZUREML_DEBUG_PORT is set, but the package debugpy is not installed"
-        raise exits.FatalError(exits.DEBUGGER, message) from None
+        raise exit_codes.FatalError(exit_codes.DEBUGGER, message) from None
     except Exception as error:
         message = "AZUREML_DEBUG_PORT={}: no debugger can be attached: {}".format(port, error)
-        raise exits.FatalError(exits.DEBUGGER, message) from None
+        raise exit_codes.FatalError(exit_codes.DEBUGGER, message) from None
 
 
 def _leave(code: int) -> NoReturn:

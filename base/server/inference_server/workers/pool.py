@@ -14,7 +14,7 @@ import socket
 from collections import deque
 from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional
 
-from . import wire
+from . import frames
 
 # Requests are only carried together while run() takes less than this; the slowest one counts.
 FAST_MS = 2.0
@@ -34,7 +34,7 @@ class Result(NamedTuple):
 
     status: int
     meta: Any
-    body: wire.Body
+    body: frames.Body
     ms: float
 
 
@@ -66,7 +66,7 @@ class Job:
 
     __slots__ = ("body", "is_wanted", "meta", "queued_at", "slot", "tries")
 
-    def __init__(self, meta: Any, body: wire.Buffer) -> None:
+    def __init__(self, meta: Any, body: frames.Buffer) -> None:
         self.meta = meta
         self.body = body
         self.queued_at = 0.0
@@ -89,7 +89,7 @@ class Job:
         """The worker begins to answer; the body follows in parts. None: nobody knows how long."""
         raise NotImplementedError
 
-    def part(self, data: wire.Body) -> bool:
+    def part(self, data: frames.Body) -> bool:
         """A part of the body. False: no more until ``Slot.resume`` is called."""
         raise NotImplementedError
 
@@ -130,7 +130,7 @@ class Slot:
         self._lost = lost
         self._cancel = cancel
         self._loud, self._quiet = loud, quiet
-        self._loud_frames, self._quiet_frames = wire.Frames(), wire.Frames()
+        self._loud_frames, self._quiet_frames = frames.Decoder(), frames.Decoder()
         self._waiting: Deque[Job] = deque()
         self._answered = 0
         self._unsent: Deque[memoryview] = deque()
@@ -172,14 +172,14 @@ class Slot:
             self._watch = self._loop.call_at(self.deadline, self._on_deadline)
         if len(jobs) > 1:
             data = b"".join(
-                [wire.pack(wire.SCORE, 1, job.meta, job.body) for job in jobs[:-1]]
-                + [wire.pack(wire.SCORE, 0, jobs[-1].meta, jobs[-1].body)]
+                [frames.pack(frames.SCORE, 1, job.meta, job.body) for job in jobs[:-1]]
+                + [frames.pack(frames.SCORE, 0, jobs[-1].meta, jobs[-1].body)]
             )
             self._patience = self._loop.call_later(PATIENCE_S, self._hear_quiet)
             self._send(data)
         else:
             job = jobs[0]
-            parts = wire.parts(wire.SCORE, 0, job.meta, job.body)
+            parts = frames.parts(frames.SCORE, 0, job.meta, job.body)
             # A large body is not copied once more to glue it to its head.
             for part in parts:
                 self._send(part)
@@ -214,7 +214,7 @@ class Slot:
         self._loop.remove_reader(self._loud)
         self._loop.remove_reader(self._quiet)
 
-    def _send(self, data: wire.Buffer) -> None:
+    def _send(self, data: frames.Buffer) -> None:
         view = memoryview(data)
         if not self._unsent:
             try:
@@ -250,17 +250,17 @@ class Slot:
 
     def _on_loud(self) -> None:
         try:
-            frames = self._loud_frames.receive(self._loud)
-            if not frames:
+            received = self._loud_frames.receive(self._loud)
+            if not received:
                 return
             # What was answered before was sent before.
             while len(self._waiting) > 1:
                 self._take(self._quiet_frames.receive(self._quiet), more=True)
             self._end_batch()
-            self._take(frames, more=False)
+            self._take(received, more=False)
         except BlockingIOError:
             return
-        except (wire.ClosedError, OSError):
+        except (frames.ClosedError, OSError):
             self._end(DiedError())
             return
         except Exception as error:
@@ -291,24 +291,24 @@ class Slot:
             self._take(self._quiet_frames.receive(self._quiet), more=False)
         except BlockingIOError:
             pass
-        except (wire.ClosedError, OSError):
+        except (frames.ClosedError, OSError):
             self._end(DiedError())
         except Exception as error:
             self.break_down(error, [])
 
-    def _take(self, frames: List[wire.Frame], more: bool) -> None:
+    def _take(self, received: List[frames.Frame], more: bool) -> None:
         """Pass on what the worker sent."""
         assert self._pool is not None
         self._pool.progress_at = now = self._loop.time()
         self.deadline = now + self._limit_s
         waiting = self._waiting
-        for kind, status, meta, body, ms in frames:
+        for kind, status, meta, body, ms in received:
             job = waiting[0]
-            if kind == wire.PART:
+            if kind == frames.PART:
                 if not job.part(body) and not self._paused:
                     self._pause()
                 continue
-            if kind == wire.START:
+            if kind == frames.START:
                 length, meta = meta
                 job.begin(Result(status, meta, b"", ms), length)
                 continue
@@ -320,8 +320,8 @@ class Slot:
             # A decaying maximum: one slow run ends the batches for a while.
             slowest_ms = self.slowest_ms * 0.98
             self.slowest_ms = ms if ms > slowest_ms else slowest_ms
-            if kind == wire.END:
-                job.end(status == wire.WHOLE)
+            if kind == frames.END:
+                job.end(status == frames.WHOLE)
             else:
                 job.complete(Result(status, meta, body, ms), more)
 
@@ -360,7 +360,7 @@ class Slot:
             # What it had finished before is still in the socket.
             while len(waiting) > 1:
                 self._take(self._quiet_frames.receive(self._quiet), more=False)
-        except (wire.ClosedError, OSError):
+        except (frames.ClosedError, OSError):
             pass
         except Exception as fault:
             pool.report(fault)

@@ -12,10 +12,10 @@ import threading
 import time
 from typing import Any, Callable, List, Mapping, Optional, Tuple
 
-from .. import exits, interpreter
+from .. import exit_codes, interpreter
 from ..config import Settings
 from ..log import Log
-from . import wire
+from . import frames
 from .messages import CANCEL, LEASH, SOCKETS, Facts
 from .pool import Pool, Slot
 from .relay import Relay
@@ -83,16 +83,19 @@ class WorkerProcess:
         sock = self._socks[0]
         sock.settimeout(limit_s or None)
         try:
-            kind, _, meta, _, _ = wire.Reader(sock).next()
+            kind, _, meta, _, _ = frames.Reader(sock).next()
         except socket.timeout:
             self.kill()
             return False, (
-                exits.SCRIPT,
+                exit_codes.SCRIPT,
                 "init() did not end within {:g} s (WORKER_TIMEOUT)".format(limit_s),
             )
-        except (wire.ClosedError, OSError):
-            return False, (exits.SCRIPT, "the worker ended before init() was done: " + self.end())
-        if kind != wire.READY:
+        except (frames.ClosedError, OSError):
+            return False, (
+                exit_codes.SCRIPT,
+                "the worker ended before init() was done: " + self.end(),
+            )
+        if kind != frames.READY:
             self._process.wait()
             return False, meta
         sock.settimeout(None)
@@ -183,7 +186,7 @@ class Supervisor:
         log: Log,
         environ: Mapping[str, str],
         announce: Callable[[Facts], None],
-        give_up: Callable[[exits.FatalError], None],
+        give_up: Callable[[exit_codes.FatalError], None],
     ) -> None:
         self._settings = settings
         self._pool = pool
@@ -250,7 +253,7 @@ class Supervisor:
             ready_at = time.monotonic()
             how = process.end()
             if not process.used and time.monotonic() - ready_at < SHORT_LIFE_S:
-                return exits.SCRIPT, "the worker ended as soon as it was ready: " + how
+                return exit_codes.SCRIPT, "the worker ended as soon as it was ready: " + how
         except Exception as error:
             # What must not happen costs this worker, not the place that it had.
             if process is not None:
@@ -262,7 +265,7 @@ class Supervisor:
                 )
             else:
                 message = "internal error: {!r}".format(error)
-            return exits.SCRIPT, message
+            return exit_codes.SCRIPT, message
         if not self._stopping.is_set():
             self._log.error(
                 "worker {} is replaced: {}".format(process.pid, how), worker=process.pid
@@ -273,7 +276,7 @@ class Supervisor:
         """Whether to try again after a start that failed."""
         code, message = fault
         if not self._ever_ready or (failures >= GIVE_UP_AFTER and not self._pool.ready):
-            self._give_up(exits.FatalError(code, message))
+            self._give_up(exit_codes.FatalError(code, message))
             return False
         pause = min(30.0, 2.0 ** (failures - 1))
         self._log.error("a new worker failed, next try in {:g} s: {}".format(pause, message))

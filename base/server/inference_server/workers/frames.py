@@ -77,8 +77,8 @@ def send(
         sock.sendall(part)
 
 
-class Frames:
-    """Makes frames of what comes from a socket that does not block."""
+class Decoder:
+    """Makes frames of the bytes of a socket that does not block."""
 
     def __init__(self) -> None:
         self._data = b""
@@ -92,7 +92,7 @@ class Frames:
         if not received:
             raise ClosedError
         data = self._data + received
-        frames: List[Frame] = []
+        complete: List[Frame] = []
         at = 0
         while len(data) >= at + HEAD_SIZE:
             kind, status, meta_size, body_size, ms = _unpack_head(data, at)
@@ -101,10 +101,10 @@ class Frames:
             if end > len(data):
                 break
             meta = marshal.loads(data[at + HEAD_SIZE : body_at]) if meta_size else None
-            frames.append((kind, status, meta, data[body_at:end], ms))
+            complete.append((kind, status, meta, data[body_at:end], ms))
             at = end
         self._data = data[at:]
-        return frames
+        return complete
 
 
 class Reader:

@@ -24,7 +24,7 @@ SPARE_DESCRIPTORS = 256
 SWEEP_S = 0.25
 
 
-class Carrier:
+class Listener:
     """The listening sockets and their connections."""
 
     def __init__(

@@ -12,9 +12,9 @@ import threading
 import time
 from typing import Any, List, Mapping, NoReturn
 
-from . import __version__, config, exits, extensions
+from . import __version__, config, exit_codes, extra_packages
 from .app import Application
-from .http.carrier import Carrier
+from .http.listener import Listener
 from .log import Log, LogStream, settle
 from .memory import Memory
 from .workers.pool import Pool
@@ -34,10 +34,10 @@ def main() -> NoReturn:
         settings = config.load(environ)
         log = Log("server", settings.log_json, settings.log_level)
         Service(settings, environ, log).run()
-    except exits.FatalError as fatal:
+    except exit_codes.FatalError as fatal:
         log.fatal(fatal.message, fatal.code)
         _exit(fatal.code)
-    _exit(exits.OK)
+    _exit(exit_codes.OK)
 
 
 def _exit(code: int) -> NoReturn:
@@ -78,7 +78,7 @@ class Service:
         self._environ = environ
         self._log = log
         self._stop = threading.Event()
-        self._fatal: List[exits.FatalError] = []
+        self._fatal: List[exit_codes.FatalError] = []
         self._installing = False
 
     def run(self) -> None:
@@ -99,12 +99,12 @@ class Service:
         pool = Pool(loop, settings.queue_limit, settings.queue_timeout_s, settings.run_limit_s)
         app = Application(settings, pool, Log("access", settings.log_json), memory)
         pool.report = app.report
-        carrier = Carrier(settings, app, pool, memory, socks, loop, self._log)
+        listener = Listener(settings, app, pool, memory, socks, loop, self._log)
         # From here on the port answers, with 503 until a worker is ready.
-        carrier.start()
+        listener.start()
         try:
             self._installing = True
-            worker_environ = extensions.prepare(settings, self._environ, self._log)
+            worker_environ = extra_packages.prepare(settings, self._environ, self._log)
             self._installing = False
         except _StoppedEarlyError:
             self._log.info("stopped")
@@ -114,7 +114,7 @@ class Service:
         supervisor.start()
         self._stop.wait()
         if not self._fatal:
-            self._drain(app, carrier)
+            self._drain(app, listener)
         supervisor.stop()
         if self._fatal:
             raise self._fatal[0]
@@ -129,11 +129,11 @@ class Service:
                 fault = error
                 if error.errno not in NO_IPV6:
                     break
-        raise exits.FatalError(
-            exits.PORT, "port {} on {} cannot be opened: {}".format(port, host, fault.strerror)
+        raise exit_codes.FatalError(
+            exit_codes.PORT, "port {} on {} cannot be opened: {}".format(port, host, fault.strerror)
         )
 
-    def _drain(self, app: Application, carrier: Carrier) -> None:
+    def _drain(self, app: Application, listener: Listener) -> None:
         """Let others learn of it, then what is in flight finish, both for a bounded time."""
         delay = self._settings.shutdown_delay_s
         if delay:
@@ -144,15 +144,15 @@ class Service:
             # A second signal means: now.
             self._stop.wait(delay)
         app.draining = True
-        carrier.stop_accepting()
+        listener.stop_accepting()
         limit = self._settings.drain_timeout_s
         self._log.info("stopping: {} requests in flight, {:g} s at most".format(app.active, limit))
         deadline = time.monotonic() + limit
         # A connection ends when its last answer has left; also one that is still to send its body.
-        while carrier.open and time.monotonic() < deadline:
+        while listener.open and time.monotonic() < deadline:
             time.sleep(0.02)
-        if carrier.open:
-            self._log.warning("{} connections did not end in time".format(carrier.open))
+        if listener.open:
+            self._log.warning("{} connections did not end in time".format(listener.open))
 
     def _on_signal(self, _number: int, _frame: Any) -> None:
         self._stop.set()
@@ -161,6 +161,6 @@ class Service:
             # Ends the wait for pip, and pip.
             raise _StoppedEarlyError
 
-    def _give_up(self, fatal: exits.FatalError) -> None:
+    def _give_up(self, fatal: exit_codes.FatalError) -> None:
         self._fatal.append(fatal)
         self._stop.set()

@@ -10,7 +10,7 @@ import sys
 import sysconfig
 from typing import Dict, List, Mapping
 
-from . import account, cgroup, exits, interpreter
+from . import account, cgroup, exit_codes, interpreter
 from .config import Settings
 from .log import LONGEST_LINE, Log
 
@@ -35,24 +35,24 @@ def prepare(settings: Settings, environ: Mapping[str, str], log: Log) -> Dict[st
     if environ.get(LIB_PATH):
         folder = os.path.join(base, environ[LIB_PATH])
         if not os.path.isdir(folder):
-            raise exits.FatalError(
-                exits.NO_LIB_FOLDER,
+            raise exit_codes.FatalError(
+                exit_codes.NO_LIB_FOLDER,
                 "{}={}: there is no folder {}".format(LIB_PATH, environ[LIB_PATH], folder),
             )
         _first_on_path(result, folder)
         log.info("packages in {} come first on the path".format(folder))
     elif environ.get(CONDA) or environ.get(CONDA_ABSOLUTE):
         name = CONDA if environ.get(CONDA) else CONDA_ABSOLUTE
-        raise exits.FatalError(
-            exits.CONDA,
+        raise exit_codes.FatalError(
+            exit_codes.CONDA,
             "{}={}: this image has no conda. List the packages in a requirements file and set {}, "
             "or build an image FROM this one".format(name, environ[name], REQUIREMENTS),
         )
     elif environ.get(REQUIREMENTS):
         path = os.path.join(base, environ[REQUIREMENTS])
         if not os.path.isfile(path):
-            raise exits.FatalError(
-                exits.NO_REQUIREMENTS,
+            raise exit_codes.FatalError(
+                exit_codes.NO_REQUIREMENTS,
                 "{}={}: there is no file {}".format(REQUIREMENTS, environ[REQUIREMENTS], path),
             )
         _install(path, result, log)
@@ -102,8 +102,8 @@ def _install(path: str, environ: Dict[str, str], log: Log) -> None:
             process.kill()
     if process.returncode != 0:
         reason = errors[-1] if errors else "pip left with exit code {}".format(process.returncode)
-        raise exits.FatalError(
-            exits.INSTALL,
+        raise exit_codes.FatalError(
+            exit_codes.INSTALL,
             "{}: the packages in {} cannot be installed: {}".format(REQUIREMENTS, path, reason),
         )
     log.info("installed {}".format(path))
