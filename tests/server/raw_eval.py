@@ -67,9 +67,10 @@ def evaluate(
 def _ours(sample: Sample) -> Any:
     import _inference_server_start  # noqa: F401 - it knows the next name
     from _inference_server.script import inputs  # type: ignore[import-not-found]
+    from _inference_server.workers import messages  # type: ignore[import-not-found]
 
     return inputs.make_request(
-        inputs.Call(
+        messages.Call(
             sample.method,
             "/score",
             sample.query,

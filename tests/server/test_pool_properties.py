@@ -28,7 +28,7 @@ from hypothesis.stateful import (
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "base" / "server"))
 
-from inference_server.workers import frames, pool
+from inference_server.workers import frames, messages, pool
 
 RUN_LIMIT_S = 10.0
 QUEUE_LIMIT = 20
@@ -344,13 +344,13 @@ class Request(pool.Job):
     def sent(self) -> None:
         self._faults.at("sent")
 
-    def complete(self, result: pool.Result, more: bool) -> None:
+    def complete(self, result: messages.Result, more: bool) -> None:
         if result.meta != self.number:
             self.ends.append("complete with the answer of another")
         self.ends.append("complete")
         self._faults.at("complete")
 
-    def begin(self, _result: pool.Result, _length: int | None) -> None:
+    def begin(self, _result: messages.Result, _length: int | None) -> None:
         assert not self._begun
         self._begun = True
         self._faults.at("begin")

@@ -22,8 +22,7 @@ from .harness import SOURCE
 
 sys.path.insert(0, str(SOURCE))
 
-from inference_server import config
-from inference_server.script import encoding
+from inference_server import config, encoding
 
 
 class Colour(enum.Enum):

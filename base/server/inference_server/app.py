@@ -15,10 +15,10 @@ from .config import Settings
 from .log import Log
 from .memory import Memory
 from .metrics import Metrics
-from .swagger import Published
+from .swagger import missing
 from .workers.frames import Body
-from .workers.messages import INTERNAL, SCRIPT_FAILED, TIMED_OUT, Facts
-from .workers.pool import BusyError, Job, NotReadyError, Pool, Result, TooSlowError, WaitedError
+from .workers.messages import FROM_SCRIPT, INTERNAL, SCRIPT_FAILED, TIMED_OUT, Result, ScriptFacts
+from .workers.pool import BusyError, Job, NotReadyError, Pool, TooSlowError, WaitedError
 
 HEADER_LIMIT = 100
 JSON = "application/json"
@@ -251,7 +251,7 @@ class Application:
         self._pool = pool
         self._memory = memory
         # Set when the first worker has told them.
-        self.facts = Facts()
+        self.facts = ScriptFacts()
         self._log = log
         self._metrics = Metrics(PATHS) if settings.metrics else None
         self._active: Set[Request] = set()
@@ -267,7 +267,7 @@ class Application:
         self._warned = False
         self.restarts: Callable[[], int] = lambda: 0
 
-    def learn(self, facts: Facts) -> None:
+    def learn(self, facts: ScriptFacts) -> None:
         """A worker has told what the script is like; from any thread."""
         self.facts = facts
 
@@ -436,8 +436,7 @@ class Application:
         version = query.get("version", ["2"])[0]
         document = self.facts.documents.get(version)
         if document is None:
-            published = Published(self.facts.documents, self.facts.supported)
-            return _message(404, published.missing(version))
+            return _message(404, missing(version, self.facts.supported))
         return 200, _headers(JSON, False), document
 
     def _show_metrics(self, _request: Request) -> Response:
@@ -543,7 +542,7 @@ def _from_worker(result: Result) -> Tuple[Response, Optional[float]]:
     run_ms = ("x-ms-run-fn-exec-ms", "%.3f" % ms)  # noqa: UP031 - the hot path
     if meta is None:
         return (status, [_IS_JSON, _NOT_FAILED, run_ms], body), ms
-    if meta[0] == "headers":
+    if meta[0] == FROM_SCRIPT:
         given = [header for header in meta[1] if header[0].lower() != run_ms[0]]
         return (status, [run_ms, *given], body), ms
     return _message(status, meta[1], meta[2]), None

@@ -7,29 +7,10 @@ import inspect
 import io
 import json
 import sys
-from typing import Any, Dict, List, NamedTuple, Tuple
+from typing import Any, Dict, List, Tuple
 from urllib.parse import parse_qsl
 
-
-class Call(NamedTuple):
-    """One request, as the front hands it to a worker."""
-
-    method: str
-    path: str
-    query: str
-    content_type: str
-    headers: Dict[str, str]
-    remote_addr: str
-    body: bytes
-
-
-class RefusedError(Exception):
-    """The request cannot become arguments; the client is told why."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
+from ..workers.messages import Call, RefusedError
 
 
 def _loads(text: Any) -> Any:
@@ -135,7 +116,7 @@ def make_request(call: Call) -> Any:
         from flask import Request  # type: ignore[import-not-found, unused-ignore]
 
         return Request(environ)
-    from ..aml.raw import AMLRequest
+    from ..aml.request import AMLRequest
 
     return AMLRequest(environ)
 
@@ -174,7 +155,7 @@ def _environ(call: Call) -> Dict[str, Any]:
 def raw_requested() -> bool:
     """Whether the script marked its ``run`` with ``@rawhttp``, ours or the reference's."""
     # Only a script that wants the classes imports their module: to look must not do it.
-    ours = sys.modules.get(__package__.rpartition(".")[0] + ".aml.raw")
+    ours = sys.modules.get(__package__.rpartition(".")[0] + ".aml.request")
     return getattr(ours, "_rawHttpRequested", False) or raw_module_of_reference() is not None
 
 

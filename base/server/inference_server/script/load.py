@@ -14,7 +14,8 @@ from typing import Any, Callable, Dict, List, NamedTuple
 from .. import exit_codes, interpreter
 from ..config import Settings, logging_file, read_json
 from ..log import Log
-from .inputs import Call, RawInput, SchemaInput, TextInput, raw_requested
+from ..workers.messages import Call
+from .inputs import RawInput, SchemaInput, TextInput, raw_requested
 
 ENTRY_MODULE = "entry_module"
 # Tells `entry_module` in a child process which file it stands for.

@@ -6,9 +6,9 @@ import re
 from typing import Any, Iterator, List, NamedTuple, Optional, Tuple
 from urllib.parse import quote
 
+from .. import encoding
+from ..encoding import UnserialisableError as UnserialisableError
 from ..syntax import TOKEN
-from . import encoding
-from .encoding import UnserialisableError as UnserialisableError
 
 _NAME = re.compile(TOKEN + r"\Z")
 # What the connection itself says.

@@ -29,10 +29,23 @@ from typing import (
 
 from .. import __version__, config, exit_codes, swagger
 from ..log import Log, route_script_output
-from ..workers import frames, relay
-from ..workers.messages import INTERNAL, LEASH, PLAIN, SCRIPT_FAILED, SOCKETS, TIMED_OUT, Facts
+from ..workers import frames
+from ..workers.messages import (
+    ERROR,
+    FROM_SCRIPT,
+    INTERNAL,
+    LEASH,
+    MARK,
+    SCRIPT_FAILED,
+    SOCKETS,
+    TIMED_OUT,
+    Call,
+    Failure,
+    RefusedError,
+    ScriptFacts,
+)
 from . import outputs
-from .inputs import Call, RawInput, RefusedError, TextInput
+from .inputs import RawInput, TextInput
 from .load import Script, describe, load, trace
 from .watch import Lane, LeftError, TimedOutError, Watch
 
@@ -41,11 +54,9 @@ CLIENT_LEFT = "The client left."
 
 
 class Answer(NamedTuple):
-    """What the front gets for one request.
+    """What the service gets for one request: a ``messages.Result``, and the rest of its body.
 
-    ``meta`` is None for 200 with JSON; ``("headers", …)`` for a response that the script made;
-    ``("error", message, run_failed)`` when there is none. A ``stream`` follows its first bytes,
-    which are the ``body``.
+    A ``stream`` follows its first bytes, which are the ``body``.
     """
 
     status: int
@@ -53,6 +64,10 @@ class Answer(NamedTuple):
     body: bytes
     ms: float = -1.0
     stream: Optional[StreamedBody] = None
+
+
+def _error(status: int, message: str, run_failed: bool = False) -> Answer:
+    return Answer(status, (ERROR, message, run_failed), b"")
 
 
 class StreamedBody:
@@ -95,7 +110,7 @@ class Worker:
             try:
                 _, more, meta, body, _ = reader.next()
                 lane.number += 1
-                calls = [Call._make((*(meta or PLAIN), body))]
+                calls = [Call.decode(meta, body)]
                 # A large body is gone as soon as the script has it in its own form.
                 body = b""
                 try:
@@ -103,7 +118,7 @@ class Worker:
                 except BaseException as error:
                     # An exception of a script can raise others, when it is looked at.
                     self._log.error("a request failed oddly: {}".format(type(error).__name__))
-                    answer = Answer(500, ("error", INTERNAL, False), b"")
+                    answer = _error(500, INTERNAL)
                 self._send(quiet if more else loud, answer, lane)
             except (frames.ClosedError, OSError):
                 return
@@ -180,17 +195,17 @@ class Worker:
             result = self._watch.limited(lane, ends, self._entry.run, arguments)
             ms = (time.perf_counter() - started) * 1000
         except RefusedError as refused:
-            return Answer(refused.status, ("error", refused.message, False), b"")
+            return _error(refused.status, refused.message)
         except LeftError:
-            return Answer(500, ("error", CLIENT_LEFT, False), b"")
+            return _error(500, CLIENT_LEFT)
         except TimedOutError:
             return self._timed_out(started)
         except BaseException as error:
             fault = _fault_of_the_body(error, arguments) if is_post else ""
             if fault:
-                return Answer(400, ("error", fault, False), b"")
+                return _error(400, fault)
             self._log.error("run() raised {}\n{}".format(describe(error), trace(error)))
-            return Answer(500, ("error", SCRIPT_FAILED, True), b"")
+            return _error(500, SCRIPT_FAILED, run_failed=True)
         arguments.clear()
         return self._form(result, ms, lane, started)
 
@@ -200,28 +215,28 @@ class Worker:
             output = outputs.make(result, self._nan)
         except outputs.UnserialisableError as unserialisable:
             self._log.error(str(unserialisable))
-            return Answer(500, ("error", INTERNAL, False), b"")
+            return _error(500, INTERNAL)
         except Exception as error:
             self._log.error("the result of run() cannot be sent: {}".format(trace(error)))
-            return Answer(500, ("error", INTERNAL, False), b"")
+            return _error(500, INTERNAL)
         if output.headers is None:
             return Answer(200, None, output.body, ms)
         if output.stream is None:
-            return Answer(output.status, ("headers", output.headers), output.body, ms)
+            return Answer(output.status, (FROM_SCRIPT, output.headers), output.body, ms)
         stream = StreamedBody(output.stream, started + self._limit_s)
         try:
             # Until the first bytes are there, a fault can still be told by the status.
             first = self._watch.limited(lane, stream.ends, stream.next, {})
         except LeftError:
             self._close(stream)
-            return Answer(500, ("error", CLIENT_LEFT, False), b"")
+            return _error(500, CLIENT_LEFT)
         except TimedOutError:
             self._close(stream)
             return self._timed_out(started)
         except BaseException as error:
             self._log.error("run() raised {}\n{}".format(describe(error), trace(error)))
-            return Answer(500, ("error", SCRIPT_FAILED, True), b"")
-        meta = ("headers", output.headers)
+            return _error(500, SCRIPT_FAILED, run_failed=True)
+        meta = (FROM_SCRIPT, output.headers)
         if first is None:
             self._close(stream)
             return Answer(output.status, meta, b"", ms)
@@ -235,7 +250,7 @@ class Worker:
                 elapsed, self._limit_s * 1000
             )
         )
-        return Answer(500, ("error", TIMED_OUT.format(self._limit_s * 1000), True), b"")
+        return _error(500, TIMED_OUT.format(self._limit_s * 1000), run_failed=True)
 
 
 def _fault_of_the_body(error: BaseException, arguments: Mapping[str, Any]) -> str:
@@ -277,7 +292,7 @@ def main() -> NoReturn:
     settings = config.load(os.environ)
     watch = Watch(settings.run_limit_s, settings.cancel)
     watch.start(leash)
-    mark = os.environ.pop(relay.MARK, "")
+    mark = os.environ.pop(MARK, "")
     log = Log("worker", settings.log_json, settings.log_level, wait=True, mark=mark)
     faulthandler.enable(file=2)
     script_log = Log("script", settings.log_json, "DEBUG", wait=True, mark=mark)
@@ -286,7 +301,7 @@ def main() -> NoReturn:
     try:
         worker = _prepare(settings, log, sockets[0], watch)
     except exit_codes.FatalError as fatal:
-        frames.send(sockets[0], frames.FAILED, 0, (fatal.code, fatal.message))
+        frames.send(sockets[0], frames.FAILED, 0, tuple(Failure(fatal.code, fatal.message)))
         _leave(fatal.code)
     lanes: List[Tuple[socket.socket, socket.socket, Lane]] = []
     for pair in zip(sockets[::2], sockets[1::2]):  # noqa: B905 - Python 3.7
@@ -314,19 +329,19 @@ def _prepare(settings: config.Settings, log: Log, sock: socket.socket, watch: Wa
             exit_codes.SCRIPT, "init() in {} raised {}".format(entry.path, describe(error))
         ) from None
     try:
-        published = swagger.publish(settings, entry.written)
+        documents, supported = swagger.documents_of(settings, entry.written)
     except Exception as error:
         raise exit_codes.FatalError(
             exit_codes.SCRIPT, "the API description cannot be made: {}".format(describe(error))
         ) from None
     sys.stdout.flush()
     log.info("init() took {:.0f} ms".format((time.perf_counter() - started) * 1000))
-    facts = Facts(
+    facts = ScriptFacts(
         entry.needs_headers,
         isinstance(entry.parse, RawInput),
         isinstance(entry.parse, TextInput) and not entry.needs_headers,
-        published.documents,
-        published.supported,
+        documents,
+        supported,
     )
     frames.send(sock, frames.READY, 0, tuple(facts))
     return worker

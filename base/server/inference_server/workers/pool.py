@@ -12,9 +12,10 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
-from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional
+from typing import Any, Callable, Deque, Dict, List, Optional
 
 from . import frames
+from .messages import Result
 
 # Requests are only carried together while run() takes less than this; the slowest one counts.
 FAST_MS = 2.0
@@ -27,15 +28,6 @@ FRAME_BYTES = 2048
 PATIENCE_S = 0.005
 # A slot whose time is over is given up by its own timer; this much later by whoever looks.
 OVERDUE_S = 2.0
-
-
-class Result(NamedTuple):
-    """What came back for one request; see ``Worker._answer`` for the metadata."""
-
-    status: int
-    meta: Any
-    body: frames.Body
-    ms: float
 
 
 class BusyError(Exception):

@@ -14,8 +14,7 @@ import threading
 from typing import Any, Dict, Optional
 
 from ..log import LONGEST_LINE, SINK, Log
-
-MARK = "INFERENCE_SERVER_WORKER_MARK"
+from .messages import MARK
 
 
 class Relay:

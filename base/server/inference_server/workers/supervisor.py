@@ -10,13 +10,13 @@ import socket
 import subprocess
 import threading
 import time
-from typing import Any, Callable, List, Mapping, Optional, Tuple
+from typing import Callable, List, Mapping, Optional, Union
 
 from .. import exit_codes, interpreter
 from ..config import Settings
 from ..log import Log
 from . import frames
-from .messages import CANCEL, LEASH, SOCKETS, Facts
+from .messages import CANCEL, LEASH, SOCKETS, Failure, ScriptFacts
 from .pool import Pool, Slot
 from .relay import Relay
 
@@ -78,29 +78,25 @@ class WorkerProcess:
         """The process id."""
         return self._process.pid
 
-    def await_ready(self, limit_s: float) -> Tuple[bool, Any]:
-        """Wait for the end of ``init()``: (True, facts) or (False, (code, message))."""
+    def await_ready(self, limit_s: float) -> Union[ScriptFacts, Failure]:
+        """Wait for the end of ``init()``: the facts about the script, or why it failed."""
         sock = self._socks[0]
         sock.settimeout(limit_s or None)
         try:
             kind, _, meta, _, _ = frames.Reader(sock).next()
         except socket.timeout:
             self.kill()
-            return False, (
-                exit_codes.SCRIPT,
-                "init() did not end within {:g} s (WORKER_TIMEOUT)".format(limit_s),
-            )
+            message = "init() did not end within {:g} s (WORKER_TIMEOUT)".format(limit_s)
+            return Failure(exit_codes.SCRIPT, message)
         except (frames.ClosedError, OSError):
-            return False, (
-                exit_codes.SCRIPT,
-                "the worker ended before init() was done: " + self.end(),
-            )
+            message = "the worker ended before init() was done: " + self.end()
+            return Failure(exit_codes.SCRIPT, message)
         if kind != frames.READY:
             self._process.wait()
-            return False, meta
+            return Failure(*meta)
         sock.settimeout(None)
         self.ready = True
-        return True, meta
+        return ScriptFacts(*meta)
 
     def open(self, limit_s: float) -> None:
         """Offer the worker's slots to requests."""
@@ -185,7 +181,7 @@ class Supervisor:
         pool: Pool,
         log: Log,
         environ: Mapping[str, str],
-        announce: Callable[[Facts], None],
+        on_ready: Callable[[ScriptFacts], None],
         give_up: Callable[[exit_codes.FatalError], None],
     ) -> None:
         self._settings = settings
@@ -197,7 +193,7 @@ class Supervisor:
         self._workers: List[Optional[WorkerProcess]] = [None] * settings.worker_count
         self._threads: List[threading.Thread] = []
         self._ever_ready = False
-        self._tell = announce
+        self._on_ready = on_ready
         self.restarts = 0
         self._run_limit_s = settings.run_limit_s + GRACE_S
 
@@ -226,34 +222,35 @@ class Supervisor:
     def _keep(self, index: int) -> None:
         failures = 0
         while not self._stopping.is_set():
-            fault = self._live(index)
+            failure = self._live(index)
             if self._stopping.is_set():
                 return
-            if fault is None:
+            if failure is None:
                 failures = 0
                 self.restarts += 1
                 continue
             failures += 1
-            if not self._recover(fault, failures):
+            if not self._recover(failure, failures):
                 return
 
-    def _live(self, index: int) -> Optional[Tuple[int, str]]:
-        """The life of one worker: None after it has served, else exit code and reason."""
+    def _live(self, index: int) -> Optional[Failure]:
+        """The life of one worker: None after it has served, else why it did not."""
         process: Optional[WorkerProcess] = None
         try:
             process = WorkerProcess(self._settings, self._pool, self._log, self._environ)
             self._workers[index] = process
             if self._stopping.is_set():
                 process.kill()
-            done, facts = process.await_ready(self._settings.worker_timeout_s)
-            if not done:
+            outcome = process.await_ready(self._settings.worker_timeout_s)
+            if isinstance(outcome, Failure):
                 process.end()
-                return facts  # type: ignore[no-any-return] # it comes from the worker
-            self._announce(process, facts)
+                return outcome
+            self._announce(process, outcome)
             ready_at = time.monotonic()
             how = process.end()
             if not process.used and time.monotonic() - ready_at < SHORT_LIFE_S:
-                return exit_codes.SCRIPT, "the worker ended as soon as it was ready: " + how
+                message = "the worker ended as soon as it was ready: " + how
+                return Failure(exit_codes.SCRIPT, message)
         except Exception as error:
             # What must not happen costs this worker, not the place that it had.
             if process is not None:
@@ -265,16 +262,16 @@ class Supervisor:
                 )
             else:
                 message = "internal error: {!r}".format(error)
-            return exit_codes.SCRIPT, message
+            return Failure(exit_codes.SCRIPT, message)
         if not self._stopping.is_set():
             self._log.error(
                 "worker {} is replaced: {}".format(process.pid, how), worker=process.pid
             )
         return None
 
-    def _recover(self, fault: Tuple[int, str], failures: int) -> bool:
+    def _recover(self, failure: Failure, failures: int) -> bool:
         """Whether to try again after a start that failed."""
-        code, message = fault
+        code, message = failure
         if not self._ever_ready or (failures >= GIVE_UP_AFTER and not self._pool.ready):
             self._give_up(exit_codes.FatalError(code, message))
             return False
@@ -282,8 +279,8 @@ class Supervisor:
         self._log.error("a new worker failed, next try in {:g} s: {}".format(pause, message))
         return not self._stopping.wait(pause)
 
-    def _announce(self, process: WorkerProcess, facts: Any) -> None:
-        self._tell(Facts(*facts))
+    def _announce(self, process: WorkerProcess, facts: ScriptFacts) -> None:
+        self._on_ready(facts)
         first = not self._ever_ready
         self._ever_ready = True
         process.open(self._run_limit_s)

@@ -1,23 +1,19 @@
-"""What does a ``@rawhttp`` script receive, and what may it return?
+"""What does a ``@rawhttp`` script receive? Flask's request, made from the vendored Werkzeug.
 
-The classes are Flask's request and response: a part of Werkzeug that is ours alone, and what Flask
-adds to it. Scripts import them as ``azureml_inference_server_http.api.aml_request`` and so on;
-nothing else may import this module, because it takes a twentieth of a second and 8 MB.
+Scripts import it as ``azureml_inference_server_http.api.aml_request``. Only those scripts may cause
+an import of this module: it takes a twentieth of a second and 8 MB.
 """
 
 from __future__ import annotations
 
 import io
-import os
-import re
-from typing import Any, Callable, Dict, List, Mapping, NoReturn, Optional, Tuple, TypeVar
+from typing import Any, Callable, Dict, List, NoReturn, Optional, Tuple, TypeVar
 from urllib.parse import unquote_to_bytes
 
 from .._vendor.werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from .._vendor.werkzeug.formparser import FormDataParser
-from .._vendor.werkzeug.wrappers import Request, Response
-from ..script import encoding
-from ..script.inputs import RefusedError
+from .._vendor.werkzeug.wrappers import Request
+from ..workers.messages import RefusedError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -25,11 +21,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 MOST_FIELDS = 100_000
 # The standard library needs up to 80 times of what it unquotes at a time.
 UNQUOTED_AT_A_TIME = 65536
-
-# The setting, which the front has checked: what is made here is made in run(), by the script.
-NAN = os.environ.get("INFERENCE_SERVER_NAN", "").strip().lower() or "refuse"
-# Commas in quotes, and that of a date: they end no value.
-_NO_END = re.compile(r'"(?:[^"\\]|\\.)*"|(?<=[a-z]{2}), \d\d[ -][A-Z][a-z]{2}[ -]\d\d')
 
 _rawHttpRequested = False  # noqa: N816 - the name that the reference package uses
 
@@ -78,7 +69,7 @@ def _unquote(quoted: bytes) -> str:
         end = cut if cut > 0 and end < len(quoted) else end
         pieces.append(unquote_to_bytes(quoted[at:end]))
         at = end
-    return str(b"".join(pieces), "utf-8", "inference_server.keep_quoted")
+    return str(b"".join(pieces), "utf-8", "inference_server.werkzeug.url_quote")
 
 
 class AMLRequest(Request):
@@ -128,42 +119,3 @@ class AMLRequest(Request):
     def _get_file_stream(self, *_: Any, **__: Any) -> io.BytesIO:
         # The body is in memory anyway, and a container may have no folder to write to.
         return io.BytesIO()
-
-
-class AMLResponse(Response):
-    """A response that goes to the client as the script made it."""
-
-    default_mimetype = "text/html"
-
-    def __init__(
-        self,
-        message: Any,
-        status_code: Any,
-        response_headers: Optional[Mapping[str, Any]] = None,
-        json_str: bool = False,
-        run_function_failed: bool = False,
-    ) -> None:
-        mimetype = None
-        if message is None or json_str:
-            mimetype = "application/json"
-            message = encoding.encode({} if message is None else message, NAN)
-        elif isinstance(message, memoryview):
-            message = bytes(message)
-        elif not (hasattr(message, "__iter__") or hasattr(message, "__getitem__")):
-            text = "an AMLResponse takes text, bytes or an iterable of them, not {}: see json_str"
-            raise TypeError(text.format(type(message).__name__))
-        super().__init__(message, status_code, mimetype=mimetype)
-        self.headers["x-ms-run-function-failed"] = run_function_failed
-        given = response_headers or {}
-        # What a script says takes the place of what was said for it.
-        for name in given:
-            self.headers.remove(name)
-        for name, value in given.items():
-            for item in _items(str(value)):
-                self.headers.add(name, item)
-
-
-def _items(value: str) -> List[str]:
-    """The values of a header that is to be sent several times: what is between the commas."""
-    kept = _NO_END.sub(lambda found: found.group().replace(",", "\0"), value)
-    return [item.strip().replace("\0", ",") for item in kept.split(",")]
