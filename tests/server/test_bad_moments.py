@@ -211,4 +211,4 @@ def test_a_worker_that_ends_as_soon_as_it_is_ready_is_not_started_for_ever(serve
     time.sleep(3)
     started = server.log.count("loaded ")
     assert 1 <= started <= 4
-    server.await_log("the worker ended as soon as it was ready: it left with exit code 7")
+    server.await_log("the worker ended as soon as it was ready: it exited with code 7")

@@ -186,7 +186,7 @@ def test_a_stream_to_a_client_that_reads_slowly(serve: Serve) -> None:
             return len(data)
     """
     server = serve(script)
-    # More than the buffers of the system take; the last read of the front holds more and more.
+    # More than the buffers of the system take; the last read of the service holds more and more.
     for count in range(7000, 7070, 4):
         with held(address(server), [post(b"stream %d" % count, CLOSE)]) as [sock]:
             received = 0

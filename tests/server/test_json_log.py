@@ -253,7 +253,7 @@ def test_a_log_that_nobody_reads(tmp_path: Path) -> None:
         found = tmp_path / "found"
         with found.open("wb") as file, subprocess.Popen(["cat"], stdin=server.reader, stdout=file):
             deadline = time.monotonic() + 20
-            while "nobody read the log" not in found.read_text():
+            while "the log was not read" not in found.read_text():
                 assert time.monotonic() < deadline
                 server.get("/nothing")
             assert server.stop() == 0

@@ -511,7 +511,7 @@ def test_many_clients_at_once_get_their_own_answers(serve: Serve) -> None:
 
 
 def test_a_worker_that_dies_under_load_costs_one_request(serve: Serve) -> None:
-    """Requests that are carried together do not share the fate of the one that kills."""
+    """Requests in one batch do not share the fate of the one that kills the worker."""
     server = serve(SCRIPT)
     statuses: list[int] = []
 
@@ -530,7 +530,7 @@ def test_a_worker_that_dies_under_load_costs_one_request(serve: Serve) -> None:
 
 
 def test_large_headers_and_results_in_a_crowd(serve: Serve) -> None:
-    """What is carried together must not fill a socket that nobody reads."""
+    """A batch must not fill a socket that is not read."""
     script = """
         def init(): pass
         def run(data, request_headers):

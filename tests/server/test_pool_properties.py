@@ -47,7 +47,7 @@ SITES = [
     "call_at",
     "call_later",
     "cancel",
-    "carried",
+    "assigned",
     "close",
     "complete",
     "end",
@@ -249,7 +249,7 @@ class Worker:
         self._unsent: list[tuple[End, bytes]] = []
         self.requests: list[frames.Frame] = []
         self.received: list[int] = []
-        # What the front said of it.
+        # What the pool reported about it.
         self.is_to_go = False
         sockets: list[Any] = [loud, quiet]
         self.slot = pool.Slot(
@@ -338,8 +338,8 @@ class Request(pool.Job):
         self._faults = faults
         self._slow_reader = slow_reader
 
-    def carried(self, _waited_s: float) -> None:
-        self._faults.at("carried")
+    def assigned(self, _waited_s: float) -> None:
+        self._faults.at("assigned")
 
     def sent(self) -> None:
         self._faults.at("sent")

@@ -1,4 +1,4 @@
-"""How does the service start, run and stop? The process that holds the port."""
+"""How does the service start, run and stop? It is the process that holds the port."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
 
 def main() -> NoReturn:
-    """Serve until a signal or a fatal fault ends it; the reason is the last line of the log."""
+    """Serve until a signal or a fatal error; the last line of the log gives the reason."""
     environ = dict(os.environ)
     as_json = environ.get("INFERENCE_SERVER_LOG_FORMAT", "").strip().lower() == "json"
     log = Log("server", as_json)
@@ -41,7 +41,7 @@ def main() -> NoReturn:
 
 
 def _exit(code: int) -> NoReturn:
-    # No interpreter shutdown: threads that still wait for clients must not hold it up.
+    # Without the shutdown of the interpreter, which would wait for threads that wait for clients.
     settle()
     os._exit(code)
 
@@ -51,7 +51,7 @@ class _StoppedEarlyError(BaseException):
 
 
 def _open(host: str, port: int) -> socket.socket:
-    """A socket that listens on an address; on "::" for IPv4 as well, whatever the system does."""
+    """A socket that listens on an address; "::" includes IPv4, whatever the system's default is."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -59,7 +59,7 @@ def _open(host: str, port: int) -> socket.socket:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # Connections inherit it: a peer that vanished is noticed after a while.
+        # Connections inherit it. It detects peers that vanished.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         sock.bind((host, port))
         sock.listen()
@@ -71,7 +71,7 @@ def _open(host: str, port: int) -> socket.socket:
 
 
 class Service:
-    """The front: the port, the application and the supervisor of the workers."""
+    """The port, the application and the supervisor of the workers."""
 
     def __init__(self, settings: config.Settings, environ: Mapping[str, str], log: Log) -> None:
         self._settings = settings
@@ -82,7 +82,7 @@ class Service:
         self._installing = False
 
     def run(self) -> None:
-        """Serve until SIGTERM or SIGINT; a fault that ends the service is raised."""
+        """Serve until SIGTERM or SIGINT; raises the ``FatalError`` that ends the service."""
         settings = self._settings
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
@@ -100,7 +100,7 @@ class Service:
         app = Application(settings, pool, Log("access", settings.log_json), memory)
         pool.report = app.report
         listener = Listener(settings, app, pool, memory, socks, loop, self._log)
-        # From here on the port answers, with 503 until a worker is ready.
+        # From here on requests are answered, with 503 until a worker is ready.
         listener.start()
         try:
             self._installing = True
@@ -121,34 +121,35 @@ class Service:
         self._log.info("stopped")
 
     def _listen(self, port: int) -> socket.socket:
-        given = self._settings.host
-        for host in [given] if given else ["::", "0.0.0.0"]:
+        configured = self._settings.host
+        for host in [configured] if configured else ["::", "0.0.0.0"]:
             try:
                 return _open(host, port)
             except OSError as error:
-                fault = error
+                failure = error
                 if error.errno not in NO_IPV6:
                     break
         raise exit_codes.FatalError(
-            exit_codes.PORT, "port {} on {} cannot be opened: {}".format(port, host, fault.strerror)
+            exit_codes.PORT,
+            "port {} on {} cannot be opened: {}".format(port, host, failure.strerror),
         )
 
     def _drain(self, app: Application, listener: Listener) -> None:
-        """Let others learn of it, then what is in flight finish, both for a bounded time."""
+        """Let balancers notice, then let requests in flight finish, both for a limited time."""
         delay = self._settings.shutdown_delay_s
         if delay:
-            # Balancers go on sending requests here until they have seen that it is not ready.
+            # Balancers send requests until they see that the service is not ready.
             app.leaving = True
             self._log.info("not ready any more, stopping in {:g} s".format(delay))
             self._stop.clear()
-            # A second signal means: now.
+            # A second signal ends the delay.
             self._stop.wait(delay)
         app.draining = True
         listener.stop_accepting()
         limit = self._settings.drain_timeout_s
         self._log.info("stopping: {} requests in flight, {:g} s at most".format(app.active, limit))
         deadline = time.monotonic() + limit
-        # A connection ends when its last answer has left; also one that is still to send its body.
+        # A connection ends after its last answer, including those whose body is still to come.
         while listener.open and time.monotonic() < deadline:
             time.sleep(0.02)
         if listener.open:
@@ -158,7 +159,7 @@ class Service:
         self._stop.set()
         if self._installing:
             self._installing = False
-            # Ends the wait for pip, and pip.
+            # This ends pip, and the wait for it.
             raise _StoppedEarlyError
 
     def _give_up(self, fatal: exit_codes.FatalError) -> None:

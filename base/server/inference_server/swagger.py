@@ -12,7 +12,7 @@ from .config import Settings
 
 
 class Version(NamedTuple):
-    """One version: its aliases in the query and the files that override it."""
+    """A version of the document: its aliases in the query, and the files that replace it."""
 
     name: str
     aliases: Tuple[str, ...]

@@ -19,7 +19,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 # A field of a form takes about 200 bytes of memory, and as little as one in the body.
 MOST_FIELDS = 100_000
-# The standard library needs up to 80 times of what it unquotes at a time.
+# The standard library needs up to 80 times the memory of what it unquotes at a time.
 UNQUOTED_AT_A_TIME = 65536
 
 _rawHttpRequested = False  # noqa: N816 - the name that the reference package uses
@@ -33,7 +33,7 @@ def rawhttp(func: F) -> F:
 
 
 class RequestRefusedError(RefusedError, HTTPException):
-    """The script asked for JSON or a form, and the client sent none that can be read."""
+    """The script reads JSON or a form, but the body of the request is none."""
 
     def __init__(self, code: int, message: str) -> None:
         super().__init__(code, message)
@@ -41,7 +41,7 @@ class RequestRefusedError(RefusedError, HTTPException):
 
 
 class FormParser(FormDataParser):
-    """Reads forms in memory that is in proportion to the body."""
+    """Reads forms in memory that is proportional to the body."""
 
     def _parse_urlencoded(
         self, stream: Any, mimetype: str, content_length: Optional[int], options: Any
@@ -73,13 +73,13 @@ def _unquote(quoted: bytes) -> str:
 
 
 class AMLRequest(Request):
-    """The request, as a ``@rawhttp`` script sees it; made from a WSGI environment.
+    """The request that a ``@rawhttp`` script gets, made from a WSGI environment.
 
-    Unlike Flask's, its body can be read as often as one likes, as data and as a form.
+    Unlike in Flask, the body can be read any number of times, as data and as a form.
     """
 
     form_data_parser_class = FormParser
-    # What Flask tells of the route.
+    # What Flask says about the route.
     endpoint = "main.handle_score"
     blueprint = "main"
     url_rule = None
@@ -87,9 +87,10 @@ class AMLRequest(Request):
     view_args: Optional[Dict[str, Any]] = None
 
     def __init__(self, environ: Dict[str, Any]) -> None:
-        # Without a reference to it in its environment, a request and its body are freed at once.
+        # The environment gets no reference to the request: without that cycle, a request and its
+        # body are freed at once.
         super().__init__(environ, populate_request=False)
-        # The very object that the stream holds: no copy, and not gone when a form was read.
+        # The object in the stream, without a copy. It stays when a form was read.
         self._cached_data: bytes = environ["wsgi.input"].getvalue()
         self.view_args = {}
 
@@ -99,11 +100,11 @@ class AMLRequest(Request):
         return [self.blueprint]
 
     def _get_current_object(self) -> AMLRequest:
-        """Itself; what scripts are given elsewhere is a proxy that has this method."""
+        """Itself. In Flask, scripts get a proxy that has this method."""
         return self
 
     def on_json_loading_failed(self, e: Optional[ValueError]) -> NoReturn:
-        """A body that is no JSON is the client's fault, not the script's."""
+        """Blame the client, not the script, for a body that is no JSON."""
         if e is None:
             raise RequestRefusedError(415, "Expects Content-Type to be application/json")
         message = "The body of the request is not valid JSON: {}".format(e)

@@ -21,7 +21,7 @@ _NO_SEPARATOR = re.compile(r'"(?:[^"\\]|\\.)*"|(?<=[a-z]{2}), \d\d[ -][A-Z][a-z]
 
 
 class AMLResponse(Response):
-    """A response that goes to the client as the script made it."""
+    """A response that is sent to the client as the script made it."""
 
     default_mimetype = "text/html"
 
@@ -44,16 +44,16 @@ class AMLResponse(Response):
             raise TypeError(text.format(type(message).__name__))
         super().__init__(message, status_code, mimetype=mimetype)
         self.headers["x-ms-run-function-failed"] = run_function_failed
-        given = response_headers or {}
-        # What a script says takes the place of what was said for it.
-        for name in given:
+        headers = response_headers or {}
+        # Headers of the script replace the defaults.
+        for name in headers:
             self.headers.remove(name)
-        for name, value in given.items():
+        for name, value in headers.items():
             for item in _items(str(value)):
                 self.headers.add(name, item)
 
 
 def _items(value: str) -> List[str]:
-    """The values of a header that is to be sent several times: what is between the commas."""
-    kept = _NO_SEPARATOR.sub(lambda found: found.group().replace(",", "\0"), value)
+    """The values of a header, which are sent one by one: the text between the commas."""
+    kept = _NO_SEPARATOR.sub(lambda match: match.group().replace(",", "\0"), value)
     return [item.strip().replace("\0", ",") for item in kept.split(",")]

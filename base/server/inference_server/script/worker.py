@@ -1,8 +1,8 @@
 """What does a worker process do? It runs ``init()`` once, then ``run()`` for each request.
 
-``init()`` and ``run()`` both happen on the main thread, as in a synchronous server: scripts may
-rely on that (signals, an event loop, SQLite connections, graphs of TensorFlow 1). With a
-concurrency above one, the further requests run on threads of their own.
+Both run on the main thread, as in a synchronous server. Scripts may rely on that (signals, an event
+loop, SQLite connections, graphs of TensorFlow 1). With a concurrency above one, other requests run
+at the same time, on threads of their own.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from .inputs import RawInput, TextInput
 from .load import Script, describe, load, trace
 from .watch import Lane, LeftError, TimedOutError, Watch
 
-# The answer that nobody reads.
+# The message of an answer that is dropped.
 CLIENT_LEFT = "The client left."
 
 
@@ -71,21 +71,21 @@ def _error(status: int, message: str, run_failed: bool = False) -> Answer:
 
 
 class StreamedBody:
-    """The rest of a body that the script makes bit by bit, and until when it has time for it."""
+    """The rest of a streamed body, and the time at which it has to be complete."""
 
     def __init__(self, chunks: outputs.Stream, ends: float) -> None:
         self.ends = ends
         self._chunks = chunks
 
     def next(self) -> Optional[bytes]:
-        """What comes next, None at the end. It raises what the script raises."""
+        """The next part, or None at the end. Raises what the script raises."""
         for chunk in self._chunks:
             if chunk:
                 return chunk
         return None
 
     def close(self) -> None:
-        """Let the script clean up; that it was not read to its end is no fault."""
+        """Let the script clean up; the body may be read or not."""
         self._chunks.close()
 
 
@@ -101,9 +101,9 @@ class Worker:
         self._nan = settings.nan
 
     def serve(self, loud: socket.socket, quiet: socket.socket, lane: Lane) -> None:
-        """Answer requests until the front closes the sockets.
+        """Answer requests until the service closes the sockets.
 
-        The answer to a request that others follow goes to the quiet socket: see ``pool.Slot``.
+        In a batch, all answers but the last go to the quiet socket: see ``pool.Slot``.
         """
         reader = frames.Reader(loud)
         while True:
@@ -111,20 +111,20 @@ class Worker:
                 _, more, meta, body, _ = reader.next()
                 lane.number += 1
                 calls = [Call.decode(meta, body)]
-                # A large body is gone as soon as the script has it in its own form.
+                # No reference here, so that a large body is freed when the script has parsed it.
                 body = b""
                 try:
                     answer = self._answer(calls, lane)
                 except BaseException as error:
-                    # An exception of a script can raise others, when it is looked at.
-                    self._log.error("a request failed oddly: {}".format(type(error).__name__))
+                    # An exception of a script can raise another one in its methods.
+                    self._log.error("internal error: {}".format(type(error).__name__))
                     answer = _error(500, INTERNAL)
                 self._send(quiet if more else loud, answer, lane)
             except (frames.ClosedError, OSError):
                 return
 
     def _send(self, sock: socket.socket, answer: Answer, lane: Lane) -> None:
-        """Send an answer, a large one in parts; it ends early when nobody wants it any more."""
+        """Send an answer, large ones in parts; stop early if the client has left."""
         status, meta, body, ms, stream = answer
         if stream is None and len(body) <= frames.CHUNK:
             frames.send(sock, frames.RESULT, status, meta, body, ms)
@@ -145,7 +145,7 @@ class Worker:
             frames.send(sock, frames.PART, body=view[at : at + frames.PART_BYTES])
 
     def _send_stream(self, sock: socket.socket, stream: StreamedBody, lane: Lane) -> bool:
-        """Send what the script goes on to make; whether that came to its end."""
+        """Send the rest of a stream; whether it was completed."""
         try:
             while lane.is_wanted:
                 try:
@@ -178,7 +178,7 @@ class Worker:
             self._log.error("closing the response raised {}".format(describe(error)))
 
     def _answer(self, calls: List[Call], lane: Lane) -> Answer:
-        """Score a request, which is taken out of the list so that nobody keeps its body."""
+        """Score the request in the list. It is removed, so that no reference to its body stays."""
         call = calls.pop()
         if self._log_body:
             self._log.info("request body: {!r}".format(bytes(call.body[:4096])))
@@ -201,16 +201,16 @@ class Worker:
         except TimedOutError:
             return self._timed_out(started)
         except BaseException as error:
-            fault = _fault_of_the_body(error, arguments) if is_post else ""
-            if fault:
-                return _error(400, fault)
+            message = _body_error(error, arguments) if is_post else ""
+            if message:
+                return _error(400, message)
             self._log.error("run() raised {}\n{}".format(describe(error), trace(error)))
             return _error(500, SCRIPT_FAILED, run_failed=True)
         arguments.clear()
         return self._form(result, ms, lane, started)
 
     def _form(self, result: Any, ms: float, lane: Lane, started: float) -> Answer:
-        """Give a result its form as a response."""
+        """Make the answer from a result."""
         try:
             output = outputs.make(result, self._nan)
         except outputs.UnserialisableError as unserialisable:
@@ -225,7 +225,7 @@ class Worker:
             return Answer(output.status, (FROM_SCRIPT, output.headers), output.body, ms)
         stream = StreamedBody(output.stream, started + self._limit_s)
         try:
-            # Until the first bytes are there, a fault can still be told by the status.
+            # Before the first bytes are sent, the status can still report an error.
             first = self._watch.limited(lane, stream.ends, stream.next, {})
         except LeftError:
             self._close(stream)
@@ -253,27 +253,27 @@ class Worker:
         return _error(500, TIMED_OUT.format(self._limit_s * 1000), run_failed=True)
 
 
-def _fault_of_the_body(error: BaseException, arguments: Mapping[str, Any]) -> str:
-    """What is wrong with the body, if the script failed because the client's text is no JSON.
+def _body_error(error: BaseException, arguments: Mapping[str, Any]) -> str:
+    """The error of the body, if the script failed because the body is no valid JSON; else "".
 
-    This is no guess: the exception, or the frame of the parser, holds the text that was parsed.
+    The exception, or the frame of the parser, holds the parsed text, which is compared.
     """
     if isinstance(error, json.JSONDecodeError):
         parsed: Any = error.doc
-        fault = "The body of the request is not valid JSON: {}".format(error)
+        message = "The body of the request is not valid JSON: {}".format(error)
     elif isinstance(error, RecursionError) and error.__traceback__ is not None:
         stack = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
         if stack[-1].f_globals.get("__name__") != "json.decoder":
             return ""
         parsed = stack[-1].f_locals.get("s")
-        fault = "The body of the request is nested too deeply."
+        message = "The body of the request is nested too deeply."
     else:
         return ""
-    return fault if any(_is_body(value, parsed) for value in arguments.values()) else ""
+    return message if any(_is_body(value, parsed) for value in arguments.values()) else ""
 
 
 def _is_body(argument: Any, parsed: Any) -> bool:
-    """Whether what was parsed is what ``run()`` got: the text itself, or a request's body."""
+    """Whether the parsed text is an argument of ``run()``: a text, or the body of a request."""
     if isinstance(argument, str):
         return bool(argument == parsed)
     data = getattr(argument, "data", None)
@@ -283,11 +283,11 @@ def _is_body(argument: Any, parsed: Any) -> bool:
 
 
 def main() -> NoReturn:
-    """Run a worker; the front started this process and handed it its sockets."""
+    """Run a worker; the service has started this process and passed it its sockets."""
     sockets = [socket.socket(fileno=int(fd)) for fd in os.environ.pop(SOCKETS).split(",")]
     leash = int(os.environ.pop(LEASH))
     for fd in (leash, *(sock.fileno() for sock in sockets)):
-        # What a script starts must not hold them open.
+        # Child processes of a script must not keep them open.
         os.set_inheritable(fd, False)
     settings = config.load(os.environ)
     watch = Watch(settings.run_limit_s, settings.cancel)
@@ -302,7 +302,7 @@ def main() -> NoReturn:
         worker = _prepare(settings, log, sockets[0], watch)
     except exit_codes.FatalError as fatal:
         frames.send(sockets[0], frames.FAILED, 0, tuple(Failure(fatal.code, fatal.message)))
-        _leave(fatal.code)
+        _exit(fatal.code)
     lanes: List[Tuple[socket.socket, socket.socket, Lane]] = []
     for pair in zip(sockets[::2], sockets[1::2]):  # noqa: B905 - Python 3.7
         lane = Lane(on_main_thread=not lanes)
@@ -311,7 +311,7 @@ def main() -> NoReturn:
     for others in lanes[1:]:
         threading.Thread(target=worker.serve, args=others, daemon=True).start()
     worker.serve(*lanes[0])
-    _leave(0)
+    _exit(0)
 
 
 def _prepare(settings: config.Settings, log: Log, sock: socket.socket, watch: Watch) -> Worker:
@@ -362,8 +362,8 @@ def _attach_debugger(port: int, log: Log) -> None:
         raise exit_codes.FatalError(exit_codes.DEBUGGER, message) from None
 
 
-def _leave(code: int) -> NoReturn:
-    # Threads of a script must not keep the process alive, but what is printed has to get out.
+def _exit(code: int) -> NoReturn:
+    # Threads of a script must not keep the process running, but its output must be written.
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()

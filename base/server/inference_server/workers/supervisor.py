@@ -24,7 +24,7 @@ from .relay import Relay
 GRACE_S = 1.0
 GIVE_UP_AFTER = 5
 OOM_SCORE = "500"
-# A worker that nobody asked anything and that ends so soon would do so again.
+# A worker that ends so soon, without any request, would do so again.
 SHORT_LIFE_S = 5.0
 
 
@@ -47,8 +47,8 @@ class WorkerProcess:
         child_environ[SOCKETS] = ",".join(str(fd) for fd in theirs)
         child_environ[LEASH] = str(leash)
         try:
-            # `__main__` is no file there: what `multiprocessing` spawns does not run the server
-            # again.
+            # With `-c`, `__main__` is no file, so child processes of `multiprocessing` do not run
+            # the server again.
             self._process = subprocess.Popen(
                 interpreter.command(interpreter.of_the_app(environ), "start.run_worker()"),
                 cwd=settings.app_root,
@@ -57,7 +57,7 @@ class WorkerProcess:
                 stdout=self._output.fd,
                 stderr=self._output.fd,
                 pass_fds=[*theirs, leash],
-                # A group of its own, so that what a script started goes with it.
+                # A process group of its own, which is killed with its child processes.
                 start_new_session=True,
             )
             self._output.pid = self._process.pid
@@ -68,7 +68,7 @@ class WorkerProcess:
                 other.close()
         self._socks = [pair[0] for pair in pairs]
         self._slots: List[Slot] = []
-        # Where memory ends, the kernel is to take the worker, which can be replaced.
+        # If memory runs out, the kernel is to kill the worker, which can be replaced.
         path = "/proc/{}/oom_score_adj".format(self._process.pid)
         with contextlib.suppress(OSError), open(path, "w", encoding="ascii") as file:
             file.write(OOM_SCORE)
@@ -113,7 +113,7 @@ class WorkerProcess:
         return any(slot.used for slot in self._slots)
 
     def cancel(self, lane: int, number: int) -> None:
-        """Tell the worker that nobody waits for the answer to the request of this number."""
+        """Let the worker know that the client of the request of this number has left."""
         with contextlib.suppress(OSError):
             os.write(self._leash, CANCEL.pack(lane, number))
 
@@ -123,42 +123,42 @@ class WorkerProcess:
             os.close(leash)
 
     def replace(self, reason: str) -> None:
-        """Kill a worker that is stuck; the thread that watches it starts the next one."""
+        """Kill a worker that is stuck; its thread starts the next one."""
         self._reason = self._reason or reason
         self.lost()
         self.kill()
 
     def lost(self) -> None:
-        """End the talk with the worker: requests in it fail at once rather than wait."""
+        """Shut the sockets down, so that requests in the worker fail at once."""
         for sock in self._socks:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
 
     def kill(self) -> None:
-        """End the process and everything that it started."""
+        """Kill the process and its child processes."""
         with contextlib.suppress(OSError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def retire(self) -> None:
-        """Let an idle worker end by itself."""
+        """Let the worker end by itself, if it is idle."""
         self.lost()
 
     def end(self) -> str:
-        """Wait for the end of the process and say how it ended."""
+        """Wait for the end of the process; returns how it ended."""
         code = self._process.wait()
         self.lost()
-        # A grandchild may outlive its parent and hold memory or a device.
+        # Child processes may survive it and hold memory or a device.
         self.kill()
         self._output.finish(GRACE_S)
-        # On the thread that writes to it, so that the number is not another file's by then.
+        # On the thread that writes to it, because the number may belong to another file by then.
         self._pool.defer(self._let_go)
-        # The slots close the sockets when they have read the last answers. They know their worker;
-        # without this, both would wait for the garbage collector.
+        # The slots close the sockets after they have read the last answers. Slots and worker refer
+        # to each other, which would leave both to the garbage collector.
         self._socks = []
         if self._reason:
             return self._reason
         if code >= 0:
-            return "it left with exit code {}".format(code)
+            return "it exited with code {}".format(code)
         name = signal.Signals(-code).name
         hint = " (was it out of memory?)" if name == "SIGKILL" else ""
         return "it was killed by {}{}".format(name, hint)
@@ -173,7 +173,7 @@ class WorkerProcess:
 
 
 class Supervisor:
-    """Keeps ``WORKER_COUNT`` workers alive, each watched by a thread of its own."""
+    """Keeps ``WORKER_COUNT`` workers running, each with a thread that waits for its end."""
 
     def __init__(
         self,
@@ -207,7 +207,7 @@ class Supervisor:
             thread.start()
 
     def stop(self) -> None:
-        """End all workers: idle ones leave by themselves, the others are killed."""
+        """End all workers: idle ones end by themselves, the others are killed."""
         self._stopping.set()
         workers = [process for process in self._workers if process is not None]
         for process in workers:
@@ -252,7 +252,7 @@ class Supervisor:
                 message = "the worker ended as soon as it was ready: " + how
                 return Failure(exit_codes.SCRIPT, message)
         except Exception as error:
-            # What must not happen costs this worker, not the place that it had.
+            # An internal error costs this worker, but not the next one.
             if process is not None:
                 process.kill()
                 process.end()
