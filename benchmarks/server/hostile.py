@@ -4,7 +4,7 @@
 
 The scenes of ``tests/server/test_hostile.py`` in full size, each on a server of its own, while a
 probe asks for the health. Writes ``hostile.json`` and ``hostile.md``. The exit code says whether
-the health was told in time throughout, no client caused a fault, the front did not grow, and
+health was answered in time throughout, no client caused an error, the service did not grow, and
 scoring worked right afterwards. It takes a few minutes, on a machine that does nothing else.
 """
 
@@ -218,7 +218,7 @@ def play(name: str, act: Act, size: int) -> Report:
         scene.wrong.append(f"health: {health}")
     first, then = resting[1] - resting[0], resting[2] - resting[1]
     if first > NEEDED_MIB or then > GROWTH_MIB:
-        scene.wrong.append(f"the front grew by {first:.1f} MiB, then by {then:.1f}")
+        scene.wrong.append(f"the service grew by {first:.1f} MiB, then by {then:.1f}")
     wrong = list(dict.fromkeys(scene.wrong))
     return Report(name, dict(+scene.answers), seconds, health, (first, then), wrong)
 
@@ -244,7 +244,7 @@ def main() -> int:
         " `GET /` on new connections, one each 10 ms, in milliseconds: median / p99 / worst. The"
         " first row is what the probe sees when nobody else is there. Each scene is played twice.",
         "",
-        "| clients | answers | seconds | health | times | front grew, MiB | as it should |",
+        "| clients | answers | seconds | health | times | service grew, MiB | as it should |",
         "|---|---|---|---|---|---|---|",
         *(report.row for report in reports),
     ]
