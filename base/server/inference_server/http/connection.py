@@ -11,13 +11,13 @@ import socket
 import struct
 import time
 from collections import deque
-from http import HTTPStatus
 from typing import Any, Callable, Deque, Dict, Optional, Tuple
 
 from ..app import Application, Response
 from ..config import Settings
 from ..memory import ANSWERS, Memory
 from ..workers.frames import Body
+from . import heads
 from .reader import SMALL_BODY, ClientRequest, RefusedError, RequestReader, load_parser
 
 # A body may take a fixed time, plus a second for each so many bytes.
@@ -42,13 +42,6 @@ CONNECTION_BYTES = 8 * 1024
 PROBES_S = (0.0, 0.05, 1.0, 5.0)
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_STATUS_LINES = {
-    int(status): "HTTP/1.1 {} {}\r\n".format(int(status), status.phrase) for status in HTTPStatus
-}
-
-_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-_MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
-
 # What a connection waits for: a head, memory for a body, a body, an answer, its end.
 _HEAD, _ROOM, _BODY, _ANSWER, _END = range(5)
 _NEVER = float("inf")
@@ -86,8 +79,6 @@ class Connections:
         self._catches_up = False
         self._offers_room = False
         self._measured_at = 0.0
-        self._date = ""
-        self._second = 0
         memory.on_room = self._on_room
 
     def make(self) -> Connection:
@@ -147,18 +138,6 @@ class Connections:
         if now - self._measured_at > MEASURE_S:
             self._measured_at = now
             self.memory.measure(len(self._all) * CONNECTION_BYTES)
-
-    def date(self) -> str:
-        """The ``Date`` header of this second."""
-        now = int(time.time())
-        if now != self._second:
-            # RFC 9110, 5.6.7. strftime would use the locale.
-            year, month, day, hour, minute, second, weekday, _, _ = time.gmtime(now)
-            self._date = "Date: {}, {:02} {} {:04} {:02}:{:02}:{:02} GMT\r\n".format(
-                _DAYS[weekday], day, _MONTHS[month - 1], year, hour, minute, second
-            )
-            self._second = now
-        return self._date
 
     # Turns.
 
@@ -566,23 +545,8 @@ class Connection(asyncio.BufferedProtocol):
         """The head of a response, and whether a body follows."""
         if self._shared.closing or (self._half_closed and not self._ahead and not self._rest):
             request.keep = False
-        status, headers, _ = response
-        lines = [_STATUS_LINES.get(status) or "HTTP/1.1 {} Unknown\r\n".format(status)]
-        lines += ["%s: %s\r\n" % header for header in headers]  # noqa: UP031 - the hot path
-        may_have_body = status >= 200 and status not in (204, 304)
-        if may_have_body:
-            if length is not None:
-                lines.append("Content-Length: %d\r\n" % length)
-            elif self._chunked:
-                lines.append("Transfer-Encoding: chunked\r\n")
-        lines.append(self._shared.date())
-        if not request.keep:
-            lines.append("Connection: close\r\n")
-        elif request.is_http10:
-            lines.append("Connection: keep-alive\r\n")
-        lines.append("\r\n")
-        head = "".join(lines).encode("latin-1", "replace")
-        return head, may_have_body and request.method != "HEAD"
+        head = heads.encode(response, length, self._chunked, request.keep, request.is_http10)
+        return head, heads.may_have_body(response[0]) and request.method != "HEAD"
 
     # States and deadlines.
 

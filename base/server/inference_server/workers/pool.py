@@ -99,8 +99,8 @@ class Slot:
     """A place where a request can run: two sockets to a worker.
 
     Requests go to the loud socket. The answer to the last request of a batch comes on it, too, and
-    wakes the loop. The answers to the requests before it come on the quiet socket, which the loop
-    does not watch. They are not lost if the worker dies in the next request.
+    wakes the loop. The answers before it come on the quiet socket, which the loop does not watch
+    unless the batch takes long. They are not lost if the worker dies in the next request.
     """
 
     def __init__(
