@@ -29,21 +29,23 @@ from typing import Any, TypeVar
 from benchmarks import matrix as generated
 from benchmarks.plain import Plain
 from benchmarks.sizes import Tree, read_tree, savings
-from imagematrix.availability import find_supplies
-from imagematrix.bake import image_tag
-from imagematrix.bases import Bases, BaseSource, ensure_bases
-from imagematrix.buildx import Builder
-from imagematrix.debian import debian_mirrors
-from imagematrix.dockerd import ensure_engine
-from imagematrix.engine import Engine, say
-from imagematrix.environment import build_environment
+from imagematrix.build.bake import image_tag
+from imagematrix.build.inputs import build_environment
+from imagematrix.console import say
 from imagematrix.files import WORK_FOLDER
-from imagematrix.hostconfig import read_host_config
-from imagematrix.layers import image_sizes
-from imagematrix.matrix import MINIMAL
-from imagematrix.project import Project
-from imagematrix.render import render_dockerfiles
-from imagematrix.variant import Selection, Variant, select, with_parents
+from imagematrix.host.bases import Bases, BaseSource, ensure_bases
+from imagematrix.host.buildx import Builder
+from imagematrix.host.config import read_host_config
+from imagematrix.host.debian import debian_mirrors
+from imagematrix.host.engine import Engine
+from imagematrix.host.setup import ensure_engine
+from imagematrix.host.supply import find_supplies
+from imagematrix.matrix.schema import MINIMAL
+from imagematrix.matrix.selection import Selection, select, with_parents
+from imagematrix.matrix.variant import Variant
+from imagematrix.measure.layers import image_sizes
+from imagematrix.repository.dockerfiles import render_dockerfiles
+from imagematrix.repository.project import Project
 from tests.engine.engines import fresh_engine
 
 T = TypeVar("T")

@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from imagematrix.keys import base_references, image_contents
-from imagematrix.matrix import MINIMAL, load_matrix
-from imagematrix.plan import make_plan
-from imagematrix.render import render_dockerfiles
-from imagematrix.results import table
-from imagematrix.tree import check_rendered, orphans, read_locks
-from imagematrix.variant import Variant, expand
+from imagematrix.console import table
+from imagematrix.matrix.schema import MINIMAL, load_matrix
+from imagematrix.matrix.variant import Variant, expand
+from imagematrix.plan.content import image_contents
+from imagematrix.plan.plan import make_plan
+from imagematrix.repository.dockerfiles import render_dockerfiles
+from imagematrix.repository.tree import check_rendered, orphans, read_locks
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 T = TypeVar("T")
@@ -92,7 +92,7 @@ def measure(root: Path, size: int) -> Measurement:
         raise AssertionError(f"{len(variants)} images for {size}")
     timed("check", lambda: [*check_rendered(root, rendered), *orphans(root, variants)])
     locks = timed("locks", lambda: read_locks(root, matrix, variants))
-    bases = {v.name: dict.fromkeys(base_references(v), "") for v in variants}
+    bases = {v.name: dict.fromkeys(v.base_images, "") for v in variants}
     contents = timed("contents", lambda: image_contents(root, variants, bases, locks))
     timed("plan", lambda: make_plan(variants, contents, {}, {}))
     return Measurement(size, seconds)

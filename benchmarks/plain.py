@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from imagematrix.bake import BuildEnvironment, image_tag, target_name
-from imagematrix.bases import Bases, BaseSource
-from imagematrix.hostconfig import HostConfig
-from imagematrix.keys import base_references
-from imagematrix.variant import Variant
+from imagematrix.build.bake import BuildEnvironment, image_tag, target_name
+from imagematrix.host.bases import Bases, BaseSource
+from imagematrix.host.config import HostConfig
+from imagematrix.matrix.variant import Variant
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 # What CPython's extension modules link to, as the official image of Python has it.
@@ -85,7 +84,7 @@ class Plain:
         from the bases."""
         if self.bases.source is BaseSource.REGISTRY:
             return []
-        debian, python = base_references(variant)
+        debian, python = variant.base_images
         context = self.folder / "python" / variant.name
         context.mkdir(parents=True, exist_ok=True)
         (context / "Dockerfile").write_text(

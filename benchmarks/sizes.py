@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from imagematrix.engine import Engine
-from imagematrix.layers import Size, layer_size
-from imagematrix.variant import Variant
+from imagematrix.host.engine import Engine
+from imagematrix.matrix.variant import Variant
+from imagematrix.measure.layers import layer_size
+from imagematrix.repository.sizes import Size
 
 LEFT_OUT = "/etc/dpkg/dpkg.cfg.d/inference-images"
 

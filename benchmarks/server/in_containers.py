@@ -12,9 +12,9 @@ from pathlib import Path
 import docker
 from servers import KINDS, REFERENCE, SCRIPT, Kind
 
-from imagematrix.bake import image_tag
-from imagematrix.engine import Engine, find_engine
-from imagematrix.project import Project
+from imagematrix.build.bake import image_tag
+from imagematrix.host.engine import Engine, find_engine
+from imagematrix.repository.project import Project
 from tests.derived.containers import Service, build, started
 
 PARENT = "minimal-py312-inference"

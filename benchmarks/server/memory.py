@@ -18,8 +18,8 @@ from pathlib import Path
 from in_containers import PARENT
 from servers import WORK
 
-from imagematrix.bake import image_tag
-from imagematrix.engine import find_engine
+from imagematrix.build.bake import image_tag
+from imagematrix.host.engine import find_engine
 from tests.derived.shapes import SHAPES, Outcome, play
 
 

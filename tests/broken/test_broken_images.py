@@ -9,10 +9,10 @@ from typing import Any, cast
 
 import pytest
 
-from imagematrix.bake import image_tag
-from imagematrix.engine import Engine, find_engine
-from imagematrix.project import Project
-from imagematrix.variant import Trim
+from imagematrix.build.bake import image_tag
+from imagematrix.host.engine import Engine, find_engine
+from imagematrix.matrix.variant import Trim
+from imagematrix.repository.project import Project
 from tests.images.checks import (
     _BY_LAYER,
     Check,

@@ -9,10 +9,10 @@ from uuid import uuid4
 import docker
 import pytest
 
-from imagematrix.bake import image_tag
-from imagematrix.engine import Engine, find_engine
-from imagematrix.project import Project
-from imagematrix.variant import Variant
+from imagematrix.build.bake import image_tag
+from imagematrix.host.engine import Engine, find_engine
+from imagematrix.matrix.variant import Variant
+from imagematrix.repository.project import Project
 from tests.derived.containers import Service, build, started
 from tests.images.running import build_images
 

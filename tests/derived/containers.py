@@ -17,10 +17,10 @@ from typing import Any
 import docker
 from docker.models.containers import Container
 
-from imagematrix.debian import debian_mirrors, debian_sources
-from imagematrix.engine import Engine
-from imagematrix.environment import pip_config
-from imagematrix.hostconfig import read_host_config
+from imagematrix.build.inputs import pip_config
+from imagematrix.host.config import read_host_config
+from imagematrix.host.debian import debian_mirrors, debian_sources
+from imagematrix.host.engine import Engine
 from tests.images.running import APP_ROOT
 
 START_SECONDS = 30

@@ -5,9 +5,9 @@ import json
 import docker
 import pytest
 
-from imagematrix.bake import image_tag
-from imagematrix.matrix import Track
-from imagematrix.project import Project
+from imagematrix.build.bake import image_tag
+from imagematrix.matrix.schema import Track
+from imagematrix.repository.project import Project
 from tests.derived.conftest import PARENT, ROOT, Build, Serve
 
 SCRIPT = """

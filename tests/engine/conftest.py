@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from imagematrix.bases import BaseSource, ensure_bases
-from imagematrix.debian import apt_get, os_release_ids
-from imagematrix.engine import Engine, find_engine
-from imagematrix.project import Project
+from imagematrix.host.bases import BaseSource, ensure_bases
+from imagematrix.host.debian import apt_get, os_release_ids
+from imagematrix.host.engine import Engine, find_engine
+from imagematrix.repository.project import Project
 from tests.engine.engines import fresh_engine
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
-from imagematrix.dockerd import EngineFiles, start_engine, stop_engine
-from imagematrix.engine import Engine, find_engine
+from imagematrix.host.engine import Engine, find_engine
+from imagematrix.host.setup import EngineFiles, start_engine, stop_engine
 
 
 @contextmanager

@@ -2,8 +2,8 @@
 
 import subprocess
 
-from imagematrix.bake import image_tag
-from imagematrix.engine import Engine
+from imagematrix.build.bake import image_tag
+from imagematrix.host.engine import Engine
 
 PARENT = "minimal-py312-inference"
 

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 
-from imagematrix.engine import Engine
+from imagematrix.host.engine import Engine
 from tests.engine.conftest import ROOT
 
 

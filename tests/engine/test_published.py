@@ -7,8 +7,8 @@ import urllib.request
 
 import pytest
 
-from imagematrix.bake import image_tag
-from imagematrix.engine import Engine
+from imagematrix.build.bake import image_tag
+from imagematrix.host.engine import Engine
 from tests.engine.conftest import ROOT
 from tests.images.running import build_images
 

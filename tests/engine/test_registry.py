@@ -28,10 +28,10 @@ from typing import Any
 
 import pytest
 
-from imagematrix.engine import Engine
-from imagematrix.hostconfig import read_host_config
-from imagematrix.layers import image_sizes
-from imagematrix.project import Project
+from imagematrix.host.config import read_host_config
+from imagematrix.host.engine import Engine
+from imagematrix.measure.layers import image_sizes
+from imagematrix.repository.project import Project
 from tests.engine.conftest import ROOT, SecondEngine, publish_bases
 from tests.images.checks import checks_of
 from tests.images.running import run_image, wait_until_healthy

@@ -19,9 +19,9 @@ from unittest.mock import patch
 
 import pytest
 
-from imagematrix.endpoint import configured_endpoint
-from imagematrix.engine import Engine, find_engine
-from imagematrix.project import Project
+from imagematrix.host.endpoint import configured_endpoint
+from imagematrix.host.engine import Engine, find_engine
+from imagematrix.repository.project import Project
 from tests.engine.conftest import ROOT, SecondEngine, publish_bases
 from tests.images.checks import checks_of
 from tests.images.running import build_images, run_image, wait_until_healthy

@@ -16,7 +16,9 @@ from tests.engine.conftest import ROOT
 # Runs in namespaces of its own. `seen` is what must not change: inodes, and which engines run.
 SCRIPT = """
 import contextlib, io, os, pathlib, signal, subprocess, sys
-from imagematrix import cli, dockerd, engine
+from imagematrix import cli
+from imagematrix.host import setup as dockerd
+from imagematrix.host import engine
 
 folder = pathlib.Path(sys.argv[1])
 files = dockerd.EngineFiles()

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from imagematrix.debian import KEYRING, debian_mirrors, os_release_ids
-from imagematrix.engine import Engine
-from imagematrix.project import Project
+from imagematrix.host.debian import KEYRING, debian_mirrors, os_release_ids
+from imagematrix.host.engine import Engine
+from imagematrix.repository.project import Project
 from tests.engine.conftest import ROOT, publish_bases
 from tests.engine.engines import NotToBeHad, fresh_engine, unpack_docker, using_docker
 from tests.images.checks import checks_of

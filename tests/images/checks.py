@@ -19,12 +19,15 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from imagematrix.bake import image_tag
-from imagematrix.bases import bases_of
-from imagematrix.budget import UPDATE, Kind, compare, growth_report, read_budgets
+from imagematrix.build.bake import image_tag
 from imagematrix.files import file_hash
-from imagematrix.hostconfig import PROXY_VARIABLES
-from imagematrix.keys import (
+from imagematrix.host.bases import bases_of
+from imagematrix.host.config import PROXY_VARIABLES
+from imagematrix.matrix.schema import MINIMAL, Accelerator
+from imagematrix.matrix.variant import Trim, Variant
+from imagematrix.measure.budget import Kind, compare, growth_report
+from imagematrix.measure.layers import image_sizes
+from imagematrix.plan.content import (
     INPUTS_LABEL,
     KEY_LABEL,
     PARENT,
@@ -32,9 +35,7 @@ from imagematrix.keys import (
     image_key,
     told_versions,
 )
-from imagematrix.layers import image_sizes
-from imagematrix.matrix import MINIMAL, Accelerator
-from imagematrix.variant import Trim, Variant
+from imagematrix.repository.sizes import UPDATE, read_budgets
 from tests.images.running import APP_ROOT, RunningImage
 
 Check = Callable[[RunningImage], None]

@@ -12,16 +12,17 @@ from typing import Any
 
 import pytest
 
-from imagematrix.availability import find_supplies
-from imagematrix.bake import image_tag
-from imagematrix.bases import bootstrap_name
-from imagematrix.cli import build_options, selection_of
-from imagematrix.engine import Engine, find_engine
+from imagematrix.build.bake import image_tag
+from imagematrix.cli import parse
+from imagematrix.commands.options import selection_of
 from imagematrix.errors import UserError
-from imagematrix.hostconfig import read_host_config
-from imagematrix.keys import base_references
-from imagematrix.project import Project
-from imagematrix.variant import Variant, select, with_parents
+from imagematrix.host.bootstrap import bootstrap_name
+from imagematrix.host.config import read_host_config
+from imagematrix.host.engine import Engine, find_engine
+from imagematrix.host.supply import find_supplies
+from imagematrix.matrix.selection import select, with_parents
+from imagematrix.matrix.variant import Variant
+from imagematrix.repository.project import Project
 from tests.images.checks import checks_of
 from tests.images.passed import Outcomes, evidence, passed_before
 from tests.images.running import RunningImage, is_present, run_image, wait_until_healthy
@@ -46,7 +47,7 @@ def _project() -> Project:
 
 def options_of(config: pytest.Config) -> argparse.Namespace:
     """The options of `nox -s build` that the tests were given."""
-    return build_options(shlex.split(config.getoption("--selection")))
+    return parse(["build", *shlex.split(config.getoption("--selection"))])
 
 
 def _selected(config: pytest.Config) -> tuple[Variant, ...]:
@@ -229,7 +230,7 @@ def image(request: pytest.FixtureRequest, engine: Engine, stage: Stage) -> Runni
 @cache
 def _why_unavailable(variant: Variant, engine: Engine) -> str:
     for layer in with_parents([variant], _project().variants):
-        for reference in base_references(layer):
+        for reference in layer.base_images:
             names = (reference, bootstrap_name(reference))
             if not any(is_present(engine, name) for name in names):
                 return f"its base image {reference} could not be had"

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import docker.errors
 
-from imagematrix.bake import image_tag
-from imagematrix.engine import Engine
+from imagematrix.build.bake import image_tag
 from imagematrix.files import WORK_FOLDER, write_atomically
-from imagematrix.variant import Variant
+from imagematrix.host.engine import Engine
+from imagematrix.matrix.variant import Variant
 
 _RECORD = WORK_FOLDER / "passed.json"
 # What checks are made of, next to the files of their image.
-_CODE = ("tests/images/*.py", "imagematrix/*.py", "requirements.txt", "sizes.json")
+_CODE = ("tests/images/*.py", "imagematrix/**/*.py", "requirements.txt", "sizes.json")
 
 
 def evidence(root: Path, engine: Engine, variants: Iterable[Variant]) -> dict[str, str]:

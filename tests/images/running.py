@@ -24,10 +24,10 @@ from docker.models.containers import Container
 from docker.types import DeviceRequest
 from testinfra.host import Host
 
-from imagematrix.engine import Engine
-from imagematrix.lockfile import Lock
-from imagematrix.matrix import Accelerator
-from imagematrix.variant import Variant
+from imagematrix.host.engine import Engine
+from imagematrix.matrix.lockfile import Lock
+from imagematrix.matrix.schema import Accelerator
+from imagematrix.matrix.variant import Variant
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 120

@@ -7,11 +7,11 @@ from typing import Any
 
 from imagematrix.errors import InputError
 from imagematrix.files import write_atomically
-from imagematrix.hostconfig import HostConfig, read_host_config
-from imagematrix.lockfile import Lock, parse_lock
-from imagematrix.matrix import load_matrix
-from imagematrix.project import Project
-from imagematrix.variant import Variant, expand
+from imagematrix.host.config import HostConfig, read_host_config
+from imagematrix.matrix.lockfile import Lock, parse_lock
+from imagematrix.matrix.schema import load_matrix
+from imagematrix.matrix.variant import Variant, expand
+from imagematrix.repository.project import Project
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -38,7 +38,7 @@ frameworks:
       - track: current
         pythons: ["3.12"]
         accelerators: [cpu]
-        pins: [granian==2.0]
+        pins: [httptools==2.0]
   xgboost:
     title: XGBoost
     trim:
@@ -74,9 +74,9 @@ TEMPLATES = {
     "frameworks/pytorch/Dockerfile.j2": '{% extends "frameworks/Dockerfile.j2" %}\n',
 }
 PACKAGES = {
-    MINIMAL: ("granian==2.0",),
-    XGBOOST: ("granian==2.0", "numpy==2.1", "xgboost-cpu==3.4.1"),
-    PYTORCH: ("granian==2.0", "torch==2.0.0+cpu"),
+    MINIMAL: ("httptools==2.0",),
+    XGBOOST: ("httptools==2.0", "numpy==2.1", "xgboost-cpu==3.4.1"),
+    PYTORCH: ("httptools==2.0", "torch==2.0.0+cpu"),
 }
 
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from imagematrix.bake import BuildEnvironment, bake_file, target_images, target_name
-from imagematrix.keys import INPUTS_LABEL, Content, decode_inputs
-from imagematrix.matrix import Suite
-from imagematrix.plan import Action, Step
-from imagematrix.variant import Trim
+from imagematrix.build.bake import BuildEnvironment, bake_file, target_images, target_name
+from imagematrix.matrix.schema import Suite
+from imagematrix.matrix.variant import Trim
+from imagematrix.plan.content import INPUTS_LABEL, Content, decode_inputs
+from imagematrix.plan.plan import Action, Step
 from tests.unit.helpers import MINIMAL, PYTORCH, REPOSITORY, XGBOOST, Repository
 
 XGBOOST_TARGET = "xgboost3_4-py312-inference"

@@ -10,11 +10,12 @@ from typing import cast
 import docker.errors
 import pytest
 
-from imagematrix import bases
-from imagematrix.bases import BaseSource, Interpreter, bootstrap_name, required_references
-from imagematrix.engine import Engine
 from imagematrix.errors import UserError, WorkError
-from imagematrix.variant import Variant
+from imagematrix.host import bases, bootstrap
+from imagematrix.host.bases import BaseSource, required_references
+from imagematrix.host.bootstrap import Interpreter, bootstrap_name
+from imagematrix.host.engine import Engine
+from imagematrix.matrix.variant import Variant
 from tests.unit.helpers import Repository
 
 FILES = {
@@ -69,13 +70,13 @@ def install(prefix: Path) -> Path:
 @pytest.fixture
 def interpreter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Interpreter:
     found = Interpreter(install(tmp_path / "versions" / "3.12.9"), "3.12.9", "pyenv")
-    monkeypatch.setattr(bases, "find_interpreter", lambda version: found)
+    monkeypatch.setattr(bootstrap, "find_interpreter", lambda version: found)
     return found
 
 
 def pack(tmp_path: Path) -> tarfile.TarFile:
     archive = tmp_path / "root.tar"
-    assert bases._python_root("3.12", archive) == "CPython 3.12.9 from pyenv"
+    assert bootstrap._python_root("3.12", archive) == "CPython 3.12.9 from pyenv"
     return tarfile.open(archive)
 
 
@@ -141,7 +142,7 @@ def test_an_installation_without_pip_is_an_error(interpreter: Interpreter, tmp_p
 def test_a_host_without_that_python_is_told_how_to_get_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bases, "find_interpreter", lambda version: None)
+    monkeypatch.setattr(bootstrap, "find_interpreter", lambda version: None)
 
     with pytest.raises(
         UserError, match=r"^no CPython 3\.12 on this host .*uv python install 3\.12"
@@ -153,15 +154,15 @@ def test_the_newest_release_of_a_python_is_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
-    monkeypatch.setattr(bases, "_uv_interpreters", lambda version: iter(()))
+    monkeypatch.setattr(bootstrap, "_uv_interpreters", lambda version: iter(()))
     for name in ("3.12.9", "3.12.10", "3.12-dev", "3.1.12", "3.12.11"):
         install(tmp_path / "versions" / name)
     (tmp_path / "versions/3.12.11/bin/python3.12").unlink()
 
-    found = bases.find_interpreter("3.12")
+    found = bootstrap.find_interpreter("3.12")
 
     assert found == Interpreter(tmp_path / "versions/3.12.10", "3.12.10", "pyenv")
-    assert bases.find_interpreter("3.13") is None
+    assert bootstrap.find_interpreter("3.13") is None
 
 
 def test_each_base_image_is_needed_once(repository: Repository) -> None:
@@ -211,7 +212,7 @@ def roots(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> list[Varia
             raise UserError("no CPython 3.7 on this host")
         engine.images[f"bootstrap/{reference}"] = reference
 
-    monkeypatch.setattr(bases, "_bootstrap", bootstrap)
+    monkeypatch.setattr(bases, "make_stand_in", bootstrap)
     first = repository.project.variants[0]
     return [first, replace(first, name="another", python="3.7")]
 

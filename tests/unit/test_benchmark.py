@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import builds, matrix, sizes
-from imagematrix.layers import Size
-from imagematrix.project import Project
+from imagematrix.repository.project import Project
+from imagematrix.repository.sizes import Size
 
 ROOT = Path(__file__).resolve().parents[2]
 

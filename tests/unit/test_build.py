@@ -7,15 +7,15 @@ from typing import Any, cast
 
 import pytest
 
-from imagematrix import build
-from imagematrix.bake import BuildEnvironment
-from imagematrix.build import run_build
-from imagematrix.buildlog import BuildLog
-from imagematrix.buildx import Builder
-from imagematrix.engine import Engine
-from imagematrix.keys import Content
-from imagematrix.plan import Action, Step
-from imagematrix.results import Outcome
+from imagematrix.build import run as build
+from imagematrix.build.bake import BuildEnvironment
+from imagematrix.build.progress import BuildLog
+from imagematrix.build.results import Outcome
+from imagematrix.build.run import run_build
+from imagematrix.host.buildx import Builder
+from imagematrix.host.engine import Engine
+from imagematrix.plan.content import Content
+from imagematrix.plan.plan import Action, Step
 from tests.unit.helpers import MINIMAL, PYTORCH, XGBOOST, Repository
 
 ENGINE = cast("Engine", SimpleNamespace(inspect=lambda _images: {}))

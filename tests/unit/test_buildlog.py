@@ -2,7 +2,7 @@
 
 import pytest
 
-from imagematrix.buildlog import BuildLog, FailedStep
+from imagematrix.build.progress import BuildLog, FailedStep
 
 SKLEARN, PYTORCH = "scikit-learn1.9-py312-inference", "pytorch2.13-py311-inference"
 IMAGES = {name.replace(".", "_"): name for name in (SKLEARN, PYTORCH)}

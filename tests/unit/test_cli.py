@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 
 from imagematrix import cli
+from imagematrix.build import prepare
+from imagematrix.build.disk import added_megabytes, needed_megabytes
+from imagematrix.commands import lock, names
 from imagematrix.errors import UserError, WorkError
-from imagematrix.variant import Variant
+from imagematrix.matrix.variant import Variant
 from tests.unit.helpers import MINIMAL, PYTORCH, XGBOOST, Repository
 
 XGBOOST_HOME = f"frameworks/xgboost/{XGBOOST}"
@@ -54,7 +57,7 @@ def test_a_broken_matrix_ends_every_command_with_all_its_errors_and_writes_nothi
         "matrix.yaml",
         ("title: XGBoost", "titel: XGBoost"),
         (minimal, minimal.replace("current", "curent")),
-        ("granian==2.0", "granian=2.0"),
+        ("httptools==2.0", "httptools=2.0"),
     )
     before = repository.files()
 
@@ -64,8 +67,8 @@ def test_a_broken_matrix_ends_every_command_with_all_its_errors_and_writes_nothi
     assert err == (
         "matrix.yaml:19:16: frameworks.minimal.releases[0].track: 'curent' is unknown;"
         " did you mean current?\n"
-        "matrix.yaml:22:16: frameworks.minimal.releases[0].pins[0]: 'granian=2.0' is no valid"
-        " requirement; write granian==2.0\n"
+        "matrix.yaml:22:16: frameworks.minimal.releases[0].pins[0]: 'httptools=2.0' is no valid"
+        " requirement; write httptools==2.0\n"
         "matrix.yaml:24:5: frameworks.xgboost: the key title is missing; add it\n"
         "matrix.yaml:24:5: frameworks.xgboost.titel: unknown key titel; did you mean title?\n"
         "4 errors; nothing was changed\n"
@@ -93,7 +96,7 @@ def test_files_that_are_not_those_of_the_matrix_stop_a_build_before_the_engine_i
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(cli, "ensure_engine", lambda: pytest.fail("the engine was asked"))
+    monkeypatch.setattr(prepare, "ensure_engine", lambda: pytest.fail("the engine was asked"))
     (repository.root / XGBOOST_HOME / "Dockerfile").unlink()
 
     status, _, err = run(capsys, command)
@@ -233,7 +236,7 @@ def test_lock_goes_on_after_a_failure_and_tells_all(
             raise WorkError(f"{variant.name}: no solution")
         return True
 
-    monkeypatch.setattr(cli, "write_lock", write)
+    monkeypatch.setattr(lock, "write_lock", write)
 
     status, out, err = run(capsys, "lock", "--upgrade")
 
@@ -264,7 +267,7 @@ def test_what_goes_wrong_becomes_a_message_and_an_exit_status(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(cli, "select", fail)
+    monkeypatch.setattr(names, "select", fail)
 
     assert run(capsys, "names") == (status, "", message)
 
@@ -282,14 +285,14 @@ def test_what_goes_wrong_becomes_a_message_and_an_exit_status(
 def test_what_an_image_adds_to_its_parent_is_known_once_both_are_measured(
     sizes: dict[str, float], added: float, repository: Repository
 ) -> None:
-    assert cli.added_megabytes(repository.variant(XGBOOST), sizes) == added
+    assert added_megabytes(repository.variant(XGBOOST), sizes) == added
 
 
 def test_a_build_needs_disk_beside_that_of_its_images(repository: Repository) -> None:
     """A minimal image alone takes several times its size: base images, lists, downloads, tools."""
     minimal, xgboost = repository.variant(MINIMAL), repository.variant(XGBOOST)
     sizes = {MINIMAL: 100.0, XGBOOST: 300.0}
-    alone = cli.needed_megabytes([minimal], sizes)
+    alone = needed_megabytes([minimal], sizes)
     assert alone > 900
-    both = cli.needed_megabytes([minimal, xgboost], sizes)
+    both = needed_megabytes([minimal, xgboost], sizes)
     assert 400 < both - alone < 900

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from imagematrix.endpoint import Endpoint, Tls
-from imagematrix.engine import find_engine
 from imagematrix.errors import UserError
+from imagematrix.host.endpoint import Endpoint, Tls
+from imagematrix.host.engine import find_engine
 
 INFO = {"ServerVersion": "28.5.2", "DockerRootDir": "/data", "OSType": "linux"}
 VERSION = {"ApiVersion": "1.44", "Version": "28.5.2", "Components": [{"Name": "Engine"}]}

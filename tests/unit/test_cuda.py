@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from imagematrix.cuda import Cuda, cuda_of_image, cuda_of_lock
-from imagematrix.matrix import Accelerator
-from imagematrix.variant import Variant
+from imagematrix.matrix.cuda import Cuda, cuda_of_image, cuda_of_lock
+from imagematrix.matrix.schema import Accelerator
+from imagematrix.matrix.variant import Variant
 from tests.unit.helpers import MATRIX, Repository, changed, errors_of, lock_of, lock_text
 
 RELEASE = (
@@ -49,7 +49,7 @@ def with_cuda(repository: Repository, *requirements: str) -> Variant:
     repository.put("matrix.yaml", changed(MATRIX, RELEASE))
     repository.put(
         "frameworks/xgboost/xgboost3.4-py312-cuda-inference/requirements.txt",
-        lock_text(["granian==2.0", "numpy==2.1", "xgboost-cpu==3.4.1", *requirements]),
+        lock_text(["httptools==2.0", "numpy==2.1", "xgboost-cpu==3.4.1", *requirements]),
     )
     (variant,) = (v for v in repository.project.variants if v.accelerator is Accelerator.CUDA)
     return variant

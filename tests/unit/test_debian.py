@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from imagematrix.debian import (
+from imagematrix.host.debian import (
     DebianMirrors,
     debian_sources,
     mirrors_among,

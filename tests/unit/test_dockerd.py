@@ -10,11 +10,17 @@ from unittest.mock import Mock
 
 import pytest
 
-from imagematrix import dockerd
-from imagematrix.dockerd import EngineFiles, ensure_engine, start_engine, started_pid, stop_engine
-from imagematrix.endpoint import Endpoint
-from imagematrix.engine import Engine
 from imagematrix.errors import UserError, WorkError
+from imagematrix.host import setup as dockerd
+from imagematrix.host.endpoint import Endpoint
+from imagematrix.host.engine import Engine
+from imagematrix.host.setup import (
+    EngineFiles,
+    ensure_engine,
+    start_engine,
+    started_pid,
+    stop_engine,
+)
 
 INSTALL = (
     "\nInstall Docker Engine 26.1 or newer with buildx (https://docs.docker.com/engine/install/)"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from imagematrix.endpoint import Endpoint, Tls, configured_endpoint
 from imagematrix.errors import UserError
+from imagematrix.host.endpoint import Endpoint, Tls, configured_endpoint
 
 DEFAULT = Endpoint("unix:///var/run/docker.sock")
 # What docker 28 says of contexts, as far as it is read.

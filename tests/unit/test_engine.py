@@ -17,10 +17,10 @@ from unittest.mock import Mock
 import docker.errors
 import pytest
 
-from imagematrix import engine
-from imagematrix.endpoint import Endpoint
-from imagematrix.engine import Engine, find_engine
 from imagematrix.errors import UserError
+from imagematrix.host import engine
+from imagematrix.host.endpoint import Endpoint
+from imagematrix.host.engine import Engine, find_engine
 
 
 @pytest.fixture
@@ -184,7 +184,7 @@ def test_the_architecture_of_the_engine_is_known(endpoint: Endpoint) -> None:
 
 
 def test_what_takes_long_to_import_is_not_imported_to_ask_an_engine() -> None:
-    program = "import sys, imagematrix.cli; print(*sys.modules)"
+    program = "import sys, imagematrix.commands.build; print(*sys.modules)"
     command = [sys.executable, "-c", program]
     loaded = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     assert not {"docker", "requests", "urllib.request"} & set(loaded)

@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
-from imagematrix.availability import Supply
-from imagematrix.bake import BuildEnvironment
-from imagematrix.bases import Bases, BaseSource
-from imagematrix.buildx import Builder
-from imagematrix.debian import DebianMirrors, debian_sources
-from imagematrix.endpoint import Endpoint
-from imagematrix.engine import Engine
-from imagematrix.environment import build_environment, uv_config
-from imagematrix.hostconfig import HostConfig
-from imagematrix.variant import Index
+from imagematrix.build.bake import BuildEnvironment
+from imagematrix.build.inputs import build_environment, uv_config
+from imagematrix.host.bases import Bases, BaseSource
+from imagematrix.host.buildx import Builder
+from imagematrix.host.config import HostConfig
+from imagematrix.host.debian import DebianMirrors, debian_sources
+from imagematrix.host.endpoint import Endpoint
+from imagematrix.host.engine import Engine
+from imagematrix.host.supply import Supply
+from imagematrix.matrix.variant import Index
 from tests.unit.helpers import MINIMAL, PYTORCH, XGBOOST, Repository, host_config
 
 EXTRA = Index("extra", "https://wheels.example/cpu", ("torch",))

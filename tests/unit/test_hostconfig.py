@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from imagematrix.hostconfig import PYPI, HostConfig, read_host_config
+from imagematrix.host.config import PYPI, HostConfig, read_host_config
 
 SYSTEM_BUNDLE = "etc/ssl/certs/ca-certificates.crt"
 

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from imagematrix.errors import UserError
-from imagematrix.matrix import Accelerator, Track, image_name
-from imagematrix.project import Project
-from imagematrix.variant import Selection, Trim, select, with_parents
+from imagematrix.matrix.schema import Accelerator, Track, image_name
+from imagematrix.matrix.selection import Selection, select, with_parents
+from imagematrix.matrix.variant import Trim
+from imagematrix.repository.project import Project
 from tests.unit.helpers import (
     MATRIX,
     MINIMAL,

@@ -14,7 +14,8 @@ import pytest
 import zstandard
 
 from imagematrix.errors import WorkError
-from imagematrix.layers import MEASURED, Size, image_sizes
+from imagematrix.measure.layers import MEASURED, image_sizes
+from imagematrix.repository.sizes import Size
 
 LAYERS = [b"first" * 50_000, b"second" * 100]
 

@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from imagematrix.errors import UserError
-from imagematrix.matrix import load_matrix
-from imagematrix.variant import expand
+from imagematrix.matrix.schema import load_matrix
+from imagematrix.matrix.variant import expand
 from tests.unit.helpers import REPOSITORY
 
 REAL = (REPOSITORY / "matrix.yaml").read_text()

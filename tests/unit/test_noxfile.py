@@ -10,7 +10,7 @@ import pytest
 from nox.command import CommandFailed
 
 import noxfile
-from imagematrix.bases import find_interpreter
+from imagematrix.host.bootstrap import find_interpreter
 
 
 @pytest.fixture(autouse=True)

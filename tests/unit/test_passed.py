@@ -6,8 +6,8 @@ from unittest.mock import Mock
 import docker.errors
 import pytest
 
-from imagematrix.bake import image_tag
-from imagematrix.engine import Engine
+from imagematrix.build.bake import image_tag
+from imagematrix.host.engine import Engine
 from tests.images.passed import Outcomes, evidence, passed_before
 from tests.unit.helpers import MINIMAL, PYTORCH, XGBOOST, Repository
 
@@ -91,7 +91,7 @@ def test_a_broken_record_holds_nothing(text: str, repository: Repository) -> Non
     "path",
     [
         "tests/images/checks.py",
-        "imagematrix/keys.py",
+        "imagematrix/plan/content.py",
         "requirements.txt",
         "sizes.json",
         "base/server/app.py",

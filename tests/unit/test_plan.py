@@ -6,22 +6,21 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from imagematrix.bake import image_tag
-from imagematrix.keys import (
+from imagematrix.build.bake import image_tag
+from imagematrix.plan.content import (
     INPUTS_LABEL,
     KEY_LABEL,
     LOCK_LABEL,
     SOURCES_LABEL,
     Content,
-    base_references,
     decode_inputs,
     decode_packages,
     encode,
     image_contents,
     image_key,
 )
-from imagematrix.plan import Action, Step, make_plan
-from imagematrix.project import Project
+from imagematrix.plan.plan import Action, Step, make_plan
+from imagematrix.repository.project import Project
 from tests.unit.helpers import (
     MATRIX,
     MINIMAL,
@@ -151,15 +150,15 @@ def server_file_goes(repository: Repository) -> None:
             {XGBOOST: (f"frameworks/xgboost/{XGBOOST}/requirements.txt changed",)},
         ),
         (
-            lock("granian==2.0", "numpy==2.2", "scipy==1.0", "xgboost-cpu==3.4.1"),
+            lock("httptools==2.0", "numpy==2.2", "scipy==1.0", "xgboost-cpu==3.4.1"),
             {XGBOOST: ("lock: numpy 2.1 → 2.2", "lock: scipy 1.0 is new")},
         ),
         (
-            lock("granian==2.0", "numpy==2.1", "xgboost-cpu==3.4.1", digest="1" * 64),
+            lock("httptools==2.0", "numpy==2.1", "xgboost-cpu==3.4.1", digest="1" * 64),
             {
                 XGBOOST: tuple(
                     f"lock: hashes of {name} changed"
-                    for name in ("granian", "numpy", "xgboost-cpu")
+                    for name in ("httptools", "numpy", "xgboost-cpu")
                 )
             },
         ),
@@ -217,7 +216,7 @@ def test_what_changed_is_the_reason(
 
 
 def test_a_package_that_is_gone_is_named(repository: Repository) -> None:
-    pins = ("granian==2.0", "numpy==2.1", "xgboost-cpu==3.4.1")
+    pins = ("httptools==2.0", "numpy==2.1", "xgboost-cpu==3.4.1")
     lock(*pins, "scipy==1.0")(repository)
     labels = labels_of(repository)
     lock(*pins)(repository)
@@ -269,7 +268,7 @@ def test_an_image_that_does_not_tell_its_packages_is_told_by_the_file(
         labels[XGBOOST].pop(name)
         if text is not None:
             labels[XGBOOST][name] = text
-    lock("granian==2.0", "numpy==2.2", "xgboost-cpu==3.4.1")(repository)
+    lock("httptools==2.0", "numpy==2.2", "xgboost-cpu==3.4.1")(repository)
 
     assert reasons(plan(repository, labels)) == {
         XGBOOST: (f"frameworks/xgboost/{XGBOOST}/requirements.txt changed",)
@@ -295,7 +294,7 @@ def test_a_key_is_of_the_files_as_they_were_checked(repository: Repository) -> N
     project = repository.project
     project.check_buildable()
     before = contents_of(repository)
-    lock("granian==2.0", "numpy==2.2", "xgboost-cpu==3.4.1")(repository)
+    lock("httptools==2.0", "numpy==2.2", "xgboost-cpu==3.4.1")(repository)
 
     assert project.contents(project.variants, {MINIMAL: BASES}) == before
     assert contents_of(repository)[XGBOOST].key != before[XGBOOST].key
@@ -304,7 +303,7 @@ def test_a_key_is_of_the_files_as_they_were_checked(repository: Repository) -> N
 def test_the_labels_of_an_image_stay_small() -> None:
     project = Project(REPOSITORY)
     known = "sha256:" + "0" * 64
-    bases = {v.name: dict.fromkeys(base_references(v), known) for v in project.variants}
+    bases = {v.name: dict.fromkeys(v.base_images, known) for v in project.variants}
     for content in image_contents(REPOSITORY, project.variants, bases, project.locks).values():
         assert sum(map(len, content.labels.values())) < 12_000
 
@@ -388,5 +387,5 @@ def test_a_key_that_was_made_another_way_is_a_reason(repository: Repository) -> 
 
 
 def test_the_base_images_are_those_that_the_dockerfile_names(repository: Repository) -> None:
-    assert base_references(repository.variant(MINIMAL)) == (DEBIAN, PYTHON)
+    assert repository.variant(MINIMAL).base_images == (DEBIAN, PYTHON)
     assert image_tag(MINIMAL) == f"{MINIMAL}:latest"

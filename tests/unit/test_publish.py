@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from imagematrix.matrix import Track
-from imagematrix.plan import Action, Step
-from imagematrix.publish import next_tag, publication, refusals, track_refusals
+from imagematrix.build.publish import next_tag, publication, refusals, track_refusals
+from imagematrix.matrix.schema import Track
+from imagematrix.plan.plan import Action, Step
 from tests.unit.helpers import XGBOOST, Repository
 
 

@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
-from imagematrix import cli, published
-from imagematrix.availability import Supply
+from imagematrix import cli
+from imagematrix.build import prepare
 from imagematrix.errors import UserError
-from imagematrix.published import published_labels
+from imagematrix.host import published
+from imagematrix.host.published import published_labels
+from imagematrix.host.supply import Supply
 from tests.unit.helpers import MINIMAL, PYTORCH, XGBOOST, Repository
 
 MISSING = "no such image yet"
@@ -18,9 +20,9 @@ MISSING = "no such image yet"
 @pytest.fixture(autouse=True)
 def _no_engine(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(repository.root)
-    monkeypatch.setattr(cli, "ensure_engine", lambda: pytest.fail("the engine was asked"))
+    monkeypatch.setattr(prepare, "ensure_engine", lambda: pytest.fail("the engine was asked"))
     supplies = {name: Supply() for name in (MINIMAL, XGBOOST, PYTORCH)}
-    monkeypatch.setattr(cli, "find_supplies", lambda *_: supplies)
+    monkeypatch.setattr(prepare, "find_supplies", lambda *_: supplies)
 
 
 def plan(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from imagematrix.errors import WorkError
-from imagematrix.registry import Registry
+from imagematrix.host.registry import Registry
 
 OCI = "application/vnd.oci.image"
 DOCKER = "application/vnd.docker.distribution.manifest"

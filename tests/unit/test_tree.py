@@ -76,34 +76,34 @@ def append(path: str, text: str) -> Callable[[Repository], None]:
             [f"{LOCK}:1:1: numpy is not pinned to one version; write the lock with `nox -s lock`"],
         ),
         (
-            write(LOCK, lock_text(["granian==2.0", "numpy==1.9", "xgboost-cpu==3.4.1"])),
+            write(LOCK, lock_text(["httptools==2.0", "numpy==1.9", "xgboost-cpu==3.4.1"])),
             [
                 "matrix.yaml:32:36: frameworks.xgboost.releases[0].pins[1]: promises numpy>=2,"
                 f" but {LOCK} holds 1.9 (line 4); run `nox -s lock -- {XGBOOST}`"
             ],
         ),
         (
-            write(LOCK, lock_text(["granian==2.0", "xgboost-cpu==3.4.1"])),
+            write(LOCK, lock_text(["httptools==2.0", "xgboost-cpu==3.4.1"])),
             [
                 "matrix.yaml:32:36: frameworks.xgboost.releases[0].pins[1]: promises numpy>=2,"
                 f" but {LOCK} holds nothing of that name; run `nox -s lock -- {XGBOOST}`"
             ],
         ),
         (
-            write(LOCK, lock_text(["granian==2.0", "numpy==2.2rc1", "xgboost-cpu==3.4.1"])),
+            write(LOCK, lock_text(["httptools==2.0", "numpy==2.2rc1", "xgboost-cpu==3.4.1"])),
             [],
         ),
         (
-            write(LOCK, lock_text(["granian==2.1", *PACKAGES[XGBOOST][1:]])),
+            write(LOCK, lock_text(["httptools==2.1", *PACKAGES[XGBOOST][1:]])),
             [
-                f"{LOCK}:2:1: {MINIMAL} brings granian 2.0, but this lock holds 2.1;"
+                f"{LOCK}:2:1: {MINIMAL} brings httptools 2.0, but this lock holds 2.1;"
                 f" run `nox -s lock -- {XGBOOST}`"
             ],
         ),
         (
             write(LOCK, lock_text(PACKAGES[XGBOOST][1:])),
             [
-                f"{LOCK}: {MINIMAL} brings granian 2.0, but this lock lacks it;"
+                f"{LOCK}: {MINIMAL} brings httptools 2.0, but this lock lacks it;"
                 f" run `nox -s lock -- {XGBOOST}`"
             ],
         ),

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 import yaml
 
-from imagematrix.cli import build_options, main, selection_of
-from imagematrix.project import Project
-from imagematrix.variant import select
+from imagematrix.cli import main, parse
+from imagematrix.commands.options import selection_of
+from imagematrix.matrix.selection import select
+from imagematrix.repository.project import Project
 from tests.unit.helpers import REPOSITORY
 
 WORKFLOWS = sorted((REPOSITORY / ".github/workflows").iterdir())
@@ -107,7 +108,7 @@ def test_sessions_exist(path: Path) -> None:
 def test_options_are_those_of_the_commands(path: Path) -> None:
     for session, options in calls_of(path):
         if session in ("test", "test_images"):
-            build_options(options)  # Leaves with an error where one is unknown.
+            parse(["build", *options])  # Leaves with an error where one is unknown.
 
 
 @every_workflow
@@ -172,7 +173,7 @@ def test_fan_out_is_computed(path: Path, tmp_path: Path, monkeypatch: pytest.Mon
         monkeypatch.setenv("GITHUB_OUTPUT", str(file))
         assert main(["names", *options]) == 0
         key, _, value = file.read_text().partition("=")
-        chosen = select(project.variants, selection_of(build_options(without(options, name))))
+        chosen = select(project.variants, selection_of(parse(["build", *without(options, name)])))
         assert (key, json.loads(value)) == (name, [variant.name for variant in chosen])
         fanned += json.loads(value)
     assert len(fanned) == len(set(fanned)), "an image is built by two jobs"

@@ -1,0 +1,53 @@
+"""Whether the engine has the disk that a build takes."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+
+from imagematrix.errors import WorkError
+from imagematrix.host.engine import Engine
+from imagematrix.matrix.variant import Variant
+from imagematrix.plan.plan import Action, Step
+
+# What is assumed of an image that was never measured, in MB; how much more than its layers an image
+# takes while it is built: its content and its unpacked tree are both kept; and what any build takes
+# beside that for base images, package lists, downloads and tools, in MB. At most, a minimal image
+# alone took 0.9 GB of an empty engine, scikit-learn upon it another 1.5 GB.
+_UNMEASURED = 1000.0
+_DISK_FACTOR = 2.2
+_DISK_OF_ANY = 1000.0
+
+
+def free_megabytes(engine: Engine) -> float | None:
+    """The free space where the engine keeps its data, in MB; None where that is another machine."""
+    if engine.data is None or not engine.data.exists():
+        return None
+    return shutil.disk_usage(engine.data).free / 1e6
+
+
+def require_disk(sizes: Mapping[str, float], engine: Engine, steps: Sequence[Step]) -> None:
+    """Raises WorkError where the engine's disk is too small for what a plan builds.
+
+    `sizes` has the uncompressed size of each image that was measured, in MB.
+    """
+    building = [step.variant for step in steps if step.action is Action.BUILD]
+    free = free_megabytes(engine)
+    if free is None or not building:
+        return
+    needed = needed_megabytes(building, sizes)
+    if needed > free:
+        raise WorkError(
+            f"building {len(building)} images takes about {needed / 1e3:.1f} GB, and"
+            f" {engine.data} has {free / 1e3:.1f} GB free; remove images that are no longer"
+            " needed (`docker system prune`) or choose fewer"
+        )
+
+
+def needed_megabytes(building: Sequence[Variant], sizes: Mapping[str, float]) -> float:
+    """How much disk the engine needs to build these images in one run, in MB."""
+    return _DISK_OF_ANY + _DISK_FACTOR * sum(added_megabytes(v, sizes) for v in building)
+
+
+def added_megabytes(variant: Variant, sizes: Mapping[str, float]) -> float:
+    """What an image adds to its parent, in MB, as far as it was ever measured."""
+    size = sizes.get(variant.name, _UNMEASURED)
+    return max(size - sizes.get(variant.parent or "", 0.0), 0.0)

@@ -1,0 +1,113 @@
+"""What builds on this machine are given: secrets, settings and wheels, none of which stays."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from imagematrix.build.bake import BuildEnvironment, file_secret
+from imagematrix.files import WORK_FOLDER
+from imagematrix.host.bases import Bases
+from imagematrix.host.buildx import Builder
+from imagematrix.host.config import PYPI, HostConfig
+from imagematrix.host.debian import DebianMirrors, debian_sources
+from imagematrix.host.engine import Engine
+from imagematrix.host.supply import Supply
+from imagematrix.matrix.variant import Variant
+
+# A mirror of one's own may have a certificate of one's own.
+_APT_CONFIG = 'Acquire::https::CAInfo "/run/secrets/ca-bundle";\n'
+
+
+def build_environment(
+    root: Path,
+    engine: Engine,
+    builder: Builder,
+    bases: Bases,
+    host: HostConfig,
+    mirrors: DebianMirrors,
+    variants: Iterable[Variant],
+    supplies: Mapping[str, Supply],
+) -> tuple[BuildEnvironment, dict[str, str]]:
+    """What the builds are given, and the environment variables that hold their secrets.
+
+    Wheels are linked (or copied) below the work folder, one folder for each image that needs any.
+    Secrets travel in variables, so that none of them is ever a file of ours.
+    """
+    secrets: list[str] = []
+    variables: dict[str, str] = {}
+    if host.ca_bundle is not None:
+        secrets.append(file_secret("ca-bundle", str(host.ca_bundle)))
+
+    def secret(name: str, content: str) -> str:
+        variable = f"IMAGEMATRIX_SECRET_{len(variables)}"
+        variables[variable] = content
+        return f"id={name},env={variable}"
+
+    if pip := pip_config(host):
+        secrets.append(secret("pip-config", pip))
+    if mirrors.differ():
+        secrets.append(secret("apt-config", _APT_CONFIG))
+    image_secrets: dict[str, tuple[str, ...]] = {}
+    wheel_folders: dict[str, str] = {}
+    for variant in variants:
+        supply = supplies[variant.name]
+        own = [secret("uv-config", uv_config(host, supply))]
+        if mirrors.differ():
+            own.append(secret("apt-sources", debian_sources(variant.suite, mirrors)))
+        image_secrets[variant.name] = tuple(own)
+        if supply.wheels:
+            folder = _stage_wheels(root, variant.name, supply.wheels)
+            wheel_folders[variant.name] = str(folder)
+    environment = BuildEnvironment(
+        base_sources=bases.images,
+        secrets=tuple(secrets),
+        image_secrets=image_secrets,
+        wheel_folders=wheel_folders,
+        proxies=host.proxies,
+        uncompressed=engine.containerd_store,
+        names_bases=not builder.has_images,
+    )
+    return environment, variables
+
+
+def uv_config(host: HostConfig, supply: Supply) -> str:
+    """The uv.toml (https://docs.astral.sh/uv/reference/settings/#pip) of one image's build."""
+    lines = []
+    if host.trusted_hosts:
+        lines.append(f"allow-insecure-host = {json.dumps(host.trusted_hosts)}")
+    lines += ["[pip]", 'index-strategy = "unsafe-best-match"']
+    if host.index_url != PYPI:
+        lines.append(f"index-url = {json.dumps(host.index_url)}")
+    extra = [*host.extra_index_urls, *([supply.index.url] if supply.index else [])]
+    if extra:
+        lines.append(f"extra-index-url = {json.dumps(extra)}")
+    links = [*host.find_links, *(["/mnt/wheels"] if supply.wheels else [])]
+    if links:
+        lines.append(f"find-links = {json.dumps(links)}")
+    return "\n".join(lines) + "\n"
+
+
+def pip_config(host: HostConfig) -> str:
+    """The pip.conf of builds, empty where pip's own defaults do."""
+    lines = []
+    if host.index_url != PYPI:
+        lines.append(f"index-url = {host.index_url}")
+    if host.extra_index_urls:
+        lines.append(f"extra-index-url = {' '.join(host.extra_index_urls)}")
+    if host.trusted_hosts:
+        lines.append(f"trusted-host = {' '.join(host.trusted_hosts)}")
+    return "\n".join(["[global]", *lines]) + "\n" if lines else ""
+
+
+def _stage_wheels(root: Path, image: str, wheels: Sequence[Path]) -> Path:
+    folder = root / WORK_FOLDER / "wheels" / image
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for wheel in wheels:
+        try:
+            os.link(wheel, folder / wheel.name)
+        except OSError:
+            shutil.copy2(wheel, folder / wheel.name)
+    return folder.relative_to(root)

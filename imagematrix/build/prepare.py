@@ -1,0 +1,123 @@
+"""From a request to a plan, with all that its builds need."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from imagematrix.build.bake import BuildEnvironment
+from imagematrix.build.inputs import build_environment
+from imagematrix.build.run import image_labels, present_images
+from imagematrix.console import say
+from imagematrix.host.bases import Bases, BaseSource, ensure_bases
+from imagematrix.host.buildx import Builder, find_builder
+from imagematrix.host.config import HostConfig, read_host_config
+from imagematrix.host.debian import DebianMirrors, debian_mirrors
+from imagematrix.host.engine import Engine
+from imagematrix.host.setup import ensure_engine
+from imagematrix.host.supply import Supply, find_supplies
+from imagematrix.matrix.platforms import PLATFORM
+from imagematrix.matrix.selection import Selection, select, with_parents
+from imagematrix.matrix.variant import Variant
+from imagematrix.plan.content import Content
+from imagematrix.plan.plan import Action, Step, make_plan
+from imagematrix.repository.project import Project
+
+
+@dataclass(frozen=True)
+class Request:
+    """Which images are to be built, and on which base images: `bases` is None for those that are
+    here, `refresh` gets them again. `force` rebuilds fresh images. `builder` is the name of one of
+    buildx, nothing for the one that is current."""
+
+    selection: Selection
+    bases: BaseSource | None = None
+    refresh: bool = False
+    force: bool = False
+    builder: str = ""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A plan, and all that building it needs; `present` is what the engine says of the images that
+    it has."""
+
+    engine: Engine
+    builder: Builder
+    bases: Bases
+    steps: tuple[Step, ...]
+    environment: BuildEnvironment
+    variables: Mapping[str, str]
+    present: Mapping[str, Mapping[str, Any]]
+
+
+def prepare(project: Project, request: Request) -> Prepared:
+    """The plan for the engine of this machine, which is set up where there is none.
+
+    Raises UserError, or one of its kinds, for what a person has to fix first.
+    """
+    needed = needed_images(project, request)
+    engine = ensure_engine()
+    if engine.platform != PLATFORM:
+        # Before minutes are spent on bases for what cannot be built.
+        find_builder(engine, request.builder)
+    bases = chosen_bases(engine, needed, request)
+    host = read_host_config(os.environ, Path.home())
+    ids = {variant.name: bases.ids for variant in needed}
+    contents = project.contents(needed, ids)
+    present = present_images(engine, [variant.name for variant in needed])
+    labels = {name: image_labels(image) for name, image in present.items()}
+    steps, supplies = planned(
+        project, needed, contents, labels, host, request, bases.why_unavailable
+    )
+    building = [step.variant for step in steps if step.action is Action.BUILD]
+    builder = find_builder(engine, request.builder) if building else Builder()
+    mirrors = debian_mirrors() if building else DebianMirrors()
+    environment, variables = build_environment(
+        project.root, engine, builder, bases, host, mirrors, building, supplies
+    )
+    if building:
+        for sentence in host.ignored:
+            say(f"Not passed to builds: {sentence}.")
+    return Prepared(engine, builder, bases, steps, environment, variables, present)
+
+
+def needed_images(project: Project, request: Request) -> tuple[Variant, ...]:
+    """The images that a request is about, with their parents, whose files are right."""
+    chosen = select(project.variants, request.selection)
+    needed = with_parents(chosen, project.variants)
+    project.check_buildable()
+    return needed
+
+
+def chosen_bases(engine: Engine, needed: Sequence[Variant], request: Request) -> Bases:
+    """The base images of a request, on the engine."""
+    return ensure_bases(engine, needed, request.bases or BaseSource.AUTO, refresh=request.refresh)
+
+
+def planned(
+    project: Project,
+    needed: Sequence[Variant],
+    contents: Mapping[str, Content],
+    labels: Mapping[str, Mapping[str, str]],
+    host: HostConfig,
+    request: Request,
+    no_base: Callable[[Variant], str],
+) -> tuple[tuple[Step, ...], dict[str, Supply]]:
+    """The plan, and the supplies of the images that are not fresh.
+
+    `no_base` says why an image's base cannot be had, or nothing.
+    """
+    # An index is asked only for the images that would have to be built.
+    draft = make_plan(needed, contents, labels, {}, force=request.force)
+    stale = [step.variant for step in draft if step.action is Action.BUILD]
+    supplies = find_supplies(project.locks, stale, host)
+    missing = {
+        variant.name: reason
+        for variant in stale
+        if (reason := no_base(variant) or supplies[variant.name].unavailable)
+    }
+    if not missing:
+        return draft, supplies
+    return make_plan(needed, contents, labels, missing, force=request.force), supplies

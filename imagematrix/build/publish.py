@@ -1,0 +1,88 @@
+"""Pushing images to a registry, under a tag that never moves and under `latest`."""
+
+import datetime
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from imagematrix.build.bake import LOCAL_IMAGE, image_tag, target_name
+from imagematrix.build.buildkit import running_bake
+from imagematrix.errors import WorkError
+from imagematrix.host.buildx import Builder
+from imagematrix.host.engine import Engine
+from imagematrix.matrix.schema import Track
+from imagematrix.matrix.variant import Variant
+from imagematrix.plan.plan import Action, Step
+
+# Images are pulled more often than they are pushed: as small as BuildKit can pack them, though that
+# takes twice the time of its usual level.
+LEVEL = 12
+
+
+def track_refusals(variants: Iterable[Variant]) -> list[str]:
+    """Why images may not be published unless that is said, a sentence for each."""
+    return [
+        f"{variant.name} is {variant.track.support}: publish it with --historical"
+        for variant in variants
+        if variant.track is Track.HISTORICAL
+    ]
+
+
+def refusals(steps: Iterable[Step], *, official_bases: bool) -> list[str]:
+    """Why images of a plan cannot be published, a sentence for each; nothing where they can.
+
+    `official_bases` says that they are on official base images, or need not be.
+    """
+    found = []
+    for step in steps:
+        name = step.variant.name
+        if step.action is not Action.FRESH:
+            why = "; ".join(step.reasons)
+            found.append(f"{name} is not built as the matrix has it ({why}): run `nox -s build`")
+        elif not official_bases:
+            found.append(
+                f"{name} is on stand-ins that were made on this host: build it with"
+                " `--bases registry`, or publish it with --stand-ins"
+            )
+    return found
+
+
+def next_tag(today: datetime.date, is_taken: Callable[[str], bool]) -> str:
+    """The first tag `YYYYMMDD.vN` of a day that is not taken, from N = 1 on."""
+    number = 1
+    while is_taken(tag := f"{today:%Y%m%d}.v{number}"):
+        number += 1
+    return tag
+
+
+def publication(names: Sequence[str], registry: str, tags: Sequence[str]) -> dict[str, Any]:
+    """The bake file that pushes local images to `registry` (host/namespace) under `tags`.
+
+    Each is built from itself: what was checked is what is pushed, with its layers packed.
+    """
+    targets = {
+        target_name(name): {
+            "dockerfile-inline": f"FROM {image_tag(name)}\n",
+            "contexts": {image_tag(name): f"{LOCAL_IMAGE}{image_tag(name)}"},
+            "tags": [f"{registry}/{name}:{tag}" for tag in tags],
+            "attest": ["type=provenance,disabled=true"],
+            "output": [
+                "type=image,push=true,oci-mediatypes=true,"
+                f"compression=zstd,compression-level={LEVEL},force-compression=true"
+            ],
+        }
+        for name in names
+    }
+    return {"group": {"default": {"targets": sorted(targets)}}, "target": targets}
+
+
+def run_publication(
+    root: Path, engine: Engine, builder: Builder, definition: Mapping[str, Any]
+) -> None:
+    """Pushes, with the credentials of `docker login`. Raises WorkError when that fails."""
+    with running_bake(root, engine, builder, definition) as process:
+        for line in process.stdout or ():
+            sys.stderr.write(line)
+    if process.returncode != 0:
+        raise WorkError("not everything was pushed; see above, and run it again")

@@ -1,0 +1,164 @@
+"""Building the images of a plan in BuildKit, and saying what became of each."""
+
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TextIO
+
+from imagematrix.build.bake import BuildEnvironment, bake_file, image_tag, target_images
+from imagematrix.build.buildkit import running_bake
+from imagematrix.build.progress import BuildLog, FailedStep
+from imagematrix.build.results import Outcome, Result
+from imagematrix.errors import WorkError
+from imagematrix.files import WORK_FOLDER
+from imagematrix.host.buildx import Builder
+from imagematrix.host.engine import Engine
+from imagematrix.plan.plan import Action, Step
+
+_LOG = WORK_FOLDER / "build.log"
+
+
+def run_build(
+    root: Path,
+    engine: Engine,
+    builder: Builder,
+    plan: Sequence[Step],
+    environment: BuildEnvironment,
+    variables: Mapping[str, str],
+    present: Mapping[str, Mapping[str, Any]],
+    *,
+    anew: bool = False,
+) -> tuple[Result, ...]:
+    """Builds what the plan says, in one BuildKit run unless an image fails. `present` is what the
+    engine told of the images that it has. `anew` takes no step from BuildKit's cache, not even
+    after a failure.
+
+    BuildKit ends a run at the first failure, and tells a step that several images share as one of
+    any of them. So after a failure no stage of one image is given to another, and the images
+    without a parent in the run are built first, then the others, each time without those that
+    failed; but for `anew`, the layers that are already there are kept.
+    """
+    log_file = root / _LOG
+    log_file.parent.mkdir(exist_ok=True)
+    pending = {step.variant.name for step in plan if step.action is Action.BUILD}
+    failed: dict[str, str] = {}
+    seconds: dict[str, float] = defaultdict(float)
+    one_run = True
+    with log_file.open("w", encoding="utf-8") as log:
+        while pending:
+            targets = pending if one_run else without_pending_parent(plan, pending)
+            steps = [_restricted(step, targets, pending, failed) for step in plan]
+            definition = bake_file(steps, environment, share=one_run)
+            images = target_images(steps, share=one_run)
+            progress = BuildLog(images)
+            # In every run: the cache may still hold what the one that failed did not come to.
+            options = ["--no-cache"] if anew else []
+            status = _bake(root, engine, builder, definition, options, variables, progress, log)
+            for name, spent in progress.seconds.items():
+                seconds[name] += spent
+            if status == 0:
+                pending -= targets
+                continue
+            if one_run and len(images) > 1:
+                one_run = False
+                continue
+            failures = {failure.image: _explain(failure) for failure in progress.failures()}
+            if not failures:
+                said = f" ({progress.last_error})" if progress.last_error else ""
+                raise WorkError(f"the build ended without a step that failed{said}; see {_LOG}")
+            failed |= failures
+            failed |= _children_of(failed, plan)
+            pending -= failed.keys()
+    built = [step.variant.name for step in plan if step.action is Action.BUILD]
+    there = {**present, **present_images(engine, built)}
+    # In MB (10^6 bytes): the sum of the layers as archives, which are uncompressed as made here.
+    sizes = {name: image["Size"] / 1e6 for name, image in there.items()}
+    return tuple(_result(step, failed, seconds, sizes) for step in plan)
+
+
+def image_labels(told: Mapping[str, Any]) -> Mapping[str, str]:
+    """The labels among what the engine tells of an image."""
+    labels: Mapping[str, str] = told["Config"].get("Labels") or {}
+    return labels
+
+
+def without_pending_parent(plan: Sequence[Step], pending: Set[str]) -> set[str]:
+    """Those of the pending images whose parent is not pending itself."""
+    return {
+        step.variant.name
+        for step in plan
+        if step.variant.name in pending and step.variant.parent not in pending
+    }
+
+
+def _restricted(
+    step: Step, targets: Set[str], pending: Set[str], failed: Mapping[str, str]
+) -> Step:
+    """The step as a run sees it that builds the targets alone."""
+    name = step.variant.name
+    if step.action is not Action.BUILD or name in targets:
+        return step
+    there = name not in pending and name not in failed
+    return replace(step, action=Action.FRESH if there else Action.UNAVAILABLE)
+
+
+def _bake(
+    root: Path,
+    engine: Engine,
+    builder: Builder,
+    definition: Mapping[str, Any],
+    options: Sequence[str],
+    variables: Mapping[str, str],
+    progress: BuildLog,
+    log: TextIO,
+) -> int:
+    with running_bake(
+        root, engine, builder, definition, options=options, variables=variables
+    ) as process:
+        for line in process.stdout or ():
+            progress.feed(line.rstrip("\n"))
+            log.write(line)
+            sys.stderr.write(line)
+    return process.returncode
+
+
+def _explain(failure: FailedStep) -> str:
+    output = "\n    ".join(line for line in failure.output if line.strip())
+    text = f"{failure.step.split(' ')[0]} failed: {failure.error}; the whole log: {_LOG}"
+    return f"{text}\n    {output}" if output else text
+
+
+def _children_of(failed: Mapping[str, str], plan: Sequence[Step]) -> dict[str, str]:
+    return {
+        step.variant.name: f"its parent {step.variant.parent} failed"
+        for step in plan
+        if step.variant.parent in failed
+        and step.variant.name not in failed
+        and step.action is Action.BUILD
+    }
+
+
+def _result(
+    step: Step,
+    failed: Mapping[str, str],
+    seconds: Mapping[str, float],
+    sizes: Mapping[str, float],
+) -> Result:
+    name = step.variant.name
+    if name in failed:
+        return Result(name, Outcome.FAILED, None, seconds.get(name, 0), failed[name])
+    outcome = {
+        Action.BUILD: Outcome.BUILT,
+        Action.FRESH: Outcome.FRESH,
+        Action.UNAVAILABLE: Outcome.UNAVAILABLE,
+    }[step.action]
+    size = sizes.get(name) if outcome is not Outcome.UNAVAILABLE else None
+    return Result(name, outcome, size, seconds.get(name, 0), "; ".join(step.reasons))
+
+
+def present_images(engine: Engine, names: Iterable[str]) -> dict[str, Mapping[str, Any]]:
+    """What the engine tells of those of our images that it has, under their names."""
+    tags = {image_tag(name): name for name in names}
+    return {tags[tag]: told for tag, told in engine.inspect(tags).items()}

@@ -1,0 +1,79 @@
+"""`budget`: compare the sizes of images with their record."""
+
+import argparse
+import contextlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+
+from imagematrix.build.bake import image_tag
+from imagematrix.build.run import image_labels, present_images
+from imagematrix.commands.options import add_selection, selection_of
+from imagematrix.console import say, table
+from imagematrix.files import write_atomically
+from imagematrix.host.bases import bases_of
+from imagematrix.host.setup import ensure_engine
+from imagematrix.matrix.selection import select, with_parents
+from imagematrix.measure.budget import Kind, Verdict, compare
+from imagematrix.measure.layers import image_layers, image_sizes
+from imagematrix.plan.content import told_versions
+from imagematrix.repository.project import Project
+from imagematrix.repository.sizes import Measured, Size
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    add_selection(parser)
+    parser.add_argument("--update", action="store_true", help="record the sizes as they are")
+    parser.add_argument("--json", action="store_true", help="print the comparison as JSON")
+
+
+def run(project: Project, options: argparse.Namespace) -> int:
+    """Runs the command; returns its exit status."""
+    chosen = with_parents(select(project.variants, selection_of(options)), project.variants)
+    engine = ensure_engine()
+    tags = {variant.name: image_tag(variant.name) for variant in chosen}
+    labels = {n: image_labels(told) for n, told in present_images(engine, tags).items()}
+    with contextlib.closing(engine.client()) as client:
+        by_tag = image_sizes(project.root, client, tags.values())
+        sizes = {name: by_tag[tag] for name, tag in tags.items() if tag in by_tag}
+        layers = {name: len(image_layers(client, tags[name])) for name in sizes}
+        bases = {v.name: bases_of(client, v, labels[v.name]) for v in chosen if v.name in sizes}
+    if options.update:
+        measured = {
+            name: Measured(size, layers[name], told_versions(labels[name]), bases[name])
+            for name, size in sizes.items()
+        }
+        project.record(measured, [name for name in tags if name not in sizes])
+        # Read anew: the table in the README has the sizes.
+        for path, text in Project(project.root).rendered().items():
+            if write_atomically(project.root / path, text):
+                say(f"wrote {path}")
+        project = Project(project.root)
+    verdicts = {
+        v.name: compare(v.name, v.parent, sizes, bases[v.name], project.budgets)
+        if v.name in sizes
+        else Verdict(Kind.UNKNOWN, f"not built here; run `nox -s build -- {v.name}`")
+        for v in chosen
+    }
+    if options.json:
+        rows = [
+            {"image": name, **asdict(sizes.get(name, Size(0, 0))), **asdict(verdict)}
+            for name, verdict in verdicts.items()
+        ]
+        print(json.dumps(rows, indent=2))
+    else:
+        print(_budget_table(verdicts, sizes))
+    failed = {Kind.GREW, Kind.UNKNOWN}
+    return 1 if any(verdicts[name].kind in failed for name in sizes) else 0
+
+
+def _budget_table(verdicts: Mapping[str, Verdict], sizes: Mapping[str, Size]) -> str:
+    titles = ("image", "uncompressed", "compressed", "compared with the record")
+    rows: list[tuple[str, ...]] = [titles]
+    for name, verdict in verdicts.items():
+        size = sizes.get(name)
+        told = () if size is None else (size.uncompressed, size.compressed)
+        shown = [f"{value / 1e6:,.1f} MB" for value in told] or ["", ""]
+        rows.append((name, *shown, verdict.text or str(verdict.kind)))
+    return table(rows, right=(1, 2))

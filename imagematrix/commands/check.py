@@ -1,0 +1,18 @@
+"""`check`: prove that the files are what the matrix gives."""
+
+import argparse
+
+from imagematrix.repository.project import Project
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    del parser
+
+
+def run(project: Project, options: argparse.Namespace) -> int:
+    """Runs the command; returns its exit status."""
+    del options
+    project.check()
+    print(f"{len(project.variants)} images: every file is as the matrix gives it")
+    return 0

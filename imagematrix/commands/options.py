@@ -1,0 +1,62 @@
+"""Options that several commands share."""
+
+import argparse
+
+from imagematrix.build.prepare import Request
+from imagematrix.host.bases import BaseSource
+from imagematrix.matrix.schema import Accelerator, Track
+from imagematrix.matrix.selection import Selection
+
+
+def add_selection(parser: argparse.ArgumentParser) -> None:
+    """The options that choose images, the same for every command."""
+    parser.add_argument(
+        "patterns", nargs="*", metavar="PATTERN", help="image name, * and ? allowed"
+    )
+    parser.add_argument("--all", action="store_true", help="every image of the matrix")
+    parser.add_argument("--track", type=Track, choices=list(Track), help="only this track")
+    parser.add_argument(
+        "--accelerator",
+        type=Accelerator,
+        choices=list(Accelerator),
+        action="append",
+        default=[],
+        help="only this accelerator; may be given several times",
+    )
+
+
+def selection_of(options: argparse.Namespace) -> Selection:
+    """The selection that the options of `add_selection` make."""
+    return Selection(
+        tuple(options.patterns), options.all, options.track, tuple(options.accelerator)
+    )
+
+
+def add_bases(parser: argparse.ArgumentParser) -> None:
+    """The options that say where base images come from, and who builds on them."""
+    parser.add_argument(
+        "--bases",
+        type=BaseSource,
+        choices=list(BaseSource),
+        help="where Debian and CPython come from (default: auto)",
+    )
+    parser.add_argument("--pull", action="store_true", help="pull or make the base images again")
+    add_builder(parser)
+
+
+def add_builder(parser: argparse.ArgumentParser) -> None:
+    """The option that names a builder."""
+    parser.add_argument(
+        "--builder",
+        default="",
+        metavar="NAME",
+        help="the builder of buildx (default: BUILDX_BUILDER, else the one that is current)",
+    )
+
+
+def request_of(options: argparse.Namespace) -> Request:
+    """What is to be built, on what and by whom, from the options of `add_selection`, `add_bases`
+    and `--force`."""
+    return Request(
+        selection_of(options), options.bases, options.pull, options.force, options.builder
+    )

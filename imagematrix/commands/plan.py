@@ -1,0 +1,50 @@
+"""`plan`: say what would be built, and why."""
+
+import argparse
+import json
+
+from imagematrix.build.prepare import prepare
+from imagematrix.commands.options import add_bases, add_selection, request_of
+from imagematrix.console import counted, say, table
+from imagematrix.repository.project import Project
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    add_selection(parser)
+    add_bases(parser)
+    parser.add_argument("--force", action="store_true", help="as if nothing were fresh")
+    parser.add_argument("--json", action="store_true", help="print the plan as JSON")
+    parser.add_argument(
+        "--against",
+        metavar="FILE|HOST/NAMESPACE",
+        help="compare with what is published: what `plan --json` wrote, or a registry",
+    )
+
+
+def run(project: Project, options: argparse.Namespace) -> int:
+    """Runs the command; returns its exit status."""
+    request = request_of(options)
+    if options.against:
+        # The client of registries takes as long to import as all the rest.
+        from imagematrix.build.published_plan import plan_against
+
+        steps = plan_against(project, request, options.against)
+    else:
+        steps = prepare(project, request).steps
+    if options.json:
+        rows = [
+            {
+                "image": step.variant.name,
+                "action": step.action,
+                "reasons": step.reasons,
+                "key": step.key,
+                "labels": step.content.labels,
+            }
+            for step in steps
+        ]
+        print(json.dumps(rows, indent=2))
+        return 0
+    print(table([(step.variant.name, step.action, "; ".join(step.reasons)) for step in steps]))
+    say(counted(step.action for step in steps))
+    return 0

@@ -1,0 +1,72 @@
+"""The labels of published images: in a registry, or as the build that published them noted them."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from imagematrix.errors import UserError
+from imagematrix.files import read_text
+from imagematrix.host.registry import Registry
+
+Labels = Mapping[str, str]
+
+_TAG = "latest"
+_HINT = "write it with `nox -s plan -- --json`"
+# host[:port]/namespace, where the host is told from a folder by its dot, its port or its name.
+_REGISTRY = re.compile(r"((?:[^/\s]+[.:][^/\s]+)|localhost)/([a-z0-9._/-]*[a-z0-9])")
+_REQUESTS = 8
+
+
+def published_labels(
+    against: str, names: Iterable[str], ca_bundle: Path | None
+) -> dict[str, Labels]:
+    """The labels of those of the named images that are published, under their names.
+
+    `against` is a file that `nox -s plan -- --json` wrote, or `host/namespace` of a registry.
+    Raises UserError for anything else.
+    """
+    if Path(against).is_file():
+        noted = _noted(Path(against))
+        return {name: noted[name] for name in names if name in noted}
+    registry, namespace = registry_of(against, ca_bundle)
+    return labels_in_registry(registry, namespace, list(names), _TAG)
+
+
+def registry_of(text: str, ca_bundle: Path | None) -> tuple[Registry, str]:
+    """The registry and the namespace that `host/namespace` names. Raises UserError."""
+    match = _REGISTRY.fullmatch(text)
+    if match is None:
+        raise UserError(f"{text} is neither a file nor host/namespace of a registry")
+    return Registry(match[1], ca_bundle), match[2]
+
+
+def _noted(path: Path) -> dict[str, Labels]:
+    try:
+        rows = json.loads(read_text(path, path))
+        if not isinstance(rows, list):
+            raise TypeError(rows)
+        # What was unavailable then was not published.
+        built = [row for row in rows if row["action"] != "unavailable"]
+        return {row["image"]: _labels(row["labels"]) for row in built}
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise UserError(f"{path} does not tell the labels of images; {_HINT}") from None
+
+
+def _labels(value: Any) -> Labels:
+    if not all(isinstance(text, str) for text in value.values()):
+        raise TypeError(value)
+    labels: Labels = value
+    return labels
+
+
+def labels_in_registry(
+    registry: Registry, namespace: str, names: Sequence[str], tag: str
+) -> dict[str, Labels]:
+    """The labels of those of the named images that the registry has under the tag."""
+    with ThreadPoolExecutor(_REQUESTS) as pool:
+        found = pool.map(lambda name: registry.labels(f"{namespace}/{name}", tag), names)
+        told = dict(zip(names, found, strict=True))
+    return {name: labels for name, labels in told.items() if labels is not None}

@@ -1,0 +1,73 @@
+"""Which images of a matrix a command is about."""
+
+import difflib
+import fnmatch
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from imagematrix.errors import UserError
+from imagematrix.matrix.schema import Accelerator, Track
+from imagematrix.matrix.variant import Variant
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which images a command is about: names or shell patterns, a track, accelerators.
+
+    With nothing given it is the current CPU images; `everything` lifts that. Accelerators alone are
+    those of the current track, a track alone is all of it.
+    """
+
+    patterns: tuple[str, ...] = ()
+    everything: bool = False
+    track: Track | None = None
+    accelerators: tuple[Accelerator, ...] = ()
+
+
+def select(variants: Sequence[Variant], selection: Selection) -> tuple[Variant, ...]:
+    """The selected images, in the order of `variants`.
+
+    Raises UserError for a pattern that matches no image, with the nearest names, and for a
+    selection that is empty.
+    """
+    names = [variant.name for variant in variants]
+    unmatched = [p for p in selection.patterns if not fnmatch.filter(names, p)]
+    if unmatched:
+        raise UserError("\n".join(_no_match(pattern, names) for pattern in unmatched))
+    anything = bool(selection.patterns) or selection.everything
+    track = selection.track or (None if anything else Track.CURRENT)
+    accelerators = selection.accelerators
+    if not (accelerators or anything or selection.track):
+        accelerators = (Accelerator.CPU,)
+    chosen = tuple(
+        variant
+        for variant in variants
+        if (not selection.patterns or _matches_any(variant.name, selection.patterns))
+        and track in (None, variant.track)
+        and (not accelerators or variant.accelerator in accelerators)
+    )
+    if not chosen:
+        raise UserError("the selection holds no image; see `nox -s build -- --help`")
+    return chosen
+
+
+def _matches_any(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _no_match(pattern: str, names: list[str]) -> str:
+    near = difflib.get_close_matches(pattern, names, n=3, cutoff=0.3)
+    near = near or [name for name in names if pattern.strip("*?") in name][:3] or names[:3]
+    return f"no image matches {pattern!r}; the nearest names: {', '.join(near)}"
+
+
+def with_parents(chosen: Iterable[Variant], variants: Sequence[Variant]) -> tuple[Variant, ...]:
+    """The chosen images and all that they are layered on, in the order of `variants`."""
+    by_name = {variant.name: variant for variant in variants}
+    needed: set[str] = set()
+    for variant in chosen:
+        current: Variant | None = variant
+        while current is not None and current.name not in needed:
+            needed.add(current.name)
+            current = by_name[current.parent] if current.parent else None
+    return tuple(variant for variant in variants if variant.name in needed)

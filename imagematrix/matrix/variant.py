@@ -1,0 +1,241 @@
+"""The images of a matrix, each with all that later stages need to know of it."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import PurePosixPath
+
+from imagematrix.matrix.cuda import Cuda, cuda_of_image, cuda_of_lock
+from imagematrix.matrix.lockfile import Lock
+from imagematrix.matrix.schema import (
+    MINIMAL,
+    Accelerator,
+    Cell,
+    Matrix,
+    Suite,
+    Track,
+    TrimSpec,
+    name_of,
+    parent_of,
+)
+
+LOCK_NAME = "requirements.txt"
+
+# Thousands of images share the folders of their frameworks, their templates and their examples.
+_path = cache(PurePosixPath)
+
+
+@dataclass(frozen=True)
+class Index:
+    """A package index beside PyPI, and the packages that are taken from it."""
+
+    name: str
+    url: str
+    packages: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class DeclaredWheel:
+    """A wheel whose metadata and hash the matrix states."""
+
+    name: str
+    version: str
+    sha256: str
+    requires: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Installer:
+    """The release of uv that installs packages while an image is built."""
+
+    version: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Trim:
+    """`find -path` pattern and what it stands for: below site-packages what is removed or stripped,
+    below the interpreter's library what is left without bytecode."""
+
+    what: str
+    path: str
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One image. `parent` is the name of the image that it is layered on, None for a root.
+
+    `folder` is that of its rendered Dockerfile and its lock, relative to the repository. `system`
+    are Debian packages, `sdists` packages without a wheel. `cuda` is what the image holds of it;
+    with an accelerator that needs it, None means that no lock says it yet. `cuda_image` is where
+    its libraries are taken from, None for its own packages. `bundled_cuda` is the version of a CUDA
+    that a package carries inside although the image is for the CPU.
+    """
+
+    name: str
+    folder: PurePosixPath
+    framework: str
+    title: str
+    version: str | None
+    track: Track
+    python: str
+    suite: Suite
+    accelerator: Accelerator
+    pins: tuple[str, ...]
+    installer: Installer
+    trim: tuple[Trim, ...]
+    strip: tuple[Trim, ...]
+    uncompiled: tuple[Trim, ...]
+    index: Index | None
+    wheels: tuple[DeclaredWheel, ...]
+    system: tuple[str, ...]
+    sdists: tuple[str, ...]
+    cuda: Cuda | None
+    cuda_image: str | None
+    bundled_cuda: str | None
+    example: PurePosixPath
+    parent: str | None
+
+    @property
+    def description(self) -> str:
+        """What the image is, in a sentence."""
+        content = self.title if self.version is None else f"{self.title} {self.version}"
+        text = f"Inference image: {content}, Python {self.python}, {self.platform}"
+        return text if self.track is Track.CURRENT else f"{text} ({self.track.support})"
+
+    @property
+    def platform(self) -> str:
+        """What it computes on, with versions."""
+        if self.accelerator is Accelerator.CPU:
+            return "CPU"
+        cuda = f"CUDA {self.cuda.version}" if self.cuda else "CUDA"
+        if self.accelerator is Accelerator.TENSORRT and self.cuda:
+            return f"{cuda}, TensorRT {self.cuda.tensorrt}"
+        return cuda
+
+    @property
+    def home(self) -> PurePosixPath:
+        """The folder of its framework: template, examples, and a folder per image."""
+        return _home(self.framework)
+
+    @cached_property
+    def dockerfile(self) -> PurePosixPath:
+        """Its rendered Dockerfile, relative to the repository."""
+        return self.folder / "Dockerfile"
+
+    @cached_property
+    def lock(self) -> PurePosixPath:
+        """Its hash-locked requirements, relative to the repository."""
+        return self.folder / LOCK_NAME
+
+    @property
+    def template(self) -> PurePosixPath:
+        """The template of its Dockerfile, relative to the repository."""
+        layered_minimal = self.framework == MINIMAL and self.parent is not None
+        return _path(self.home, "Dockerfile.cuda.j2" if layered_minimal else "Dockerfile.j2")
+
+    @property
+    def debian_image(self) -> str:
+        """The image of Debian that it is based on, directly or by its parent."""
+        return f"debian:{self.suite}-slim"
+
+    @property
+    def python_image(self) -> str:
+        """The image that its CPython is copied from, directly or by its parent."""
+        return f"python:{self.python}-slim-{self.suite}"
+
+    @property
+    def base_images(self) -> tuple[str, ...]:
+        """The images of other makers that its Dockerfile starts from or copies from."""
+        if self.parent is not None:
+            return (self.cuda_image,) if self.cuda_image else ()
+        return self.debian_image, self.python_image
+
+    @property
+    def context(self) -> PurePosixPath:
+        """The build context: an image without a parent copies the server, which is beside it."""
+        return self.home if self.parent is None else self.folder
+
+
+def expand(
+    matrix: Matrix, read_lock: Callable[[PurePosixPath], Lock | None] = lambda _: None
+) -> tuple[Variant, ...]:
+    """Every image of the matrix, parents before their children.
+
+    `read_lock` gives the lock at a path relative to the repository, None where there is none that
+    can be read: the locks of images with CUDA say which, and their names have it.
+    """
+    variants = [_variant(matrix, cell, read_lock) for cell in matrix.cells]
+    return tuple(sorted(variants, key=lambda variant: variant.parent is not None))
+
+
+def _variant(
+    matrix: Matrix, cell: Cell, read_lock: Callable[[PurePosixPath], Lock | None]
+) -> Variant:
+    spec, release = matrix.spec, cell.release
+    framework = spec.frameworks[cell.framework]
+    home = _home(cell.framework)
+    folder = home / name_of(cell)
+    index = None
+    wheels: tuple[DeclaredWheel, ...] = ()
+    if release.index is not None:
+        index_spec = spec.indexes[release.index]
+        index = Index(release.index, index_spec.url.rstrip("/"), tuple(index_spec.packages))
+        wheels = tuple(
+            DeclaredWheel(
+                wheel.name, wheel.version, wheel.sha256[cell.python], tuple(wheel.requires)
+            )
+            for wheel in spec.wheels
+            if wheel.name in index.packages
+            and cell.python in wheel.sha256
+            and f"{wheel.name}=={wheel.version}" in release.pins
+        )
+    cuda = _cuda(cell, folder, read_lock)
+    return Variant(
+        name=name_of(cell, cuda.version, cuda.tensorrt or "") if cuda else folder.name,
+        folder=folder,
+        framework=cell.framework,
+        title=framework.title,
+        version=release.version,
+        track=release.track,
+        python=cell.python,
+        suite=spec.pythons[cell.python].suite,
+        accelerator=cell.accelerator,
+        pins=tuple(release.pins),
+        installer=Installer(spec.installer.version, spec.installer.sha256),
+        trim=_trims((*spec.trim, *framework.trim), cell.accelerator),
+        strip=_trims(release.strip, cell.accelerator),
+        uncompiled=_trims((*spec.uncompiled, *framework.uncompiled), cell.accelerator),
+        index=index,
+        wheels=wheels,
+        system=tuple(release.system),
+        sdists=tuple(release.sdists),
+        cuda=cuda,
+        cuda_image=release.cuda_image,
+        bundled_cuda=release.bundled_cuda,
+        example=_path(home, release.example),
+        parent=parent_of(cell),
+    )
+
+
+def _home(framework: str) -> PurePosixPath:
+    return _path("base") if framework == MINIMAL else _path("frameworks", framework)
+
+
+def _cuda(
+    cell: Cell, folder: PurePosixPath, read_lock: Callable[[PurePosixPath], Lock | None]
+) -> Cuda | None:
+    if cell.accelerator is Accelerator.CPU:
+        return None
+    if cell.release.cuda_image is not None:
+        return cuda_of_image(cell.release.cuda_image)
+    lock = read_lock(folder / LOCK_NAME)
+    return cuda_of_lock(lock) if lock is not None else None
+
+
+def _trims(specs: Iterable[TrimSpec], accelerator: Accelerator) -> tuple[Trim, ...]:
+    return tuple(
+        Trim(spec.what, spec.path)
+        for spec in specs
+        if spec.accelerators is None or accelerator in spec.accelerators
+    )

@@ -1,0 +1,68 @@
+"""The Dockerfile of each image, from its template."""
+
+from collections.abc import Iterable, MutableMapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import jinja2
+
+from imagematrix.errors import Diagnostic, InputError
+from imagematrix.matrix.variant import Variant
+
+
+class _Environment(jinja2.Environment):
+    """Its templates share its globals; in Jinja each has a ChainMap over them, in which the names
+    are looked up one by one for each rendering."""
+
+    def make_globals(self, d: MutableMapping[str, Any] | None) -> MutableMapping[str, Any]:
+        return super().make_globals(d) if d else self.globals
+
+
+def render_dockerfiles(root: Path, variants: Iterable[Variant]) -> dict[PurePosixPath, str]:
+    """The text of each image's Dockerfile, under its path relative to `root`.
+
+    Raises InputError for a template that is missing or wrong, with its line.
+    """
+    environment = _Environment(
+        loader=jinja2.FileSystemLoader(root),
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+        autoescape=False,
+        # No template changes while this runs, and none is compiled twice.
+        auto_reload=False,
+        cache_size=-1,
+    )
+    files: dict[PurePosixPath, str] = {}
+    errors: dict[str, Diagnostic] = {}
+    for variant in variants:
+        template = str(variant.template)
+        try:
+            text = environment.get_template(template).render(variant=variant)
+        except jinja2.TemplateNotFound as error:
+            file = PurePosixPath(error.name or template)
+            message = f"missing template of {variant.name}"
+            errors.setdefault(str(file), Diagnostic(file, 0, 0, "", message))
+        except jinja2.TemplateSyntaxError as error:
+            file = PurePosixPath(error.name or template)
+            errors[str(file)] = Diagnostic(file, error.lineno, 1, "", str(error.message))
+        except Exception as error:  # What a template computes may raise anything.
+            file, line = _place(error, root, variant.template)
+            message = str(error) if isinstance(error, jinja2.TemplateError) else repr(error)
+            errors[str(file)] = Diagnostic(file, line, 1 if line else 0, "", message)
+        else:
+            header = f"# Rendered from {template} by `nox -s render`. Do not edit.\n"
+            files[variant.dockerfile] = header + text.lstrip("\n")
+    if errors:
+        raise InputError(list(errors.values()))
+    return files
+
+
+def _place(error: Exception, root: Path, template: PurePosixPath) -> tuple[PurePosixPath, int]:
+    """The innermost template and line in the traceback, which Jinja rewrites to those."""
+    file, line, traceback = template, 0, error.__traceback__
+    while traceback is not None:
+        name = Path(traceback.tb_frame.f_code.co_filename)
+        if name.suffix == ".j2" and name.is_relative_to(root):
+            file, line = PurePosixPath(name.relative_to(root)), traceback.tb_lineno
+        traceback = traceback.tb_next
+    return file, line

@@ -1,0 +1,164 @@
+"""Resolving the hash-locked requirements of an image, with uv."""
+
+import json
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+import uv
+
+from imagematrix.errors import WorkError
+from imagematrix.files import write_atomically
+from imagematrix.host.config import PYPI, HostConfig
+from imagematrix.matrix.lockfile import parse_lock
+from imagematrix.matrix.variant import DeclaredWheel, Variant
+
+# Beside pyproject.toml: what the nox sessions install.
+TOOLS_LOCK = PurePosixPath("requirements.txt")
+
+# uv knows no newer glibc as a target; a wheel for a newer one would be refused, never installed.
+_NEWEST_MANYLINUX = (2, 40)
+
+
+def lock_header(variant: Variant) -> str:
+    """The first lines of a lock: what it is and how it is made."""
+    return (
+        f"# Requirements of {variant.folder.name}, resolved for CPython {variant.python} on x86_64"
+        f" with\n# glibc {variant.suite.glibc}. Written by `nox -s lock`. Do not edit.\n"
+    )
+
+
+def write_lock(root: Path, variant: Variant, host: HostConfig, *, upgrade: bool = False) -> bool:
+    """Resolves the requirements of `variant` into its lock; returns whether that changed.
+
+    Versions that the present lock holds are kept where they still fit, unless `upgrade` is set.
+    The packages of the parent image are kept as its own lock has them, which must exist.
+    Raises WorkError with uv's words when there is no solution or no index.
+    """
+    path = root / variant.lock
+    parent_lock = root / "base" / variant.parent / "requirements.txt" if variant.parent else None
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        project = folder / "pyproject.toml"
+        requirements = list(variant.pins)
+        if parent_lock is not None:
+            inherited = _pins_of(parent_lock)
+            requirements += inherited
+        project.write_text(_project(variant, requirements), encoding="utf-8")
+        arguments = ["--python-version", variant.python, "--only-binary", ":all:"]
+        for package in variant.sdists:
+            arguments += ["--no-binary", package]
+        arguments += ["--python-platform", f"x86_64-manylinux_{_manylinux(variant.suite.glibc)}"]
+        for wheel in variant.wheels:
+            arguments += ["--no-emit-package", wheel.name]
+        present = None if upgrade else path
+        resolved = _compile(folder, arguments, present, host, variant.name)
+    resolved = _with_declared(resolved, variant.wheels)
+    return write_atomically(path, lock_header(variant) + resolved)
+
+
+def write_tools_lock(root: Path, host: HostConfig, *, upgrade: bool = False) -> bool:
+    """Resolves what the tools of this repository need, for every platform and Python that they
+    support, into its lock; returns whether that changed. Raises WorkError as `write_lock` does."""
+    path = root / TOOLS_LOCK
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        project = (root / "pyproject.toml").read_text(encoding="utf-8")
+        (folder / "pyproject.toml").write_text(project, encoding="utf-8")
+        arguments = ["--universal", "--python-version", "3.11", "--all-extras"]
+        present = None if upgrade else path
+        resolved = _compile(folder, arguments, present, host, TOOLS_LOCK.name)
+    header = "# What the tools of this repository need, for every platform. Written by\n"
+    return write_atomically(path, f"{header}# `nox -s lock -- --tools`. Do not edit.\n{resolved}")
+
+
+def _compile(
+    folder: Path, arguments: Sequence[str], present: Path | None, host: HostConfig, name: str
+) -> str:
+    """The requirements that uv resolves for the project file in `folder`.
+
+    Versions that the lock `present` holds are kept where they still fit.
+    """
+    output = folder / "requirements.txt"
+    if present is not None and present.is_file():
+        output.write_text(present.read_text(encoding="utf-8"), encoding="utf-8")
+    command = [uv.find_uv_bin(), "pip", "compile", "pyproject.toml", *arguments]
+    command += ["--output-file", output.name, "--quiet", "--no-header", "--generate-hashes"]
+    command += ["--annotation-style", "line", "--no-python-downloads"]
+    environ = {**os.environ, "UV_DEFAULT_INDEX": os.environ.get("UV_DEFAULT_INDEX", PYPI)}
+    if host.index_url != PYPI:
+        environ["UV_DEFAULT_INDEX"] = host.index_url
+    if host.ca_bundle is not None:
+        environ.setdefault("SSL_CERT_FILE", str(host.ca_bundle))
+    if host.extra_index_urls:
+        environ.setdefault("UV_INDEX", " ".join(host.extra_index_urls))
+    result = subprocess.run(
+        command, cwd=folder, env=environ, capture_output=True, text=True, check=False
+    )
+    if result.returncode != 0:
+        reason = result.stderr.strip().replace(str(folder), "").replace("\n", "\n  ")
+        raise WorkError(f"{name}: the requirements cannot be resolved\n  {reason}")
+    return _without_notes(output.read_text(encoding="utf-8"))
+
+
+def _manylinux(glibc: str) -> str:
+    major, minor = (int(part) for part in glibc.split("."))
+    return "_".join(map(str, min((major, minor), _NEWEST_MANYLINUX)))
+
+
+def _pins_of(lock: Path) -> list[str]:
+    if not lock.is_file():
+        raise WorkError(
+            f"{lock.parent.name} has no lock yet; run `nox -s lock -- {lock.parent.name}`"
+        )
+    packages = parse_lock(lock.read_text(encoding="utf-8"), PurePosixPath(lock.name))
+    return [f"{name}=={package.version}" for name, package in packages.items()]
+
+
+def _project(variant: Variant, requirements: Sequence[str]) -> str:
+    """A project file whose dependencies are the pins, with the index that each is taken from."""
+    lines = [
+        "[project]",
+        'name = "lock"',
+        'version = "0"',
+        f'requires-python = "=={variant.python}.*"',
+        f"dependencies = {json.dumps(_undeclared(variant, requirements))}",
+    ]
+    if variant.index is not None:
+        declared = {wheel.name for wheel in variant.wheels}
+        asked = [name for name in variant.index.packages if name not in declared]
+        if asked:
+            lines += ["[[tool.uv.index]]", f"name = {json.dumps(variant.index.name)}"]
+            lines += [f"url = {json.dumps(variant.index.url)}", "explicit = true"]
+            lines += ["[tool.uv.sources]"]
+            lines += [f"{name} = {{index = {json.dumps(variant.index.name)}}}" for name in asked]
+    return "\n".join(lines) + "\n"
+
+
+def _undeclared(variant: Variant, requirements: Sequence[str]) -> list[str]:
+    """The requirements, with each declared wheel replaced by what that wheel requires."""
+    declared = {f"{wheel.name}=={wheel.version}": wheel for wheel in variant.wheels}
+    result: list[str] = []
+    for requirement in requirements:
+        wheel = declared.get(requirement)
+        result += wheel.requires if wheel else [requirement]
+    return result
+
+
+def _without_notes(text: str) -> str:
+    """Takes out the note that names the temporary project file, which says nothing."""
+    text = re.sub(r"(, )?lock \(pyproject\.toml\)", "", text)
+    text = re.sub(r"# via ?, ", "# via ", text)
+    return re.sub(r"^[ ]*# via[ ]*\n", "", text, flags=re.MULTILINE)
+
+
+def _with_declared(text: str, wheels: Sequence[DeclaredWheel]) -> str:
+    entries = [
+        f"{wheel.name}=={wheel.version} \\\n    --hash=sha256:{wheel.sha256}\n" for wheel in wheels
+    ]
+    blocks = re.split(r"^(?=[A-Za-z0-9])", text, flags=re.MULTILINE)
+    head, packages = blocks[0], [*blocks[1:], *entries]
+    return head + "".join(sorted(packages, key=str.lower))

@@ -1,0 +1,140 @@
+"""The repository as the commands see it: its matrix, its images, its locks."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path, PurePosixPath
+
+from imagematrix.errors import Diagnostic, InputError
+from imagematrix.files import Reader, read_bytes, read_text, write_atomically
+from imagematrix.matrix.lockfile import Lock, parse_lock
+from imagematrix.matrix.schema import Matrix, load_matrix
+from imagematrix.matrix.variant import Variant, expand
+from imagematrix.plan.content import Content, image_contents
+from imagematrix.repository.dockerfiles import render_dockerfiles
+from imagematrix.repository.pages import CATALOGUE, README, catalogue, image_table, render_readme
+from imagematrix.repository.sizes import (
+    SIZES,
+    UPDATE,
+    Budgets,
+    Measured,
+    budgets_text,
+    read_budgets,
+    updated,
+)
+from imagematrix.repository.tree import (
+    check_rendered,
+    missing_examples,
+    orphan_diagnostics,
+    read_locks,
+)
+
+
+@dataclass(frozen=True)
+class Project:
+    """The repository at `root`."""
+
+    root: Path
+
+    @cached_property
+    def _read(self) -> Reader:
+        """Reads each file once: what is checked is what makes the key."""
+        return cache(read_bytes)
+
+    @cached_property
+    def matrix(self) -> Matrix:
+        """Its matrix; raises InputError when that is wrong."""
+        return load_matrix(self.root / "matrix.yaml")
+
+    @cached_property
+    def variants(self) -> tuple[Variant, ...]:
+        """Every image, parents before their children."""
+        return expand(self.matrix, self._readable_lock)
+
+    def _readable_lock(self, path: PurePosixPath) -> Lock | None:
+        """A lock, or None: what is wrong with it is told where `locks` are asked for."""
+        try:
+            return parse_lock(read_text(f"{self.root}/{path}", path, self._read), path)
+        except InputError:
+            return None
+
+    @cached_property
+    def locks(self) -> dict[str, Lock]:
+        """The lock of each image; raises InputError for those that are missing or wrong."""
+        return read_locks(self.root, self.matrix, self.variants, self._read)
+
+    @cached_property
+    def budgets(self) -> Budgets:
+        """The recorded sizes of the images; raises InputError for a record that is wrong."""
+        return read_budgets(self.root)
+
+    @property
+    def sizes(self) -> dict[str, float]:
+        """The measured size of each image that has been measured, uncompressed, in MB."""
+        return self.budgets.megabytes
+
+    def rendered(self) -> dict[PurePosixPath, str]:
+        """Every file that is derived from the matrix, with its text."""
+        return {**self._dockerfiles(), **self._pages()}
+
+    def _dockerfiles(self) -> dict[PurePosixPath, str]:
+        return render_dockerfiles(self.root, self.variants)
+
+    def _pages(self) -> dict[PurePosixPath, str]:
+        readme = self.root / README
+        text = read_text(readme, README) if readme.is_file() else ""
+        return {
+            README: render_readme(text, image_table(self.variants, self.sizes)),
+            CATALOGUE: catalogue(self.variants, self.budgets.measured),
+        }
+
+    def check(self) -> None:
+        """Raises InputError with all that differs between the files and the matrix."""
+        _raise_all(
+            lambda: check_rendered(self.root, self._dockerfiles()),
+            lambda: check_rendered(self.root, self._pages()),
+            lambda: orphan_diagnostics(self.root, self.variants),
+            lambda: missing_examples(self.root, self.variants),
+            self._unknown_sizes,
+            self._lock_faults,
+        )
+
+    def check_buildable(self) -> None:
+        """Raises InputError with all that keeps images from being built as the matrix has them."""
+        _raise_all(
+            lambda: check_rendered(self.root, self._dockerfiles(), self._read),
+            self._lock_faults,
+        )
+
+    def contents(
+        self, variants: Sequence[Variant], base_ids: Mapping[str, Mapping[str, str]]
+    ) -> dict[str, Content]:
+        """What images on base images of these IDs are made of, by name: the files as checked."""
+        return image_contents(self.root, variants, base_ids, self.locks, self._read)
+
+    def _unknown_sizes(self) -> Iterator[Diagnostic]:
+        recorded = self.budgets.measured.keys() | self.budgets.unmeasured.keys()
+        if unknown := sorted(recorded - {variant.name for variant in self.variants}):
+            message = f"names images that are not in the matrix: {', '.join(unknown)}"
+            yield Diagnostic(SIZES, 0, 0, "", message, f"run `{UPDATE}`")
+
+    def _lock_faults(self) -> tuple[Diagnostic, ...]:
+        _ = self.locks
+        return ()
+
+    def record(self, measured: Mapping[str, Measured], absent: Iterable[str]) -> bool:
+        """Writes measured sizes beside those known already; returns whether any changed."""
+        names = (variant.name for variant in self.variants)
+        text = budgets_text(updated(self.budgets, measured, absent, names))
+        return write_atomically(self.root / SIZES, text)
+
+
+def _raise_all(*parts: Callable[[], Iterable[Diagnostic]]) -> None:
+    errors: list[Diagnostic] = []
+    for part in parts:
+        try:
+            errors += part()
+        except InputError as error:
+            errors += error.diagnostics
+    if errors:
+        raise InputError(errors)

@@ -1,0 +1,205 @@
+"""Whether the files of the repository are exactly those that its matrix gives."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from imagematrix.errors import Diagnostic, InputError
+from imagematrix.files import Reader, read_bytes, read_text
+from imagematrix.matrix.document import KeyPath
+from imagematrix.matrix.lockfile import Lock, parse_lock
+from imagematrix.matrix.schema import Accelerator, Matrix
+from imagematrix.matrix.variant import Variant
+
+# What the folder of an image holds, with what the first lines of each file say.
+_RENDERED = {"Dockerfile": b"by `nox -s render`", "requirements.txt": b"by `nox -s lock`"}
+_BASE_FILES = frozenset({"install.j2", "server"})
+
+
+def read_locks(
+    root: Path, matrix: Matrix, variants: Sequence[Variant], read: Reader = read_bytes
+) -> dict[str, Lock]:
+    """The lock of each image, under its name.
+
+    Raises InputError for a lock that is missing or wrong, or that contradicts a pin or the lock of
+    the parent.
+    """
+    locks: dict[str, Lock] = {}
+    errors: list[Diagnostic] = []
+    for variant in variants:
+        try:
+            text = read_text(f"{root}/{variant.lock}", variant.lock, read)
+            locks[variant.name] = parse_lock(text, variant.lock)
+        except InputError as error:
+            if (root / variant.lock).is_file():
+                errors += error.diagnostics
+                continue
+            message = f"{variant.name} has no lock"
+            hint = f"run `nox -s lock -- {variant.name}`"
+            at = release_path(matrix, variant)
+            errors.append(matrix.document.diagnostic(at, message, hint))
+    for variant in variants:
+        if variant.name in locks:
+            errors += _pin_contradictions(matrix, variant, locks[variant.name])
+            errors += _missing_cuda(matrix, variant)
+            if variant.parent in locks:
+                errors += _parent_contradictions(
+                    variant, locks[variant.name], locks[variant.parent]
+                )
+    if errors:
+        raise InputError(errors)
+    return locks
+
+
+def release_path(matrix: Matrix, variant: Variant) -> KeyPath:
+    """Where the release of an image stands in the matrix."""
+    return matrix.release_paths[variant.folder.name]
+
+
+# Many images share their pins.
+_requirement = lru_cache(maxsize=4096)(Requirement)
+
+
+@lru_cache(maxsize=4096)
+def _admits(pin: str, version: Version) -> bool:
+    return _requirement(pin).specifier.contains(version, prereleases=True)
+
+
+def _pin_contradictions(matrix: Matrix, variant: Variant, lock: Lock) -> Iterator[Diagnostic]:
+    for i, pin in enumerate(variant.pins):
+        requirement = _requirement(pin)
+        locked = lock.get(canonicalize_name(requirement.name))
+        if locked is not None and _admits(pin, locked.version):
+            continue
+        held = f"{locked.version} (line {locked.line})" if locked else "nothing of that name"
+        message = f"promises {pin}, but {variant.lock} holds {held}"
+        at = (*release_path(matrix, variant), "pins", i)
+        yield matrix.document.diagnostic(at, message, f"run `nox -s lock -- {variant.name}`")
+
+
+def _missing_cuda(matrix: Matrix, variant: Variant) -> Iterator[Diagnostic]:
+    needed: tuple[str, ...] = ()
+    if variant.accelerator is not Accelerator.CPU and variant.cuda is None:
+        needed = ("nvidia-cuda-runtime",)
+    elif variant.accelerator is Accelerator.TENSORRT and variant.cuda and not variant.cuda.tensorrt:
+        needed = ("tensorrt-cu…-libs",)
+    for package in needed:
+        message = f"is for {variant.accelerator}, but {variant.lock} holds no {package}"
+        at = release_path(matrix, variant)
+        yield matrix.document.diagnostic(at, message, "pin it, and run `nox -s lock`")
+
+
+def _parent_contradictions(variant: Variant, lock: Lock, parent: Lock) -> Iterator[Diagnostic]:
+    for name, inherited in parent.items():
+        locked = lock.get(name)
+        if locked is not None and locked.version == inherited.version:
+            continue
+        held = f"holds {locked.version}" if locked else "lacks it"
+        message = f"{variant.parent} brings {name} {inherited.version}, but this lock {held}"
+        hint = f"run `nox -s lock -- {variant.name}`"
+        yield Diagnostic(variant.lock, locked.line if locked else 0, 1, "", message, hint)
+
+
+def check_rendered(
+    root: Path, expected: Mapping[PurePosixPath, str], read: Reader = read_bytes
+) -> Iterator[Diagnostic]:
+    """What is missing or stale of the rendered files."""
+    for path, text in expected.items():
+        try:
+            present = read(f"{root}/{path}")
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            yield Diagnostic(path, 0, 0, "", "is missing", "run `nox -s render`")
+            continue
+        if present != (wanted := text.encode()):
+            line = _first_difference(present, wanted)
+            message = "differs from what the matrix gives"
+            yield Diagnostic(path, line, 1, "", message, "run `nox -s render`")
+
+
+def _first_difference(present: bytes, expected: bytes) -> int:
+    lines = zip(present.split(b"\n"), expected.split(b"\n"), strict=False)
+    same = 0
+    for old, new in lines:
+        if old != new:
+            break
+        same += 1
+    return same + 1
+
+
+def orphans(root: Path, variants: Iterable[Variant]) -> tuple[PurePosixPath, ...]:
+    """What lies in base/ and frameworks/ but belongs to no image of the matrix.
+
+    Folders that are orphaned as a whole are named alone. Files that start with a dot, and caches of
+    Python, are nobody's business.
+    """
+    folders: dict[PurePosixPath, set[str]] = {PurePosixPath("base"): set(_BASE_FILES)}
+    frameworks = {"Dockerfile.j2"}
+    for variant in variants:
+        entries = folders.setdefault(variant.home, set())
+        entries |= {variant.folder.name, variant.template.name, variant.example.name}
+        folders[variant.folder] = set(_RENDERED)
+        if variant.home.parent.name == "frameworks":
+            frameworks.add(variant.framework)
+    folders[PurePosixPath("frameworks")] = frameworks
+    found = []
+    for folder, entries in folders.items():
+        if not (root / folder).is_dir():
+            continue
+        for path in sorted((root / folder).iterdir()):
+            ignored = path.name.startswith(".") or path.name == "__pycache__"
+            if path.name not in entries and not ignored:
+                found.append(folder / path.name)
+    return tuple(found)
+
+
+def remove_orphan(root: Path, path: PurePosixPath) -> str:
+    """Removes an orphan that holds rendered files only; returns why not, or nothing."""
+    problem = _why_not_removable(root, path)
+    if not problem:
+        target = root / path
+        for child in target.iterdir():
+            child.unlink()
+        target.rmdir()
+    return problem
+
+
+def _why_not_removable(root: Path, path: PurePosixPath) -> str:
+    target = root / path
+    if not target.is_dir() or target.is_symlink():
+        return f"{path} is not of this project's making; remove it or declare its image"
+    foreign = sorted(child.name for child in target.iterdir() if not _is_ours(child))
+    if foreign:
+        return f"{path} also holds {', '.join(foreign)}; remove it by hand or declare its image"
+    return ""
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether `nox -s render` or `nox -s lock` wrote a file: its first lines say so."""
+    mark = _RENDERED.get(path.name)
+    if mark is None or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return mark in file.read(400)
+
+
+def orphan_diagnostics(root: Path, variants: Iterable[Variant]) -> Iterator[Diagnostic]:
+    """The orphans as errors."""
+    for path in orphans(root, variants):
+        by_hand = _why_not_removable(root, path)
+        how = "by hand" if by_hand else "with `nox -s render`"
+        hint = f"remove it {how}, or declare its image"
+        yield Diagnostic(path, 0, 0, "", "belongs to no image of the matrix", hint)
+
+
+def missing_examples(root: Path, variants: Iterable[Variant]) -> Iterator[Diagnostic]:
+    """The files of the examples that are not there; without them no image can be checked."""
+    for folder in dict.fromkeys(variant.example for variant in variants):
+        for name in ("score.py", "request.json", "response.json"):
+            path = folder / name
+            if not (root / path).is_file():
+                hint = "docs/add-an-image.md says what an example is"
+                yield Diagnostic(path, 0, 0, "", "is missing", hint)
