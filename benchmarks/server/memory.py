@@ -69,8 +69,8 @@ def main() -> int:
         *map(row, outcomes),
     ]
     (options.output / "memory.md").write_text("\n".join(lines) + "\n")
-    told = [{**vars(each), "health": vars(each.health)} for each in outcomes]
-    (options.output / "memory.json").write_text(json.dumps(told, indent=2) + "\n")
+    report = [{**vars(each), "health": vars(each.health)} for each in outcomes]
+    (options.output / "memory.json").write_text(json.dumps(report, indent=2) + "\n")
     wrong = [row(each) for each in outcomes if each.wrong]
     print(f"\n{len(outcomes)} shapes in containers, {len(wrong)} went wrong", *wrong, sep="\n  ")
     return 1 if wrong or not outcomes else 0

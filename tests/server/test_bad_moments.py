@@ -144,7 +144,7 @@ def test_a_client_that_leaves_behind_its_body_is_not_scored(serve: Serve, size: 
     assert server.score(b"x").seconds < 4
 
 
-def test_half_bodies_lock_nobody_out(serve: Serve) -> None:
+def test_half_bodies_lock_no_client_out(serve: Serve) -> None:
     server = serve(SCRIPT, INFERENCE_SERVER_BODY_MEMORY="1000000")
     with ExitStack() as stack:
         for _ in range(100):

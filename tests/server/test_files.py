@@ -73,8 +73,8 @@ def test_what_is_ignored_is_told_at_start(serve: Serve) -> None:
 
 def test_what_asks_for_nothing_is_not_told() -> None:
     assert config.load({}).warnings == ()
-    told = {"AML_APP_INSIGHTS_ENABLED": "false", "AML_DBG_MODEL_INFO": ""}
-    assert config.load(told).warnings == ()
+    given = {"AML_APP_INSIGHTS_ENABLED": "false", "AML_DBG_MODEL_INFO": ""}
+    assert config.load(given).warnings == ()
     assert (
         "INFERENCE_SERVER_BODY_MEMORY"
         in config.load({"INFERENCE_SERVER_READER_LIMIT": "5"}).warnings[0]

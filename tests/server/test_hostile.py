@@ -1,4 +1,4 @@
-"""Clients that mean harm: others are still answered, and nobody is answered with a fault."""
+"""Malicious clients: others are still answered, and no answer is an internal error."""
 
 from __future__ import annotations
 

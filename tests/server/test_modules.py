@@ -48,7 +48,7 @@ def test_an_idle_connection_outlives_those_of_balancers() -> None:
     assert config.load({}).idle_timeout_s > 60
 
 
-def test_all_wrong_settings_are_told_at_once() -> None:
+def test_all_wrong_settings_are_reported_at_once() -> None:
     with pytest.raises(exit_codes.FatalError) as fault:
         config.load({"WORKER_COUNT": "0", "SERVER_PORT": "http", "WORKER_PRELOAD": "perhaps"})
     assert fault.value.code == 3
@@ -66,7 +66,7 @@ def test_a_config_file_fills_what_the_environment_leaves_out(tmp_path: Path) -> 
     assert (settings.scoring_timeout_ms, settings.service_name) == (5, "environment")
 
 
-def test_the_config_file_of_a_model_is_none_of_ours(tmp_path: Path) -> None:
+def test_the_config_file_of_a_model_is_ignored(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"hidden_size": 768}')
     assert config.load({"AML_APP_ROOT": str(tmp_path)}).worker_count == 1
 
@@ -148,7 +148,7 @@ def test_frames() -> None:
 
 
 # The rooms of the package, the lowest first: their modules, and the rooms that they may import. A
-# name that ends with a dot stands for all modules of a package that no other room has. What runs in
+# name that ends with a dot means all modules of a package that no other room has. What runs in
 # the service's process and what runs in a worker's meet in the first two rooms only.
 ROOMS: dict[str, tuple[str, str]] = {
     "protocol": ("workers.frames workers.messages", ""),

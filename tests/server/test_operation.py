@@ -327,7 +327,7 @@ def test_broken_requests(plain: Server, data: bytes) -> None:
     assert plain.get("/").status == 200
 
 
-def test_half_sent_bodies_time_out_and_block_nobody(serve: Serve) -> None:
+def test_half_sent_bodies_time_out_and_block_no_client(serve: Serve) -> None:
     server = serve(SCRIPT, INFERENCE_SERVER_READ_TIMEOUT="1.5")
     head = b"POST /score HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{"
     clients = []
@@ -442,7 +442,7 @@ def test_a_client_cannot_forge_log_lines(plain: Server) -> None:
     plain.await_log("/forged\\n2026-01-01 fake")
 
 
-def test_a_log_that_nobody_reads_holds_up_no_request(tmp_path: Path) -> None:
+def test_a_log_that_is_not_read_delays_no_request(tmp_path: Path) -> None:
     root = tmp_path / "app"
     root.mkdir()
     (root / "main.py").write_text("def init(): pass\ndef run(data): return data")

@@ -1,7 +1,7 @@
 """Queue, slots and workers under any order of events, with an exception at any call.
 
 Time, loop, sockets, workers and clients are made here, so that every run can be repeated. What has
-to hold in the end: each request was answered once or refused, nobody waits, and each slot is free
+to hold in the end: each request was answered once or refused, none waits, and each slot is free
 and works, or its worker was replaced.
 """
 
@@ -532,12 +532,12 @@ class Service(RuleBasedStateMachine):
         self.faults.arm(*fault)
 
     @invariant()
-    def nobody_is_answered_twice(self) -> None:
+    def no_request_is_answered_twice(self) -> None:
         for request in self.requests:
             assert len(request.ends) <= 1, f"request {request.number}: {request.ends}"
 
     @invariant()
-    def nobody_is_scored_twice_or_after_leaving_the_queue(self) -> None:
+    def no_request_is_scored_twice_or_after_leaving_the_queue(self) -> None:
         for worker in self.workers:
             assert len(set(worker.received)) == len(worker.received)
             for number in worker.received:
@@ -555,10 +555,10 @@ class Service(RuleBasedStateMachine):
         """No more faults, and time for everything: then all has to be well."""
         self.faults.disarm()
         self.settle(*LONG)
-        self.nobody_is_answered_twice()
+        self.no_request_is_answered_twice()
         for request in self.requests:
-            told = f"request {request.number} of {len(request.body)} bytes"
-            assert request.ends or request.is_cancelled, f"{told} was lost"
+            name = f"request {request.number} of {len(request.body)} bytes"
+            assert request.ends or request.is_cancelled, f"{name} was lost"
         assert self.pool.waiting == 0
         assert self.pool.busy == 0, f"{self.pool.busy} slots are at work on nothing"
         assert self.pool.ready
@@ -634,7 +634,7 @@ def play_a_day(service: Service) -> None:
         service.worker_answers(0, 0.1, LARGE, 1)
         service.worker_answers(1, 0.1, LARGE, 1)
         service.client_takes(0)
-    service.nobody_is_answered_twice()
+    service.no_request_is_answered_twice()
 
 
 @pytest.mark.parametrize("sweeps", [True, False])
@@ -652,7 +652,7 @@ def test_an_exception_at_each_call(
         service.submit(3, 10, False)
         service.worker_dies(0)
         service.turn()
-        service.nobody_is_answered_twice()
+        service.no_request_is_answered_twice()
     finally:
         service.teardown()
 

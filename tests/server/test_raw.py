@@ -274,7 +274,7 @@ def test_a_streamed_response_is_taken_part_by_part() -> None:
     assert (source.closed, calls) == (1, ["closed"])
 
 
-def test_a_stream_that_nobody_wants_ends_where_it_is() -> None:
+def test_a_stream_that_is_not_wanted_ends_where_it_is() -> None:
     events = []
 
     def parts() -> Iterator[str]:
@@ -312,7 +312,7 @@ def test_a_body_that_is_joined_from_one_part_is_not_copied() -> None:
     assert made(body).body is body
 
 
-# Nobody else sees it.
+# Nothing else loads it.
 
 LOADED = """
 import importlib, json, pkgutil, sys
