@@ -1,4 +1,4 @@
-"""Which packages come on top of the image when the container starts?"""
+"""Which packages are added to those of the image when the container starts?"""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 import sysconfig
 from typing import Dict, List, Mapping
 
-from . import account, cgroup, exits, interpreter
+from . import account, cgroup, exit_codes, interpreter
 from .config import Settings
 from .log import LONGEST_LINE, Log
 
@@ -19,8 +19,8 @@ CONDA = "AZUREML_EXTRA_CONDA_YAML"
 CONDA_ABSOLUTE = "AZUREML_EXTRA_CONDA_YAML_ABS_PATH"
 REQUIREMENTS = "AZUREML_EXTRA_REQUIREMENTS_TXT"
 
-# Relative paths in the file are meant from its folder, so pip runs there; but its modules are not
-# to be taken for those of pip or of the standard library, nor are those on PYTHONPATH.
+# pip runs in the folder of the file, because relative paths in the file start there. But modules of
+# that folder, or on PYTHONPATH, must not replace those of pip or of the standard library.
 PIP = (
     "sys.path[:] = start.own_path(); "
     "import runpy; runpy.run_module('pip', run_name='__main__', alter_sys=True)"
@@ -28,31 +28,31 @@ PIP = (
 
 
 def prepare(settings: Settings, environ: Mapping[str, str], log: Log) -> Dict[str, str]:
-    """The environment of the workers. The first extension that is set wins, the others do not."""
+    """Add the packages; returns the environment of the workers. The first variable set decides."""
     base = os.path.dirname(settings.script_path)
     result = account.complete(environ)
     result.update(cgroup.thread_environment(environ, settings.worker_count, cgroup.cpu_limit()))
     if environ.get(LIB_PATH):
         folder = os.path.join(base, environ[LIB_PATH])
         if not os.path.isdir(folder):
-            raise exits.FatalError(
-                exits.NO_LIB_FOLDER,
+            raise exit_codes.FatalError(
+                exit_codes.NO_LIB_FOLDER,
                 "{}={}: there is no folder {}".format(LIB_PATH, environ[LIB_PATH], folder),
             )
         _first_on_path(result, folder)
         log.info("packages in {} come first on the path".format(folder))
     elif environ.get(CONDA) or environ.get(CONDA_ABSOLUTE):
         name = CONDA if environ.get(CONDA) else CONDA_ABSOLUTE
-        raise exits.FatalError(
-            exits.CONDA,
+        raise exit_codes.FatalError(
+            exit_codes.CONDA,
             "{}={}: this image has no conda. List the packages in a requirements file and set {}, "
             "or build an image FROM this one".format(name, environ[name], REQUIREMENTS),
         )
     elif environ.get(REQUIREMENTS):
         path = os.path.join(base, environ[REQUIREMENTS])
         if not os.path.isfile(path):
-            raise exits.FatalError(
-                exits.NO_REQUIREMENTS,
+            raise exit_codes.FatalError(
+                exit_codes.NO_REQUIREMENTS,
                 "{}={}: there is no file {}".format(REQUIREMENTS, environ[REQUIREMENTS], path),
             )
         _install(path, result, log)
@@ -84,7 +84,7 @@ def _install(path: str, environ: Dict[str, str], log: Log) -> None:
     )
     assert process.stdout is not None
     read = functools.partial(process.stdout.readline, LONGEST_LINE)
-    # pip's own words are for the line that explains the exit.
+    # Error messages of pip, for the line that explains the exit.
     errors: List[str] = []
     try:
         for raw in iter(read, b""):
@@ -101,26 +101,26 @@ def _install(path: str, environ: Dict[str, str], log: Log) -> None:
         if process.poll() is None:
             process.kill()
     if process.returncode != 0:
-        reason = errors[-1] if errors else "pip left with exit code {}".format(process.returncode)
-        raise exits.FatalError(
-            exits.INSTALL,
+        reason = errors[-1] if errors else "pip exited with code {}".format(process.returncode)
+        raise exit_codes.FatalError(
+            exit_codes.INSTALL,
             "{}: the packages in {} cannot be installed: {}".format(REQUIREMENTS, path, reason),
         )
     log.info("installed {}".format(path))
 
 
 def _target(python: str, environ: Dict[str, str], log: Log) -> List[str]:
-    """Where pip may write: beside the installed packages, else to a folder of this run.
+    """pip's option for the target: none beside the installed packages, else a temporary folder.
 
-    Under another user id, or on a read-only root, only the folder for temporary files is left.
-    A user base keeps what is already installed in play; a virtual environment has none.
+    The latter is for other user ids and read-only roots. As a user base, it lets pip see what is
+    installed already; virtual environments have no user base.
     """
     in_environment = python != sys.executable or sys.prefix != sys.base_prefix
     base = interpreter.prefix(python) if in_environment else sys.base_prefix
     packages = sysconfig.get_paths(vars={"base": base, "platbase": base})["purelib"]
     if os.access(packages, os.W_OK):
         return []
-    # Seldom needed, and it brings much along.
+    # Seldom needed, and its import takes much memory.
     import tempfile
 
     folder = tempfile.mkdtemp(prefix="inference-server-extra-")
@@ -130,7 +130,7 @@ def _target(python: str, environ: Dict[str, str], log: Log) -> List[str]:
             "with Docker, use --tmpfs /tmp:exec".format(os.path.dirname(folder))
         )
     if not in_environment and site.ENABLE_USER_SITE is not None:
-        _follow_the_user_site(folder)
+        _append_the_user_site(folder)
         environ["PYTHONUSERBASE"] = folder
         environ.pop("PYTHONNOUSERSITE", None)
         return ["--user"]
@@ -138,8 +138,8 @@ def _target(python: str, environ: Dict[str, str], log: Log) -> List[str]:
     return ["--target", folder]
 
 
-def _follow_the_user_site(base: str) -> None:
-    """Keep in play what pip installed as the image's user before: it comes after the new base."""
+def _append_the_user_site(base: str) -> None:
+    """Put the packages that the user of a derived image has installed after the new base."""
     packages = sysconfig.get_path("purelib", "posix_user", {"userbase": base})
     os.makedirs(packages)
     with open(os.path.join(packages, "image-user.pth"), "w", encoding="utf-8") as file:

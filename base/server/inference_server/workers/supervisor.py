@@ -10,12 +10,13 @@ import socket
 import subprocess
 import threading
 import time
-from typing import Any, Callable, List, Mapping, Optional, Tuple
+from typing import Callable, List, Mapping, Optional, Union
 
-from . import exits, interpreter, wire
-from .config import Settings
-from .log import Log
-from .messages import CANCEL, LEASH, SOCKETS, Facts
+from .. import exit_codes, interpreter
+from ..config import Settings
+from ..log import Log
+from . import frames
+from .messages import CANCEL, LEASH, SOCKETS, Failure, ScriptFacts
 from .pool import Pool, Slot
 from .relay import Relay
 
@@ -23,7 +24,7 @@ from .relay import Relay
 GRACE_S = 1.0
 GIVE_UP_AFTER = 5
 OOM_SCORE = "500"
-# A worker that nobody asked anything and that ends so soon would do so again.
+# A worker that ends so soon, without any request, would do so again.
 SHORT_LIFE_S = 5.0
 
 
@@ -46,8 +47,8 @@ class WorkerProcess:
         child_environ[SOCKETS] = ",".join(str(fd) for fd in theirs)
         child_environ[LEASH] = str(leash)
         try:
-            # `__main__` is no file there: what `multiprocessing` spawns does not run the server
-            # again.
+            # With `-c`, `__main__` is no file, so child processes of `multiprocessing` do not run
+            # the server again.
             self._process = subprocess.Popen(
                 interpreter.command(interpreter.of_the_app(environ), "start.run_worker()"),
                 cwd=settings.app_root,
@@ -56,7 +57,7 @@ class WorkerProcess:
                 stdout=self._output.fd,
                 stderr=self._output.fd,
                 pass_fds=[*theirs, leash],
-                # A group of its own, so that what a script started goes with it.
+                # A process group of its own, which is killed with its child processes.
                 start_new_session=True,
             )
             self._output.pid = self._process.pid
@@ -67,7 +68,7 @@ class WorkerProcess:
                 other.close()
         self._socks = [pair[0] for pair in pairs]
         self._slots: List[Slot] = []
-        # Where memory ends, the kernel is to take the worker, which can be replaced.
+        # If memory runs out, the kernel is to kill the worker, which can be replaced.
         path = "/proc/{}/oom_score_adj".format(self._process.pid)
         with contextlib.suppress(OSError), open(path, "w", encoding="ascii") as file:
             file.write(OOM_SCORE)
@@ -77,26 +78,25 @@ class WorkerProcess:
         """The process id."""
         return self._process.pid
 
-    def await_ready(self, limit_s: float) -> Tuple[bool, Any]:
-        """Wait for the end of ``init()``: (True, facts) or (False, (code, message))."""
+    def await_ready(self, limit_s: float) -> Union[ScriptFacts, Failure]:
+        """Wait for the end of ``init()``: the facts about the script, or why it failed."""
         sock = self._socks[0]
         sock.settimeout(limit_s or None)
         try:
-            kind, _, meta, _, _ = wire.Reader(sock).next()
+            kind, _, meta, _, _ = frames.Reader(sock).next()
         except socket.timeout:
             self.kill()
-            return False, (
-                exits.SCRIPT,
-                "init() did not end within {:g} s (WORKER_TIMEOUT)".format(limit_s),
-            )
-        except (wire.ClosedError, OSError):
-            return False, (exits.SCRIPT, "the worker ended before init() was done: " + self.end())
-        if kind != wire.READY:
+            message = "init() did not end within {:g} s (WORKER_TIMEOUT)".format(limit_s)
+            return Failure(exit_codes.SCRIPT, message)
+        except (frames.ClosedError, OSError):
+            message = "the worker ended before init() was done: " + self.end()
+            return Failure(exit_codes.SCRIPT, message)
+        if kind != frames.READY:
             self._process.wait()
-            return False, meta
+            return Failure(*meta)
         sock.settimeout(None)
         self.ready = True
-        return True, meta
+        return ScriptFacts(*meta)
 
     def open(self, limit_s: float) -> None:
         """Offer the worker's slots to requests."""
@@ -113,7 +113,7 @@ class WorkerProcess:
         return any(slot.used for slot in self._slots)
 
     def cancel(self, lane: int, number: int) -> None:
-        """Tell the worker that nobody waits for the answer to the request of this number."""
+        """Let the worker know that the client of the request of this number has left."""
         with contextlib.suppress(OSError):
             os.write(self._leash, CANCEL.pack(lane, number))
 
@@ -123,42 +123,42 @@ class WorkerProcess:
             os.close(leash)
 
     def replace(self, reason: str) -> None:
-        """Kill a worker that is stuck; the thread that watches it starts the next one."""
+        """Kill a worker that is stuck; its thread starts the next one."""
         self._reason = self._reason or reason
         self.lost()
         self.kill()
 
     def lost(self) -> None:
-        """End the talk with the worker: requests in it fail at once rather than wait."""
+        """Shut the sockets down, so that requests in the worker fail at once."""
         for sock in self._socks:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
 
     def kill(self) -> None:
-        """End the process and everything that it started."""
+        """Kill the process and its child processes."""
         with contextlib.suppress(OSError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def retire(self) -> None:
-        """Let an idle worker end by itself."""
+        """Let the worker end by itself, if it is idle."""
         self.lost()
 
     def end(self) -> str:
-        """Wait for the end of the process and say how it ended."""
+        """Wait for the end of the process; returns how it ended."""
         code = self._process.wait()
         self.lost()
-        # A grandchild may outlive its parent and hold memory or a device.
+        # Child processes may survive it and hold memory or a device.
         self.kill()
         self._output.finish(GRACE_S)
-        # On the thread that writes to it, so that the number is not another file's by then.
+        # On the thread that writes to it, because the number may belong to another file by then.
         self._pool.defer(self._let_go)
-        # The slots close the sockets when they have read the last answers. They know their worker;
-        # without this, both would wait for the garbage collector.
+        # The slots close the sockets after they have read the last answers. Slots and worker refer
+        # to each other, which would leave both to the garbage collector.
         self._socks = []
         if self._reason:
             return self._reason
         if code >= 0:
-            return "it left with exit code {}".format(code)
+            return "it exited with code {}".format(code)
         name = signal.Signals(-code).name
         hint = " (was it out of memory?)" if name == "SIGKILL" else ""
         return "it was killed by {}{}".format(name, hint)
@@ -173,7 +173,7 @@ class WorkerProcess:
 
 
 class Supervisor:
-    """Keeps ``WORKER_COUNT`` workers alive, each watched by a thread of its own."""
+    """Keeps ``WORKER_COUNT`` workers running, each with a thread that waits for its end."""
 
     def __init__(
         self,
@@ -181,8 +181,8 @@ class Supervisor:
         pool: Pool,
         log: Log,
         environ: Mapping[str, str],
-        announce: Callable[[Facts], None],
-        give_up: Callable[[exits.FatalError], None],
+        on_ready: Callable[[ScriptFacts], None],
+        give_up: Callable[[exit_codes.FatalError], None],
     ) -> None:
         self._settings = settings
         self._pool = pool
@@ -193,7 +193,7 @@ class Supervisor:
         self._workers: List[Optional[WorkerProcess]] = [None] * settings.worker_count
         self._threads: List[threading.Thread] = []
         self._ever_ready = False
-        self._tell = announce
+        self._on_ready = on_ready
         self.restarts = 0
         self._run_limit_s = settings.run_limit_s + GRACE_S
 
@@ -207,7 +207,7 @@ class Supervisor:
             thread.start()
 
     def stop(self) -> None:
-        """End all workers: idle ones leave by themselves, the others are killed."""
+        """End all workers: idle ones end by themselves, the others are killed."""
         self._stopping.set()
         workers = [process for process in self._workers if process is not None]
         for process in workers:
@@ -222,36 +222,37 @@ class Supervisor:
     def _keep(self, index: int) -> None:
         failures = 0
         while not self._stopping.is_set():
-            fault = self._live(index)
+            failure = self._live(index)
             if self._stopping.is_set():
                 return
-            if fault is None:
+            if failure is None:
                 failures = 0
                 self.restarts += 1
                 continue
             failures += 1
-            if not self._recover(fault, failures):
+            if not self._recover(failure, failures):
                 return
 
-    def _live(self, index: int) -> Optional[Tuple[int, str]]:
-        """The life of one worker: None after it has served, else exit code and reason."""
+    def _live(self, index: int) -> Optional[Failure]:
+        """The life of one worker: None after it has served, else why it did not."""
         process: Optional[WorkerProcess] = None
         try:
             process = WorkerProcess(self._settings, self._pool, self._log, self._environ)
             self._workers[index] = process
             if self._stopping.is_set():
                 process.kill()
-            done, facts = process.await_ready(self._settings.worker_timeout_s)
-            if not done:
+            outcome = process.await_ready(self._settings.worker_timeout_s)
+            if isinstance(outcome, Failure):
                 process.end()
-                return facts  # type: ignore[no-any-return] # it comes from the worker
-            self._announce(process, facts)
+                return outcome
+            self._announce(process, outcome)
             ready_at = time.monotonic()
             how = process.end()
             if not process.used and time.monotonic() - ready_at < SHORT_LIFE_S:
-                return exits.SCRIPT, "the worker ended as soon as it was ready: " + how
+                message = "the worker ended as soon as it was ready: " + how
+                return Failure(exit_codes.SCRIPT, message)
         except Exception as error:
-            # What must not happen costs this worker, not the place that it had.
+            # An internal error costs this worker, but not the next one.
             if process is not None:
                 process.kill()
                 process.end()
@@ -261,25 +262,25 @@ class Supervisor:
                 )
             else:
                 message = "internal error: {!r}".format(error)
-            return exits.SCRIPT, message
+            return Failure(exit_codes.SCRIPT, message)
         if not self._stopping.is_set():
             self._log.error(
                 "worker {} is replaced: {}".format(process.pid, how), worker=process.pid
             )
         return None
 
-    def _recover(self, fault: Tuple[int, str], failures: int) -> bool:
+    def _recover(self, failure: Failure, failures: int) -> bool:
         """Whether to try again after a start that failed."""
-        code, message = fault
+        code, message = failure
         if not self._ever_ready or (failures >= GIVE_UP_AFTER and not self._pool.ready):
-            self._give_up(exits.FatalError(code, message))
+            self._give_up(exit_codes.FatalError(code, message))
             return False
         pause = min(30.0, 2.0 ** (failures - 1))
         self._log.error("a new worker failed, next try in {:g} s: {}".format(pause, message))
         return not self._stopping.wait(pause)
 
-    def _announce(self, process: WorkerProcess, facts: Any) -> None:
-        self._tell(Facts(*facts))
+    def _announce(self, process: WorkerProcess, facts: ScriptFacts) -> None:
+        self._on_ready(facts)
         first = not self._ever_ready
         self._ever_ready = True
         process.open(self._run_limit_s)

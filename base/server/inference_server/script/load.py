@@ -1,4 +1,4 @@
-"""What is in the entry script, and how is its ``run()`` to be called?"""
+"""What does the entry script define, and how is its ``run()`` called?"""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import traceback
 from types import ModuleType
 from typing import Any, Callable, Dict, List, NamedTuple
 
-from . import exits, interpreter
-from .config import Settings, logging_file, read_json
-from .inputs import Call, RawInput, SchemaInput, TextInput, raw_requested
-from .log import Log
+from .. import exit_codes, interpreter
+from ..config import Settings, logging_file, read_json
+from ..log import Log
+from ..workers.messages import Call
+from .inputs import RawInput, SchemaInput, TextInput, raw_requested
 
 ENTRY_MODULE = "entry_module"
-# Tells `entry_module` in a child process which file it stands for.
+# The path of the script, for `entry_module` in child processes.
 SCRIPT = "INFERENCE_SERVER_SCRIPT"
 
 Parse = Callable[[Call], Dict[str, Any]]
@@ -29,17 +30,17 @@ class Script(NamedTuple):
     path: str
     init: Callable[[], Any]
     run: Callable[..., Any]
-    # run() as it is written; `run` blocks where this one has to be awaited.
+    # run() as the script defines it; `run` waits for the result if this is a coroutine function.
     written: Callable[..., Any]
     parse: Parse
     wants_headers: bool
-    # Whether run() reads headers at all; if not, the front does not send them to the worker.
+    # Whether run() reads headers; if not, the service does not send them to the worker.
     needs_headers: bool
     description: str
 
 
 def load(settings: Settings, log: Log) -> Script:
-    """Import the script and analyse it; a ``FatalError`` says what is wrong and where."""
+    """Import and analyse the script; ``FatalError`` names its error and the place."""
     path = settings.script_path
     if not os.path.isdir(settings.app_root):
         raise _fault("the app root {} is not a folder".format(settings.app_root))
@@ -56,16 +57,16 @@ def load(settings: Settings, log: Log) -> Script:
         if not callable(getattr(module, name, None)):
             raise _fault("the entry script {} does not define {}()".format(path, name))
     run = module.run
-    # A generated driver script wraps the real one in `driver_module`; its init() does work of its
-    # own, but it passes the arguments of a decorated run() on wrongly.
+    # A generated driver script wraps the real one in `driver_module`. Its init() is needed, but its
+    # run() passes the arguments of a decorated run() incorrectly.
     driver = getattr(module, "driver_module", None)
     if isinstance(driver, ModuleType) and hasattr(driver, "run"):
         run = driver.run
     return _analyse(settings, module.init, run)
 
 
-def _fault(message: str) -> exits.FatalError:
-    return exits.FatalError(exits.SCRIPT, message)
+def _fault(message: str) -> exit_codes.FatalError:
+    return exit_codes.FatalError(exit_codes.SCRIPT, message)
 
 
 def _listing(folder: str) -> str:
@@ -74,7 +75,7 @@ def _listing(folder: str) -> str:
 
 
 def _extend_path(settings: Settings) -> None:
-    # The app comes after what is installed, as in the reference, and before our own names.
+    # As in the reference, the app comes after installed packages; this server comes last.
     places = [settings.app_root]
     if settings.source_directory:
         places.append(os.path.join(settings.app_root, settings.source_directory))
@@ -100,9 +101,9 @@ def _configure_logging(settings: Settings, log: Log) -> None:
 
 def _import(settings: Settings, log: Log) -> Any:
     path = settings.script_path
-    # The default script can be imported by others as `main`; a named one gets the name that the
-    # reference gives it. In a child process, `main` is found on the path, and `entry_module` is
-    # the file beside this package.
+    # Other modules can import the default script as `main`; any other script has its name in the
+    # reference. Child processes find `main` on the path, and the file `entry_module` beside this
+    # package.
     default = os.path.join(settings.app_root, "main.py")
     name = "main" if os.path.normpath(path) == default else ENTRY_MODULE
     os.environ[SCRIPT] = path
@@ -110,7 +111,7 @@ def _import(settings: Settings, log: Log) -> Any:
     if spec is None or spec.loader is None:
         raise _fault("the entry script {} is not a Python file".format(path))
     module = importlib.util.module_from_spec(spec)
-    # Pickles of a script's own classes may hold the one name where it has the other.
+    # Pickles of classes of the script may use either name.
     sys.modules[ENTRY_MODULE] = sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
@@ -123,13 +124,13 @@ def _import(settings: Settings, log: Log) -> Any:
 
 
 def describe(error: BaseException) -> str:
-    """An exception in one line, with the place where it was raised."""
+    """An exception and the place where it was raised, in one line."""
     text = type(error).__name__
-    # Whatever an exception of a script does when it is looked at.
+    # str() of an exception of a script may raise.
     with contextlib.suppress(Exception):
-        told = str(error)
-        if told:
-            text = "{}: {}".format(text, told)
+        message = str(error)
+        if message:
+            text = "{}: {}".format(text, message)
     text = " ".join(text.split())
     if isinstance(error, SyntaxError):
         return text
@@ -140,8 +141,8 @@ def describe(error: BaseException) -> str:
 
 
 def trace(error: BaseException) -> str:
-    """The traceback of an exception without the frames of this server."""
-    here = os.path.dirname(os.path.abspath(__file__))
+    """The traceback of an exception, without the first frames, which are of this server."""
+    here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     frame = error.__traceback__
     while frame is not None and frame.tb_next is not None:
         name = frame.tb_frame.f_code.co_filename
@@ -191,7 +192,7 @@ def _analyse(settings: Settings, init: Callable[[], Any], run: Callable[..., Any
 
 
 def _without_await(settings: Settings, *functions: Callable[..., Any]) -> List[Callable[..., Any]]:
-    # asyncio is loaded only by scripts that have use for it.
+    # Only scripts that need asyncio load it.
     if not any(inspect.iscoroutinefunction(inspect.unwrap(function)) for function in functions):
         return list(functions)
     from .coroutines import Coroutines

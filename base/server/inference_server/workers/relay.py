@@ -1,8 +1,8 @@
-"""How does what another process writes become records of a JSON log?
+"""How does the output of a worker become records of a JSON log?
 
-A process that we start writes to a pipe: its script's ``print``, native libraries, the interpreter
-itself, and what it starts in turn. A thread here makes a record of each line. The finished records
-that a worker writes among them begin with a mark that its script does not know.
+A worker writes to a pipe: ``print`` in its script, native libraries, the interpreter, and child
+processes. A thread of the service makes a record of each line. Among the lines are finished records
+of the worker, which begin with a mark that the script does not know.
 """
 
 from __future__ import annotations
@@ -13,15 +13,14 @@ import os
 import threading
 from typing import Any, Dict, Optional
 
-from .log import LONGEST_LINE, SINK, Log
-
-MARK = "INFERENCE_SERVER_WORKER_MARK"
+from ..log import LONGEST_LINE, SINK, Log
+from .messages import MARK
 
 
 class Relay:
     """The output of one process that is about to start.
 
-    In a text log there is nothing to do: ``fd`` is None, and the process writes to ours.
+    With a text log, ``fd`` is None, and the process inherits the stdout of the service.
     """
 
     def __init__(self, log: Log, logger: str) -> None:
@@ -35,20 +34,20 @@ class Relay:
             mark = os.urandom(16).hex()
             self.environ[MARK] = mark
             self._mark = mark.encode()
-            ours, self.fd = os.pipe()
+            read_end, self.fd = os.pipe()
             self._thread = threading.Thread(
-                target=self._run, args=(ours,), name="relay", daemon=True
+                target=self._run, args=(read_end,), name="relay", daemon=True
             )
             self._thread.start()
 
     def started(self) -> None:
-        """The process has the pipe, or could not be started: its end is the pipe's end."""
+        """The process was started, or not: close the write end here, so that the pipe can end."""
         if self.fd is not None:
             os.close(self.fd)
             self.fd = None
 
     def finish(self, limit_s: float) -> None:
-        """Wait for the last lines; what the process left behind may hold the pipe open."""
+        """Wait for the last lines; child processes may hold the pipe open for longer."""
         if self._thread is not None:
             self._thread.join(limit_s)
 
@@ -64,7 +63,7 @@ class Relay:
             for line in lines:
                 for start in range(0, len(line) or 1, LONGEST_LINE):
                     SINK.await_reader()
-                    # Whatever befalls one line: a pipe that nobody empties stops the process.
+                    # No error with one line may stop this thread: a full pipe blocks the process.
                     with contextlib.suppress(Exception):
                         self._line(line[start : start + LONGEST_LINE])
             if not chunk:
@@ -86,9 +85,9 @@ class Relay:
 
 
 def _is_record(line: bytes) -> bool:
-    """Whether nothing came between the parts of a record that was too long for one write."""
+    """Whether it is a record; other output may come between the parts of a long one."""
     try:
-        found: Any = json.loads(line.decode("ascii"))
+        content: Any = json.loads(line.decode("ascii"))
     except ValueError:
         return False
-    return isinstance(found, dict)
+    return isinstance(content, dict)

@@ -1,4 +1,4 @@
-"""How does the service start, run and stop? The process that holds the port."""
+"""How does the service start, run and stop? It is the process that holds the port."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import threading
 import time
 from typing import Any, List, Mapping, NoReturn
 
-from . import __version__, config, exits, extensions
+from . import __version__, config, exit_codes, extra_packages
 from .app import Application
-from .carrier import Carrier
+from .http.listener import Listener
 from .log import Log, LogStream, settle
 from .memory import Memory
-from .pool import Pool
-from .supervisor import Supervisor
+from .workers.pool import Pool
+from .workers.supervisor import Supervisor
 
 NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
 
 def main() -> NoReturn:
-    """Serve until a signal or a fatal fault ends it; the reason is the last line of the log."""
+    """Serve until a signal or a fatal error; the last line of the log gives the reason."""
     environ = dict(os.environ)
     as_json = environ.get("INFERENCE_SERVER_LOG_FORMAT", "").strip().lower() == "json"
     log = Log("server", as_json)
@@ -34,14 +34,14 @@ def main() -> NoReturn:
         settings = config.load(environ)
         log = Log("server", settings.log_json, settings.log_level)
         Service(settings, environ, log).run()
-    except exits.FatalError as fatal:
+    except exit_codes.FatalError as fatal:
         log.fatal(fatal.message, fatal.code)
         _exit(fatal.code)
-    _exit(exits.OK)
+    _exit(exit_codes.OK)
 
 
 def _exit(code: int) -> NoReturn:
-    # No interpreter shutdown: threads that still wait for clients must not hold it up.
+    # Without the shutdown of the interpreter, which would wait for threads that wait for clients.
     settle()
     os._exit(code)
 
@@ -51,7 +51,7 @@ class _StoppedEarlyError(BaseException):
 
 
 def _open(host: str, port: int) -> socket.socket:
-    """A socket that listens on an address; on "::" for IPv4 as well, whatever the system does."""
+    """A socket that listens on an address; "::" includes IPv4, whatever the system's default is."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -59,7 +59,7 @@ def _open(host: str, port: int) -> socket.socket:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # Connections inherit it: a peer that vanished is noticed after a while.
+        # Connections inherit it. It detects peers that vanished.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         sock.bind((host, port))
         sock.listen()
@@ -71,18 +71,18 @@ def _open(host: str, port: int) -> socket.socket:
 
 
 class Service:
-    """The front: the port, the application and the supervisor of the workers."""
+    """The port, the application and the supervisor of the workers."""
 
     def __init__(self, settings: config.Settings, environ: Mapping[str, str], log: Log) -> None:
         self._settings = settings
         self._environ = environ
         self._log = log
         self._stop = threading.Event()
-        self._fatal: List[exits.FatalError] = []
+        self._fatal: List[exit_codes.FatalError] = []
         self._installing = False
 
     def run(self) -> None:
-        """Serve until SIGTERM or SIGINT; a fault that ends the service is raised."""
+        """Serve until SIGTERM or SIGINT; raises the ``FatalError`` that ends the service."""
         settings = self._settings
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
@@ -99,12 +99,12 @@ class Service:
         pool = Pool(loop, settings.queue_limit, settings.queue_timeout_s, settings.run_limit_s)
         app = Application(settings, pool, Log("access", settings.log_json), memory)
         pool.report = app.report
-        carrier = Carrier(settings, app, pool, memory, socks, loop, self._log)
-        # From here on the port answers, with 503 until a worker is ready.
-        carrier.start()
+        listener = Listener(settings, app, pool, memory, socks, loop, self._log)
+        # From here on requests are answered, with 503 until a worker is ready.
+        listener.start()
         try:
             self._installing = True
-            worker_environ = extensions.prepare(settings, self._environ, self._log)
+            worker_environ = extra_packages.prepare(settings, self._environ, self._log)
             self._installing = False
         except _StoppedEarlyError:
             self._log.info("stopped")
@@ -114,53 +114,54 @@ class Service:
         supervisor.start()
         self._stop.wait()
         if not self._fatal:
-            self._drain(app, carrier)
+            self._drain(app, listener)
         supervisor.stop()
         if self._fatal:
             raise self._fatal[0]
         self._log.info("stopped")
 
     def _listen(self, port: int) -> socket.socket:
-        given = self._settings.host
-        for host in [given] if given else ["::", "0.0.0.0"]:
+        configured = self._settings.host
+        for host in [configured] if configured else ["::", "0.0.0.0"]:
             try:
                 return _open(host, port)
             except OSError as error:
-                fault = error
+                failure = error
                 if error.errno not in NO_IPV6:
                     break
-        raise exits.FatalError(
-            exits.PORT, "port {} on {} cannot be opened: {}".format(port, host, fault.strerror)
+        raise exit_codes.FatalError(
+            exit_codes.PORT,
+            "port {} on {} cannot be opened: {}".format(port, host, failure.strerror),
         )
 
-    def _drain(self, app: Application, carrier: Carrier) -> None:
-        """Let others learn of it, then what is in flight finish, both for a bounded time."""
+    def _drain(self, app: Application, listener: Listener) -> None:
+        """Let balancers notice, then let requests in flight finish, both for a limited time."""
         delay = self._settings.shutdown_delay_s
         if delay:
-            # Balancers go on sending requests here until they have seen that it is not ready.
+            # Balancers send requests until they see that the service is not ready.
             app.leaving = True
             self._log.info("not ready any more, stopping in {:g} s".format(delay))
             self._stop.clear()
-            # A second signal means: now.
+            # A second signal ends the delay.
             self._stop.wait(delay)
         app.draining = True
-        carrier.stop_accepting()
+        listener.stop_accepting()
         limit = self._settings.drain_timeout_s
         self._log.info("stopping: {} requests in flight, {:g} s at most".format(app.active, limit))
         deadline = time.monotonic() + limit
-        # A connection ends when its last answer has left; also one that is still to send its body.
-        while carrier.open and time.monotonic() < deadline:
+        # A connection ends after its last answer, including those whose body is still to come.
+        while listener.open and time.monotonic() < deadline:
             time.sleep(0.02)
-        if carrier.open:
-            self._log.warning("{} connections did not end in time".format(carrier.open))
+        if listener.open:
+            self._log.warning("{} connections did not end in time".format(listener.open))
 
     def _on_signal(self, _number: int, _frame: Any) -> None:
         self._stop.set()
         if self._installing:
             self._installing = False
-            # Ends the wait for pip, and pip.
+            # This ends pip, and the wait for it.
             raise _StoppedEarlyError
 
-    def _give_up(self, fatal: exits.FatalError) -> None:
+    def _give_up(self, fatal: exit_codes.FatalError) -> None:
         self._fatal.append(fatal)
         self._stop.set()

@@ -1,11 +1,10 @@
-"""How do the front and a worker talk? Length-prefixed frames over a Unix socket pair.
+"""In which format do service and workers exchange messages? Frames over Unix socket pairs.
 
-Both ends run the same Python, so ``marshal`` carries the metadata: it is several times faster than
-JSON or pickle here, and the worker already runs as the same user with the same rights.
+Both ends run the same Python, so ``marshal`` encodes the metadata: it is several times faster than
+JSON or pickle here. It is no risk, because a worker runs as the same user with the same rights.
 
-A request is one frame (``SCORE``). A small answer is one frame (``RESULT``); a large one, and one
-that the script makes bit by bit, is a ``START``, its ``PART`` frames and an ``END``, so that
-neither side holds more of it than it wants to.
+A request is one frame (``SCORE``). A small answer is one frame (``RESULT``). Large answers and
+streams are a ``START``, ``PART`` frames and an ``END``, so that neither side has to hold all of it.
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ import socket
 import struct
 from typing import Any, List, Tuple, Union
 
-# kind, status, length of the metadata, length of the body, milliseconds spent in run()
+# kind, status, length of the metadata, length of the body, milliseconds in run()
 _HEAD = struct.Struct("<BHIQd")
 HEAD_SIZE = _HEAD.size
 _unpack_head = _HEAD.unpack_from
 CHUNK = 1 << 16
-# The body of a PART: with its head it is what one read takes.
+# The body of a PART; with its head it is as long as one read.
 PART_BYTES = CHUNK - HEAD_SIZE
 
 SCORE = 1
@@ -37,19 +36,19 @@ WHOLE = 0
 BROKEN_OFF = 1
 
 Buffer = Union[bytes, bytearray, memoryview]
-# A large one that a client sends is a bytearray, until a worker has it.
+# Large bodies of clients are a bytearray, until a worker has them.
 Body = Union[bytes, bytearray]
 Frame = Tuple[int, int, Any, bytes, float]
 
 
 class ClosedError(Exception):
-    """The other end is gone."""
+    """The other end is closed."""
 
 
 def pack(
     kind: int, status: int = 0, meta: Any = None, body: Buffer = b"", ms: float = 0.0
 ) -> bytes:
-    """One frame as bytes; the body is the last thing in it."""
+    """One frame as bytes, which end with the body."""
     extra = b"" if meta is None else marshal.dumps(meta)
     return _HEAD.pack(kind, status, len(extra), len(body), ms) + extra + body
 
@@ -57,7 +56,7 @@ def pack(
 def parts(
     kind: int, status: int = 0, meta: Any = None, body: Buffer = b"", ms: float = 0.0
 ) -> List[Buffer]:
-    """One frame as what to send one after the other: a large body is not copied to its head."""
+    """One frame as buffers to send in their order; a large body is one of its own, not a copy."""
     if len(body) <= CHUNK:
         return [pack(kind, status, meta, body, ms)]
     extra = b"" if meta is None else marshal.dumps(meta)
@@ -72,13 +71,13 @@ def send(
     body: Buffer = b"",
     ms: float = 0.0,
 ) -> None:
-    """Send one frame; waits until the other end takes it."""
+    """Send one frame; blocks until the other end takes it."""
     for part in parts(kind, status, meta, body, ms):
         sock.sendall(part)
 
 
-class Frames:
-    """Makes frames of what comes from a socket that does not block."""
+class Decoder:
+    """Makes frames of the bytes of a socket that does not block."""
 
     def __init__(self) -> None:
         self._data = b""
@@ -86,13 +85,13 @@ class Frames:
     def receive(self, sock: socket.socket) -> List[Frame]:
         """The frames that one read completes, often none or one.
 
-        ``ClosedError`` when the other end is gone, ``BlockingIOError`` when nothing is there.
+        ``ClosedError`` when the other end is closed, ``BlockingIOError`` when there are no bytes.
         """
         received = sock.recv(CHUNK)
         if not received:
             raise ClosedError
         data = self._data + received
-        frames: List[Frame] = []
+        complete: List[Frame] = []
         at = 0
         while len(data) >= at + HEAD_SIZE:
             kind, status, meta_size, body_size, ms = _unpack_head(data, at)
@@ -101,14 +100,14 @@ class Frames:
             if end > len(data):
                 break
             meta = marshal.loads(data[at + HEAD_SIZE : body_at]) if meta_size else None
-            frames.append((kind, status, meta, data[body_at:end], ms))
+            complete.append((kind, status, meta, data[body_at:end], ms))
             at = end
         self._data = data[at:]
-        return frames
+        return complete
 
 
 class Reader:
-    """Reads frames from a socket; what was received beyond one frame is kept for the next."""
+    """Reads frames from a blocking socket; bytes after one frame are kept for the next."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -116,7 +115,7 @@ class Reader:
         self._at = 0
 
     def next(self) -> Frame:
-        """Wait for one frame. ``ClosedError`` when the other end goes away, also in the middle."""
+        """Wait for one frame. ``ClosedError`` when the other end is closed, also within a frame."""
         data, at = self._data, self._at
         if at == len(data):
             data, at = self._receive(), 0
@@ -143,8 +142,8 @@ class Reader:
         return data
 
     def _rest(self, begun: bytes, size: int) -> bytes:
-        """A body of which only the beginning is there; it is in memory once."""
-        # This buffer hands out the very bytes that were received into it.
+        """Receive the rest of a body, which is in memory only once."""
+        # getvalue() returns the object that was received into, not a copy.
         body = io.BytesIO(bytes(size))
         with body.getbuffer() as view:
             filled = len(begun)

@@ -1,6 +1,6 @@
-"""How is an ``async def`` of a script run? On one event loop for the life of the worker.
+"""How are coroutines of a script run? On one event loop for the life of the worker.
 
-What ``init()`` opens on that loop (a client session, a lock) stays usable in every ``run()``.
+What ``init()`` opens on that loop (a client session, a lock) can be used in every ``run()``.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any, Awaitable, Callable
 class Coroutines:
     """The event loop of one worker.
 
-    With one run at a time it turns on the calling thread, so that a time limit reaches what it
-    waits for; between two runs it stands still. With several, it has a thread of its own.
+    With one ``run()`` at a time, the loop runs on the calling thread and stops between two calls,
+    so that a time limit interrupts it. Otherwise it has a thread of its own.
     """
 
     def __init__(self, concurrent: bool) -> None:
@@ -28,7 +28,7 @@ class Coroutines:
             asyncio.set_event_loop(self._loop)
 
     def blocking(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The same function for a caller that does not await; one that need not be may be given."""
+        """A function that waits for the result of ``function``, which may be a coroutine or not."""
 
         @functools.wraps(function)
         def call(*args: Any, **arguments: Any) -> Any:
@@ -49,7 +49,7 @@ class Coroutines:
         try:
             return self._loop.run_until_complete(task)
         except BaseException:
-            # The time limit, raised while the loop waited: the next run must not find this one.
+            # The time limit was raised in the loop: end the task before the next run.
             if not task.done():
                 task.cancel()
                 self._loop.run_until_complete(asyncio.wait([task]))

@@ -6,12 +6,12 @@ import re
 from typing import Any, Iterator, List, NamedTuple, Optional, Tuple
 from urllib.parse import quote
 
-from . import encoding
-from .encoding import UnserialisableError as UnserialisableError
-from .syntax import TOKEN
+from .. import encoding
+from ..encoding import UnserialisableError as UnserialisableError
+from ..syntax import TOKEN
 
 _NAME = re.compile(TOKEN + r"\Z")
-# What the connection itself says.
+# Headers that the service sets.
 _HOP_BY_HOP = {
     "connection",
     "content-length",
@@ -23,7 +23,7 @@ _HOP_BY_HOP = {
     "transfer-encoding",
     "upgrade",
 }
-# What a client acts on, or a contract promises: more than one value of it means nothing.
+# Headers that may have only one value, because clients act on them or the contract defines them.
 _ONCE = {
     "content-type",
     "x-ms-client-request-id",
@@ -33,7 +33,7 @@ _ONCE = {
     "x-ms-server-version",
     "x-request-id",
 }
-# Of the body that such an answer does not have.
+# Headers about a body, which a response with status 304 does not have.
 _NOT_WITH_304 = {
     "allow",
     "content-encoding",
@@ -50,10 +50,10 @@ Header = Tuple[str, str]
 
 
 class Output(NamedTuple):
-    """What a worker sends back. ``headers`` is None for the common case: 200 and JSON.
+    """A response. ``headers`` is None in the usual case, status 200 and JSON.
 
-    Where ``stream`` is given, the body comes from there and ``body`` is empty. Who takes it calls
-    its ``close()`` at the end, or when nobody wants the rest.
+    With a ``stream``, the body comes from there, and ``body`` is empty. The caller has to close it
+    at the end, or when the rest is not wanted.
     """
 
     status: int
@@ -63,7 +63,7 @@ class Output(NamedTuple):
 
 
 class Stream(Iterator[bytes]):
-    """The body of a streamed response, as its parts come."""
+    """The body of a streamed response, part by part."""
 
     def __init__(self, response: Any) -> None:
         self._parts = iter(response.iter_encoded())
@@ -76,14 +76,14 @@ class Stream(Iterator[bytes]):
         raise TypeError("a streamed response yields text or bytes, not {!r}".format(part))
 
     def close(self) -> None:
-        """Close what the parts come from; a generator ends where it is."""
+        """Close the source of the parts; a generator ends where it is."""
         _close(self._response)
 
 
 def make(result: Any, nan: str = "refuse") -> Output:
-    """Turn what ``run()`` returned into a response.
+    """Turn the result of ``run()`` into a response.
 
-    ``nan`` says what becomes of NaN and infinity: ``config.NAN_POLICIES``.
+    ``nan`` is one of ``config.NAN_POLICIES``. ``UnserialisableError`` if there is no JSON for it.
     """
     if hasattr(result, "status_code") and hasattr(result, "headers"):
         return _from_response(result)
@@ -93,7 +93,7 @@ def make(result: Any, nan: str = "refuse") -> Output:
 
 
 def _from_response(response: Any) -> Output:
-    """An AMLResponse of ours, or any response with Flask's interface."""
+    """From an ``AMLResponse``, or any response with Flask's interface."""
     status = int(response.status_code)
     if not 200 <= status <= 599:
         raise UnserialisableError("run() returned a response with the status {}".format(status))
@@ -116,23 +116,23 @@ def _close(response: Any) -> None:
 
 def _headers_of(response: Any, status: int) -> List[Header]:
     dropped = _HOP_BY_HOP | _NOT_WITH_304 if status == 304 else _HOP_BY_HOP
-    given = []
+    headers = []
     for name, value in response.headers.items():
         name, value, key = str(name), str(value), str(name).lower()
         if not _NAME.match(name):
             raise UnserialisableError("run() returned a header with the name {!r}".format(name))
         if key not in dropped:
             value = quote(value, safe=_ASCII) if key in _ADDRESSES else value
-            given.append((key, name, _one_line(value)))
+            headers.append((key, name, _one_line(value)))
     failed = "x-ms-run-function-failed"
     if status >= 500:
-        given.append((failed, failed, "True"))
-    elif all(key != failed for key, _, _ in given):
-        given.append((failed, failed, "False"))
-    last = {key: at for at, (key, _, _) in enumerate(given)}
+        headers.append((failed, failed, "True"))
+    elif all(key != failed for key, _, _ in headers):
+        headers.append((failed, failed, "False"))
+    last = {key: at for at, (key, _, _) in enumerate(headers)}
     return [
         (name, value)
-        for at, (key, name, value) in enumerate(given)
+        for at, (key, name, value) in enumerate(headers)
         if key not in _ONCE or last[key] == at
     ]
 
@@ -140,6 +140,6 @@ def _headers_of(response: Any, status: int) -> List[Header]:
 def _one_line(value: str) -> str:
     if value.isascii() and value.isprintable():
         return value
-    # A line break in a value would let a script's input start a header of its own; what is not
-    # ASCII has no agreed meaning in a header and breaks some servers.
+    # A line break would let input of a script start another header. Characters outside of ASCII
+    # have no defined meaning in headers, and break some clients.
     return "".join(c if " " <= c <= "~" or c == "\t" else "?" for c in value)

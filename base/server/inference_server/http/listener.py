@@ -1,4 +1,4 @@
-"""Who accepts the connections? A thread with an event loop, for as long as the service runs."""
+"""How are connections accepted? By a thread with an event loop, as long as the service runs."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ import socket
 import threading
 from typing import Any, Dict, List
 
-from .app import Application
-from .config import Settings
+from ..app import Application
+from ..config import Settings
+from ..log import Log
+from ..memory import Memory
+from ..workers.pool import Pool
 from .connection import Connections
-from .log import Log
-from .memory import Memory
-from .pool import Pool
 
 BACKLOG = 1024
 ACCEPTS = 16
-# Idle connections of clients count, so this is generous.
+# Generous, because idle connections count.
 CONNECTIONS = 16384
-# What the front itself, and what the workers start with, needs.
+# For files of the service, and for the pipes and sockets of starting workers.
 SPARE_DESCRIPTORS = 256
 SWEEP_S = 0.25
 
 
-class Carrier:
-    """The listening sockets and their connections."""
+class Listener:
+    """Listening sockets and their connections."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Carrier:
         loop.set_exception_handler(self._report)
 
     def start(self) -> None:
-        """Begin to accept; returns at once."""
+        """Begin to accept connections; returns at once."""
         self._thread.start()
 
     @property
@@ -63,7 +63,7 @@ class Carrier:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         for sock in self._socks:
-            # For asyncio that is also how many it accepts in one turn.
+            # asyncio accepts as many as `backlog` in one turn.
             server = self._loop.create_server(self._connections.make, sock=sock, backlog=ACCEPTS)
             self._servers.append(self._loop.run_until_complete(server))
             sock.listen(BACKLOG)
@@ -82,7 +82,7 @@ class Carrier:
         self._app.flush()
 
     def _report(self, _loop: asyncio.AbstractEventLoop, context: Dict[str, Any]) -> None:
-        """What must not happen, and what the system refuses."""
+        """Log unexpected errors in callbacks, and refusals of the system."""
         error = context.get("exception")
         self._log.error("{}: {!r}".format(context["message"], error))
         connection = context.get("protocol")
@@ -91,7 +91,7 @@ class Carrier:
 
 
 def _most_connections() -> int:
-    """How many connections the limit of open files allows, as far as that can be raised."""
+    """How many connections the limit of open files allows, after it was raised if possible."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = CONNECTIONS + SPARE_DESCRIPTORS
     if soft != resource.RLIM_INFINITY and soft < wanted:

@@ -1,4 +1,4 @@
-"""Which exit code does the container leave with, and how is a fatal fault raised?"""
+"""Which exit code does the container end with, and which error is raised for it?"""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ CONDA = 96
 NO_LIB_FOLDER = 97
 NO_REQUIREMENTS = 99
 NO_SERVER = 100
-# Not of the contract: nothing can be served because the port is taken or forbidden.
+# Not part of the contract: the port is taken or forbidden.
 PORT = 1
 
 
 class FatalError(Exception):
     """The service cannot start or go on.
 
-    ``message`` becomes the last line of the log, so it has to say what is wrong and where.
+    ``message`` becomes the last line of the log, so it has to name the error and its place.
     """
 
     def __init__(self, code: int, message: str) -> None:

@@ -1,7 +1,7 @@
-"""Which requests are in the bytes of a client? The parser's callbacks, and the limits of a request.
+"""Which requests are in the bytes of a client? The callbacks of the parser, and limits of requests.
 
-httptools (llhttp, the parser of Node.js) reads strictly: what two servers could understand
-differently (RFC 9112, 11.2) is refused.
+httptools (llhttp, the parser of Node.js) is strict: it refuses what two servers could understand
+differently (RFC 9112, 11.2).
 """
 
 from __future__ import annotations
@@ -11,46 +11,46 @@ import re
 from typing import Any, Deque, Dict, Optional, Tuple, Union
 from urllib.parse import unquote_to_bytes
 
-from . import exits
-from .app import Application, Request, Response
-from .config import Settings
-from .memory import BODIES, LargeBody, Memory
-from .syntax import HOST, TOKEN
-from .wire import Body
+from .. import exit_codes
+from ..app import Application, Request, Response
+from ..config import Settings
+from ..memory import BODIES, LargeBody, Memory
+from ..syntax import HOST, TOKEN
+from ..workers.frames import Body
 
-# Of the request line and the headers together, and how many of these.
+# The most bytes of request line and headers, and the most headers.
 HEAD_BYTES = 64 * 1024
 HEADERS = 100
-# Up to this size a body is kept with its request, in Python's heap.
+# Up to this size, bodies are in Python's heap.
 SMALL_BODY = 64 * 1024
-# What the parts of a chunked body may take beside the body: sizes, extensions, trailers.
+# What a chunked body may have beside its content: sizes of chunks, extensions, trailers.
 FRAMING_BYTES = 64 * 1024
 FRAMING_PER_BYTE = 8
-# What a request takes beside its body, and each of its headers beside its text, with room to spare:
-# tests/server/test_memory.py holds them to that.
+# The memory of a request beside its body, and of each header beside its text, rounded up;
+# tests/server/test_memory.py proves them.
 REQUEST_BYTES = 2048
 HEADER_BYTES = 160
 
 _METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ /")
 _TOKEN = re.compile(TOKEN.encode("ascii") + rb"\Z")
 
-# Names of headers as clients write them, and in lower case.
+# A cache: names of headers as clients write them, and in lower case.
 KEYS = 1000
 _keys: Dict[bytes, str] = {}
 
 
 def load_parser() -> Any:
-    """The module httptools; a service without it ends with the exit code for that."""
+    """The module httptools; ``FatalError`` if it is not installed."""
     try:
-        # By name: the application itself must not need it, and old releases have no types.
+        # By name, because old releases have no types.
         return importlib.import_module("httptools")
     except ImportError as error:
         message = "the HTTP parser httptools is not installed: {}".format(error)
-        raise exits.FatalError(exits.NO_SERVER, message) from None
+        raise exit_codes.FatalError(exit_codes.NO_SERVER, message) from None
 
 
 class RefusedError(Exception):
-    """What the client sends from here on is not read. Without a response the routes answer."""
+    """No more of the client is read. Without a response, the application answers the request."""
 
     def __init__(self, response: Optional[Response]) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class RefusedError(Exception):
 
 
 class ClientRequest(Request):
-    """A request with what its connection needs to know of it."""
+    """A request with the state that its connection needs."""
 
     __slots__ = ("_memory", "connection", "expects", "held", "is_http10", "keep", "length")
 
@@ -79,36 +79,36 @@ class ClientRequest(Request):
         # Whether the connection stays open after the response.
         self.keep = False
         self.is_http10 = False
-        # Whether the client waits until it is asked for the body.
+        # Whether the client waits for `100 Continue` before it sends the body.
         self.expects = False
-        # Bytes of the body, -1 when it comes in chunks, and what the request takes of the memory.
+        # Bytes of the body, -1 if it is chunked, and bytes that the request takes of the memory.
         self.length = 0
         self.held = 0
 
     def let_go(self) -> None:
-        """Give back what the request held."""
+        """Give back the memory of the request."""
         self.body = b""
         held, self.held = self.held, 0
         self._memory.give(held)
 
     def sent(self) -> None:
-        """The worker has the body; what it takes there is counted until the answer comes."""
+        """The worker has the body. Its memory there is counted until the answer comes."""
         self.body = b""
 
     def respond(self, response: Response) -> None:
-        """Let the response go to the client."""
+        """Send the response to the client."""
         self.connection.respond(self, response)
 
     def begin_response(self, response: Response, length: Optional[int]) -> bool:
-        """Let the head of a response go to the client; whether the body is wanted."""
+        """Send the head of a response; False if the body is not wanted."""
         return bool(self.connection.begin(self, response, length))
 
     def respond_part(self, data: Body) -> bool:
-        """Let a part of the body go to the client; False: it takes no more for now."""
+        """Send a part of the body; False if the client takes no more for now."""
         return bool(self.connection.part(self, data))
 
     def end_response(self, whole: bool) -> None:
-        """The body has gone to the client, or what there is of it."""
+        """The body is sent, completely or not."""
         self.connection.end(self, whole)
 
     def abandon(self) -> None:
@@ -117,7 +117,7 @@ class ClientRequest(Request):
 
 
 class RequestReader:
-    """Feeds the bytes of one connection to the parser; whole requests go to ``ready``."""
+    """Feeds the bytes of one connection to the parser; complete requests go to ``ready``."""
 
     def __init__(
         self,
@@ -129,10 +129,10 @@ class RequestReader:
         ready: Deque[Tuple[ClientRequest, Optional[Response]]],
     ) -> None:
         self.remote = ""
-        # A request whose body is being received, and how much of that there is.
+        # A request whose body is being received, and how many bytes of it there are.
         self.incoming: Optional[ClientRequest] = None
         self.size = 0
-        # Whether the head of a request is there in part.
+        # Whether the head of a request is incomplete.
         self.in_head = False
         self._connection = connection
         self._httptools = httptools
@@ -141,7 +141,7 @@ class RequestReader:
         self._app = app
         self._memory = memory
         self._ready = ready
-        # Of a head that is there in part: what it holds, what was fed, and what was made of it.
+        # Of an incomplete head: its memory, the bytes fed to the parser, and the results so far.
         self._held = 0
         self._fed = 0
         self._url = b""
@@ -154,30 +154,30 @@ class RequestReader:
         self._large: Optional[LargeBody] = None
         self._framing = 0
         self._reserved = 0
-        # Whether the client offers another protocol, and whether a head of ours is being read.
+        # Whether the client offers another protocol; whether a head made here is being parsed.
         self._upgrades = False
         self._primes = False
 
     @property
     def missing(self) -> int:
-        """Bytes of the body that are to come; 0 also when nobody knows how many."""
+        """Bytes of the body that are to come; 0 also if their number is unknown."""
         request = self.incoming
         return request.length - self.size if request is not None and request.length > 0 else 0
 
     @property
     def wants_room(self) -> bool:
-        """Whether a large body has been announced for which no room was taken."""
+        """Whether a large body is announced that has no memory yet."""
         request = self.incoming
         return request is not None and request.length > SMALL_BODY and self._large is None
 
     @property
     def room(self) -> int:
-        """What that body takes: here, and while it becomes text, beside that in the worker."""
+        """The memory of that body: once here, and once more in the worker, as text."""
         assert self.incoming is not None
         return 2 * self.incoming.length
 
     def take_room(self) -> bool:
-        """Take room for that body; False if there is none now."""
+        """Take memory for that body; False if there is not enough now."""
         request = self.incoming
         assert request is not None
         room = self.room
@@ -194,7 +194,7 @@ class RequestReader:
         return True
 
     def feed(self, data: memoryview) -> int:
-        """Read on; how many of the bytes were taken. ``RefusedError`` says why no more is read."""
+        """Parse bytes; returns how many were consumed. ``RefusedError``: read no more."""
         httptools = self._httptools
         size = len(data)
         before = self.size
@@ -202,16 +202,15 @@ class RequestReader:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             size = upgrade.args[0]
-            self._go_on_as_before()
+            self._ignore_upgrade()
         except httptools.HttpParserCallbackError as error:
             refused = error.__context__
             if isinstance(refused, RefusedError):
                 raise refused from None
             raise
         except httptools.HttpParserInvalidMethodError:
-            # The parser knows the registered methods only.
-            named = not self._fed and _METHOD.match(data)
-            if named:
+            # The parser knows registered methods only.
+            if not self._fed and _METHOD.match(data):
                 raise RefusedError(self._app.not_allowed()) from None
             raise RefusedError(self._app.refusal("broken")) from None
         except httptools.HttpParserError:
@@ -221,8 +220,7 @@ class RequestReader:
             held, self._held = self._held, 0
             self._memory.give(held)
         if self.in_head:
-            # What one piece of a head holds is seen header by header; this is for one without an
-            # end.
+            # Complete headers are counted in `on_header`; this limits one that has no end.
             self._fed += size
             if self._fed > HEAD_BYTES:
                 raise RefusedError(self._app.refusal("head_too_large"))
@@ -237,7 +235,7 @@ class RequestReader:
         return size
 
     def let_go(self) -> Optional[ClientRequest]:
-        """Forget the request that is being received; returns it."""
+        """Drop the request that is being received, and return it."""
         request, self.incoming = self.incoming, None
         self.in_head = False
         held, self._held = self._held, 0
@@ -249,15 +247,15 @@ class RequestReader:
         return request
 
     def end(self) -> Optional[ClientRequest]:
-        """Nothing is read any more; returns the request that was being received.
+        """No more bytes will come; returns the request that was being received.
 
-        The parser and this refer to each other: what they hold would wait for the collector.
+        Parser and reader refer to each other, which would leave their memory to the collector.
         """
         request = self.let_go()
         self._parser = self._connection = None
         return request
 
-    # What the parser tells.
+    # Callbacks of the parser.
 
     def on_message_begin(self) -> None:
         """The first byte of a request."""
@@ -272,7 +270,7 @@ class RequestReader:
         self._has_two_hosts = False
 
     def on_url(self, url: bytes) -> None:
-        """The target of the request, or a part of it."""
+        """The target of the request, possibly in parts."""
         if self._primes:
             return
         self._url += url
@@ -281,7 +279,7 @@ class RequestReader:
             raise RefusedError(self._app.refusal("head_too_large"))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header, or after the body a trailer, which nobody asked for."""
+        """A header; or a trailer after the body, which is ignored."""
         if not self.in_head:
             return
         self._count += 1
@@ -291,13 +289,13 @@ class RequestReader:
         key = _keys.get(name)
         if key is None:
             if not _TOKEN.match(name):
-                # An old parser takes a space before the colon.
+                # Old releases of the parser accept a space before the colon.
                 raise RefusedError(self._app.refusal("broken"))
             key = name.decode("ascii").lower()
             if len(_keys) < KEYS and len(name) < 64:
                 _keys[name] = key
         if "_" in key:
-            # Behind a proxy it could pass for the name with a hyphen.
+            # Behind a proxy it could be taken for the name with a hyphen.
             return
         text = value.decode("latin-1").strip()
         headers = self._headers
@@ -308,7 +306,7 @@ class RequestReader:
         headers[key] = text
 
     def on_headers_complete(self) -> None:
-        """The head of a request is there."""
+        """The head of a request is complete."""
         if self._primes:
             return
         self.in_head = False
@@ -365,7 +363,7 @@ class RequestReader:
             self._small = bytearray(self._small) + part
 
     def on_message_complete(self) -> None:
-        """A request is there as a whole."""
+        """A request is complete."""
         request = self.incoming
         assert request is not None
         if self._upgrades:
@@ -378,24 +376,24 @@ class RequestReader:
         self.incoming = None
         self._ready.append((request, None))
 
-    # What follows from that.
+    # Admission and memory.
 
     def _cover(self, request: ClientRequest) -> None:
-        """Take what the request holds: its head, and a small body, also while it is to come."""
+        """Take the memory of a request: of its head and, if announced and small, of its body."""
         held = REQUEST_BYTES + self._head_held()
         if 0 < request.length <= SMALL_BODY:
             held += 2 * request.length
         if self._memory.take(held):
             request.held += held
         elif request.path == "/score" or self._ready or self._connection.busy:
-            # Health is told all the same: at once, so that it need not be held.
+            # Requests for health and the like are still answered: at once, so they hold nothing.
             raise RefusedError(self._app.refusal("no_memory"))
 
     def _head_held(self) -> int:
         return 2 * self._head_bytes + HEADER_BYTES * self._count
 
     def _split(self, url: bytes) -> Tuple[str, str]:
-        """Path and query; both as text in Latin-1, the way of PEP 3333, and the path decoded."""
+        """Path, percent-decoded, and query, both as text in Latin-1 like in PEP 3333."""
         if url.startswith(b"/") or url == b"*":
             path, _, query = url.partition(b"#")[0].partition(b"?")
         else:
@@ -409,7 +407,7 @@ class RequestReader:
         return path.decode("latin-1"), query.decode("latin-1")
 
     def _admit(self, request: ClientRequest) -> None:
-        """Decide by its head whether a request may send its body."""
+        """Decide by the head whether the body of a request is read."""
         app = self._app
         if not app.wants_body(request):
             raise RefusedError(None)
@@ -419,7 +417,7 @@ class RequestReader:
             raise RefusedError(app.refusal("beyond_memory"))
 
     def _reserve(self, request: ClientRequest) -> None:
-        """Take room for a body in chunks as it grows, some of it ahead."""
+        """Take memory for a chunked body as it grows, some of it ahead."""
         app = self._app
         wanted = self.size + max(self.size // 4, 4096)
         large = wanted > SMALL_BODY
@@ -434,11 +432,11 @@ class RequestReader:
             self._large.write(self._small)
             self._small = b""
 
-    def _go_on_as_before(self) -> None:
-        """The client offered to speak another protocol; it is answered in this one.
+    def _ignore_upgrade(self) -> None:
+        """The client offered another protocol; the answer is HTTP all the same.
 
-        The parser stops behind the head of such a request and takes what follows for the other
-        protocol. Another parser takes over; where a body follows, a head of ours tells it so.
+        The parser stops after the head of such a request. A new parser takes over. If a body
+        follows, a head that is made here prepares it for that.
         """
         self._parser = self._httptools.HttpRequestParser(self)
         request = self.incoming

@@ -7,29 +7,10 @@ import inspect
 import io
 import json
 import sys
-from typing import Any, Dict, List, NamedTuple, Tuple
+from typing import Any, Dict, List, Tuple
 from urllib.parse import parse_qsl
 
-
-class Call(NamedTuple):
-    """One request, as the front hands it to a worker."""
-
-    method: str
-    path: str
-    query: str
-    content_type: str
-    headers: Dict[str, str]
-    remote_addr: str
-    body: bytes
-
-
-class RefusedError(Exception):
-    """The request cannot become arguments; the client is told why."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
+from ..workers.messages import Call, RefusedError
 
 
 def _loads(text: Any) -> Any:
@@ -40,7 +21,7 @@ def _loads(text: Any) -> Any:
 
 
 def _keep_quoted(error: UnicodeError) -> Tuple[str, int]:
-    """Bytes that are no UTF-8 stay as they were in the query."""
+    """Keep bytes that are no UTF-8 quoted, as they were in the query."""
     assert isinstance(error, UnicodeDecodeError)
     text = "".join("%{:02X}".format(byte) for byte in error.object[error.start : error.end])
     return text, error.end
@@ -50,16 +31,16 @@ codecs.register_error("inference_server.keep_quoted", _keep_quoted)
 
 
 def query_parameters(query: str) -> Dict[str, Any]:
-    """``x=1&x=2&y=z`` as ``{"x": [1, 2], "y": "z"}``: values are JSON where they parse as such."""
-    gathered: Dict[str, List[Any]] = {}
+    """``x=1&x=2&y=z`` as ``{"x": [1, 2], "y": "z"}``. Values that are valid JSON are parsed."""
+    values: Dict[str, List[Any]] = {}
     pairs = parse_qsl(query, keep_blank_values=True, errors="inference_server.keep_quoted")
     for key, value in pairs:
         try:
             parsed = _loads(value)
         except ValueError:
             parsed = value
-        gathered.setdefault(key, []).append(parsed)
-    return {key: vals[0] if len(vals) == 1 else vals for key, vals in gathered.items()}
+        values.setdefault(key, []).append(parsed)
+    return {key: one[0] if len(one) == 1 else one for key, one in values.items()}
 
 
 class TextInput:
@@ -129,19 +110,19 @@ class SchemaInput:
 
 
 def make_request(call: Call) -> Any:
-    """The object for a raw ``run``: ours, or Flask's where the reference package is installed."""
+    """The request object for ``@rawhttp``; Flask's if the script uses the reference package."""
     environ = _environ(call)
     if raw_module_of_reference() is not None:
         from flask import Request  # type: ignore[import-not-found, unused-ignore]
 
         return Request(environ)
-    from .raw import AMLRequest
+    from ..aml.request import AMLRequest
 
     return AMLRequest(environ)
 
 
 def _environ(call: Call) -> Dict[str, Any]:
-    """The request as a WSGI environment, with what scripts may look up in it."""
+    """The request as a WSGI environment, with all variables that scripts may read."""
     host = call.headers.get("Host", "localhost")
     environ: Dict[str, Any] = {
         "REQUEST_METHOD": call.method,
@@ -162,7 +143,7 @@ def _environ(call: Call) -> Dict[str, Any]:
         "wsgi.run_once": False,
     }
     for name, value in call.headers.items():
-        # A name with an underscore could pass for another one with a hyphen.
+        # A name with an underscore could be taken for the one with a hyphen.
         if "_" not in name:
             environ["HTTP_" + name.upper().replace("-", "_")] = value
     for name in ("CONTENT_TYPE", "CONTENT_LENGTH"):
@@ -172,13 +153,13 @@ def _environ(call: Call) -> Dict[str, Any]:
 
 
 def raw_requested() -> bool:
-    """Whether the script marked its ``run`` with ``@rawhttp``, ours or the reference's."""
-    # Only a script that wants the classes imports their module: to look must not do it.
-    ours = sys.modules.get(__package__ + ".raw")
-    return getattr(ours, "_rawHttpRequested", False) or raw_module_of_reference() is not None
+    """Whether the script used ``@rawhttp``, of this server or of the reference package."""
+    # Looked up and not imported: the module is large, and only scripts that use it import it.
+    module = sys.modules.get(__package__.rpartition(".")[0] + ".aml.request")
+    return getattr(module, "_rawHttpRequested", False) or raw_module_of_reference() is not None
 
 
 def raw_module_of_reference() -> Any:
-    """The module of a really installed reference package, when the script imported that one."""
+    """The module of an installed reference package, if the script used its ``@rawhttp``."""
     module = sys.modules.get("azureml_inference_server_http.api.aml_request")
     return module if getattr(module, "_rawHttpRequested", False) else None

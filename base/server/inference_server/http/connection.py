@@ -1,7 +1,7 @@
-"""In which order, how fast and how long do clients get their answers? HTTP/1.1 on asyncio.
+"""In which order, how fast and how long do clients get answers? HTTP/1.1 on asyncio.
 
-One thread serves all connections, because what takes long happens in the workers. What one client
-sends is read a slice at a time: the others, and the health check, have their turns in between.
+One thread serves all connections, because long work happens in the workers. The bytes of each
+client are parsed slice by slice, so that others and the health check get their turns in between.
 """
 
 from __future__ import annotations
@@ -11,51 +11,44 @@ import socket
 import struct
 import time
 from collections import deque
-from http import HTTPStatus
 from typing import Any, Callable, Deque, Dict, Optional, Tuple
 
-from .app import Application, Response
-from .config import Settings
-from .memory import ANSWERS, Memory
+from ..app import Application, Response
+from ..config import Settings
+from ..memory import ANSWERS, Memory
+from ..workers.frames import Body
+from . import heads
 from .reader import SMALL_BODY, ClientRequest, RefusedError, RequestReader, load_parser
-from .wire import Body
 
-# On top of the fixed time a body gets one second for each of these many bytes.
+# A body may take a fixed time, plus a second for each so many bytes.
 SLOWEST_BYTES_PER_S = 256 * 1024
-# How long what nobody wants is taken in and thrown away, so that a client that sends before it
-# listens sees its answer and not a reset connection.
+# How long unwanted bytes are read and dropped, so that a client that sends before it reads gets its
+# answer and not a reset connection.
 LINGER_S = 2.0
-# What is read from a connection at a time, and parsed of it before the next request is answered.
+# How much is read from a connection at a time, and how much of it is parsed at a time.
 READ_BYTES = 64 * 1024
 SLICE = 512
-# Up to so much is parsed as it comes, because it mostly is one request.
+# Up to this size, received bytes are parsed at once, because they mostly are one request.
 AT_ONCE = 4096
-# How long one connection, or all that have more to be parsed, may keep the loop.
+# How long one connection, or all that have more to parse, may occupy the loop.
 TURN_S = 0.001
-# How many idle connections may have to go for a new one, when there is less memory than before.
+# How many idle connections are closed at most for a new one, if there is less memory than before.
 EVICTED = 8
-# How often what is free is looked up anew: models grow, and so do caches of scripts.
+# How often the free memory is measured: models grow, and so do caches of scripts.
 MEASURE_S = 1.0
-# What a connection takes, with room to spare: tests/server/test_memory.py holds it to that.
+# The memory of a connection, rounded up; tests/server/test_memory.py proves it.
 CONNECTION_BYTES = 8 * 1024
-# A client that sends no more: when it is asked whether it still listens, after its last byte.
+# When a client that sends no more is probed for whether it still listens, after its last byte.
 PROBES_S = (0.0, 0.05, 1.0, 5.0)
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_STATUS_LINES = {
-    int(status): "HTTP/1.1 {} {}\r\n".format(int(status), status.phrase) for status in HTTPStatus
-}
-
-_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-_MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
-
-# What a connection is waiting for: a head, room for a body, a body, an answer, its end.
+# What a connection waits for: a head, memory for a body, a body, an answer, its end.
 _HEAD, _ROOM, _BODY, _ANSWER, _END = range(5)
 _NEVER = float("inf")
 
 
 class Connections:
-    """All connections of clients, and what they share."""
+    """All connections of clients, and their shared state."""
 
     def __init__(
         self,
@@ -72,28 +65,26 @@ class Connections:
         self.loop = loop
         self.closing = False
         self.buffer = memoryview(bytearray(READ_BYTES))
-        # Those that wait for a request, the one that has waited longest first.
+        # Connections that wait for a request, the longest wait first.
         self.idle: Dict[Connection, None] = {}
-        # Those that send a body, the first that began to first.
+        # Connections that receive a body, the earliest first.
         self.receiving: Dict[Connection, None] = {}
-        # Those that wait for room for a large body, and those whose client sends no more.
+        # Connections that wait for memory for a large body, and those whose client sends no more.
         self.in_need: Dict[Connection, None] = {}
         self.half_closed: Dict[Connection, None] = {}
         self._all: Dict[Connection, None] = {}
         self._most = most
-        # What is to be done for connections when the others had their turn.
+        # Steps of connections that wait for their turn.
         self._behind: Deque[Tuple[Connection, Callable[[], object]]] = deque()
         self._catches_up = False
         self._offers_room = False
         self._measured_at = 0.0
-        self._date = ""
-        self._second = 0
         memory.on_room = self._on_room
 
     def make(self) -> Connection:
-        """The protocol of a new connection. Where there are too many, one makes room.
+        """The protocol of a new connection. If there are too many, one that waits is closed.
 
-        One that waits for its client: without a request, else with half of one.
+        First those that wait for a request, then those that wait for the rest of one.
         """
         has_place = self._has_place()
         for _ in range(EVICTED):
@@ -109,7 +100,7 @@ class Connections:
         return connection
 
     def _has_place(self) -> bool:
-        """Whether one more finds a descriptor, and memory: connections may take half of it."""
+        """Whether one more gets a descriptor and memory, of which connections may take half."""
         count = len(self._all)
         return count < self._most and count * CONNECTION_BYTES < self.memory.limit // 2
 
@@ -127,20 +118,20 @@ class Connections:
         return len(self._all)
 
     def close_idle(self) -> None:
-        """End the connections that have no request; the others end with their answer."""
+        """Close the connections without a request; the others close after their answer."""
         self.closing = True
         for connection in list(self.idle):
             connection.close()
 
     def sweep(self) -> None:
-        """End what takes too long, and look after clients that may have left."""
+        """End connections whose time is over, and probe clients that may have left."""
         now = time.monotonic()
         for connection in self._all:
             if connection.deadline < now:
-                # Once.
+                # Only once.
                 connection.deadline = _NEVER
                 self.later(connection, connection.expire)
-            elif connection.is_unheard:
+            elif connection.is_waiting_unread:
                 self.later(connection, connection.end_if_left)
         for connection in list(self.half_closed):
             connection.look_after()
@@ -148,22 +139,10 @@ class Connections:
             self._measured_at = now
             self.memory.measure(len(self._all) * CONNECTION_BYTES)
 
-    def date(self) -> str:
-        """The header line of this second."""
-        now = int(time.time())
-        if now != self._second:
-            # RFC 9110, 5.6.7; strftime would ask the locale.
-            year, month, day, hour, minute, second, weekday, _, _ = time.gmtime(now)
-            self._date = "Date: {}, {:02} {} {:04} {:02}:{:02}:{:02} GMT\r\n".format(
-                _DAYS[weekday], day, _MONTHS[month - 1], year, hour, minute, second
-            )
-            self._second = now
-        return self._date
-
     # Turns.
 
     def later(self, connection: Connection, step: Callable[[], object]) -> None:
-        """Do something for a connection when the others had their turn."""
+        """Do a step for a connection after the others had their turn."""
         self._behind.append((connection, step))
         if not self._catches_up:
             self._catches_up = True
@@ -185,7 +164,7 @@ class Connections:
         if behind:
             self.loop.call_soon(self._catch_up)
 
-    # Room.
+    # Memory for large bodies.
 
     def _on_room(self) -> None:
         if self.in_need and not self._offers_room:
@@ -193,7 +172,7 @@ class Connections:
             self.loop.call_soon(self._offer_room)
 
     def _offer_room(self) -> None:
-        """Bytes were given back: those who wait get them, first come first served."""
+        """Memory was given back: the connections that wait get it, first come first served."""
         self._offers_room = False
         while self.in_need:
             connection = next(iter(self.in_need))
@@ -202,7 +181,7 @@ class Connections:
 
 
 class Connection(asyncio.BufferedProtocol):
-    """One connection of a client; requests that come ahead wait for the answer before theirs."""
+    """One connection of a client; pipelined requests wait for the answers before theirs."""
 
     def __init__(self, shared: Connections) -> None:
         self.refused = False
@@ -219,29 +198,28 @@ class Connection(asyncio.BufferedProtocol):
         self._has_body = False
         self._chunked = False
         self._is_stream = False
-        # Parts that the client has not taken yet, beyond what the transport always buffers.
+        # Bytes of parts that the client has not taken yet, beyond the buffer of the transport.
         self._unsent = 0
-        # The requests behind it, and why they are refused.
+        # The requests after it; a response with one is its refusal.
         self._ahead: Deque[Tuple[ClientRequest, Optional[Response]]] = deque()
         self._reader = RequestReader(
             self, shared.httptools, shared.settings, shared.app, shared.memory, self._ahead
         )
-        # What was received and not parsed, and how far it was.
+        # Bytes that were received but not parsed, and the position of the parser in them.
         self._rest = b""
         self._at = 0
         self._is_behind = False
         self._began = 0.0
-        # Whether what comes is thrown away.
+        # Whether received bytes are dropped.
         self._unread = False
-        # Whether and since when the client sends no more, and how often it was asked whether it
-        # still listens.
+        # Whether and since when the client sends no more, and how often it was probed.
         self._half_closed = False
         self._closed_at = 0.0
         self._probes = 0
         self._paused = False
-        # Bytes that wait to be taken by the client, where these are many.
+        # Bytes that wait for a slow client; 0 if it keeps up.
         self._stuck_bytes = 0
-        # `_serve` is at work, and is not to be called by what it calls.
+        # Whether `_serve` runs, which must not recurse.
         self._serves = False
 
     @property
@@ -250,14 +228,14 @@ class Connection(asyncio.BufferedProtocol):
         return self._current is not None
 
     @property
-    def is_unheard(self) -> bool:
-        """Whether nothing is read while a request is answered, so that its end is not noticed."""
+    def is_waiting_unread(self) -> bool:
+        """Whether reading pauses while a request is answered, so a reset would go unnoticed."""
         return self._paused and self._current is not None
 
-    # What asyncio tells.
+    # Callbacks of asyncio.
 
     def connection_made(self, transport: Any) -> None:
-        """A client came."""
+        """A client has connected."""
         self._transport = transport
         if self.refused:
             self.abort()
@@ -269,7 +247,7 @@ class Connection(asyncio.BufferedProtocol):
         self._settle()
 
     def connection_lost(self, _error: Optional[Exception]) -> None:
-        """The client is gone; nobody needs the answer that is being made."""
+        """The client has left; the answer in progress is not needed any more."""
         self._state = _END
         self._shared.drop(self)
         self._let_go_of_rest()
@@ -286,7 +264,7 @@ class Connection(asyncio.BufferedProtocol):
             self._app.send(incoming, self._app.refusal("incomplete"))
 
     def eof_received(self) -> bool:
-        """The client sends no more; it may still listen, so the connection may stay open."""
+        """The client sends no more. The connection stays open if an answer is due."""
         self._half_closed = True
         if self._state == _END:
             return False
@@ -300,10 +278,10 @@ class Connection(asyncio.BufferedProtocol):
         return True
 
     def look_after(self) -> None:
-        """Find out whether a client that sends no more still waits for its answer, or has left.
+        """Probe whether a client that sends no more still waits for its answer, or has left.
 
-        Both look the same until something is sent: whoever has left refuses it. An interim
-        response does no harm to the others (RFC 9110, 15.2).
+        There is no difference until something is sent, which the system of a client that has left
+        rejects. Others ignore an interim response (RFC 9110, 15.2).
         """
         if self.end_if_left():
             return
@@ -317,7 +295,7 @@ class Connection(asyncio.BufferedProtocol):
             self._shared.loop.call_later(0.01, self.end_if_left)
 
     def end_if_left(self) -> bool:
-        """End the connection if the client has refused something; nobody else notices meanwhile."""
+        """End the connection if the client's system rejected bytes, which asyncio does not see."""
         sock = self._transport.get_extra_info("socket")
         if self._state == _END or sock is None:
             return False
@@ -347,11 +325,11 @@ class Connection(asyncio.BufferedProtocol):
         self._settle()
 
     def get_buffer(self, _hint: int) -> memoryview:
-        """Where the next bytes go; all connections share it, because what comes is read at once."""
+        """The buffer for the next bytes, shared by all connections, which copy what they keep."""
         return self._shared.buffer
 
     def buffer_updated(self, count: int) -> None:
-        """Bytes came."""
+        """Bytes were received."""
         if self._unread:
             return
         data = self._shared.buffer[:count]
@@ -370,7 +348,7 @@ class Connection(asyncio.BufferedProtocol):
         self._settle()
 
     def go_on(self) -> None:
-        """Parse on in what was received before."""
+        """Continue to parse bytes that were received before."""
         self._is_behind = False
         if self._state == _END or not self._may_read():
             return
@@ -386,7 +364,7 @@ class Connection(asyncio.BufferedProtocol):
         self._settle()
 
     def _read(self, data: memoryview) -> int:
-        """Parse until there is a request, or no room for one; how many bytes that took."""
+        """Parse until there is a request, or no memory for one; returns the bytes consumed."""
         reader = self._reader
         at, size = 0, len(data)
         ends = 0.0
@@ -409,7 +387,7 @@ class Connection(asyncio.BufferedProtocol):
         return at
 
     def _keep(self, rest: bytes) -> None:
-        """Keep what was received and cannot be parsed yet."""
+        """Keep received bytes that cannot be parsed yet."""
         if not self._memory.take(len(rest) - len(self._rest)):
             self._refuse(self._app.refusal("no_memory"))
             return
@@ -424,10 +402,10 @@ class Connection(asyncio.BufferedProtocol):
         while self._ahead:
             self._ahead.popleft()[0].let_go()
 
-    # Room for a large body.
+    # Memory for a large body.
 
     def _take_room(self) -> bool:
-        """Take it, or wait for it; the client's bytes wait in the network."""
+        """Take it, or wait for it while the client's bytes wait in the network."""
         shared = self._shared
         if not shared.in_need and self._reader.take_room():
             return True
@@ -437,7 +415,7 @@ class Connection(asyncio.BufferedProtocol):
         return False
 
     def on_room(self) -> bool:
-        """Bytes were given back by others. Whether they sufficed."""
+        """Others gave memory back; returns whether it suffices."""
         try:
             if not self._reader.take_room():
                 return False
@@ -451,7 +429,7 @@ class Connection(asyncio.BufferedProtocol):
     # The answers.
 
     def _refuse(self, response: Optional[Response]) -> None:
-        """Read no more, and say why once the requests before are answered."""
+        """Read no more, and send the reason after the answers to earlier requests."""
         if self._unread or self._state == _END:
             return
         self._unread = True
@@ -465,7 +443,7 @@ class Connection(asyncio.BufferedProtocol):
         self._regulate()
 
     def _serve(self) -> None:
-        """Answer what is whole, in its order."""
+        """Answer complete requests in their order."""
         if self._serves:
             return
         self._serves = True
@@ -484,7 +462,7 @@ class Connection(asyncio.BufferedProtocol):
         self._serves = False
 
     def respond(self, request: ClientRequest, response: Response) -> None:
-        """Send the response to the current request, once, and turn to what comes next."""
+        """Send the response to the current request, and go on with the next."""
         request.let_go()
         if self._state == _END or request is not self._current:
             return
@@ -500,7 +478,7 @@ class Connection(asyncio.BufferedProtocol):
         self._finish(request)
 
     def begin(self, request: ClientRequest, response: Response, length: Optional[int]) -> bool:
-        """Send the head of a response whose body follows in parts; whether the body is wanted."""
+        """Send the head of a response whose body follows in parts; False if no body is wanted."""
         request.let_go()
         if self._state == _END or request is not self._current:
             return False
@@ -514,10 +492,10 @@ class Connection(asyncio.BufferedProtocol):
         return self._has_body
 
     def part(self, request: ClientRequest, data: Body) -> bool:
-        """Send a part. False: the client is slow, and no more is to come until it has taken some.
+        """Send a part. False: the client is slow, so no more parts until it has taken some.
 
-        What a worker has made is taken from it while there is room, so that it can go on with the
-        next request; what it is still making is not.
+        Finished answers are taken from the worker while there is memory, so that it can go on with
+        the next request. Streams, which the script is still making, are not.
         """
         if self._state == _END or request is not self._current or not self._has_body:
             return True
@@ -530,18 +508,18 @@ class Connection(asyncio.BufferedProtocol):
         if self._is_stream or not self._memory.take(len(data), ANSWERS):
             return False
         self._unsent += len(data)
-        # What a client takes is told from here on.
+        # The progress of the client is measured from here on.
         self._stuck_bytes = self._transport.get_write_buffer_size()
         return True
 
     def end(self, request: ClientRequest, whole: bool) -> None:
-        """The body has been sent, or will not be: the client sees that something is missing."""
+        """The body is complete, or never will be, which the client can see."""
         if self._state == _END or request is not self._current:
             return
         if not whole and self._has_body:
             self._current = None
             if self._is_stream and not self._chunked:
-                # To a client of HTTP/1.0 an orderly end would look like that of the body.
+                # With HTTP/1.0, an orderly end would look like the end of the body.
                 sock = self._transport.get_extra_info("socket")
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 self.abort()
@@ -567,28 +545,13 @@ class Connection(asyncio.BufferedProtocol):
         """The head of a response, and whether a body follows."""
         if self._shared.closing or (self._half_closed and not self._ahead and not self._rest):
             request.keep = False
-        status, headers, _ = response
-        lines = [_STATUS_LINES.get(status) or "HTTP/1.1 {} Unknown\r\n".format(status)]
-        lines += ["%s: %s\r\n" % header for header in headers]  # noqa: UP031 - the hot path
-        may_have_body = status >= 200 and status not in (204, 304)
-        if may_have_body:
-            if length is not None:
-                lines.append("Content-Length: %d\r\n" % length)
-            elif self._chunked:
-                lines.append("Transfer-Encoding: chunked\r\n")
-        lines.append(self._shared.date())
-        if not request.keep:
-            lines.append("Connection: close\r\n")
-        elif request.is_http10:
-            lines.append("Connection: keep-alive\r\n")
-        lines.append("\r\n")
-        head = "".join(lines).encode("latin-1", "replace")
-        return head, may_have_body and request.method != "HEAD"
+        head = heads.encode(response, length, self._chunked, request.keep, request.is_http10)
+        return head, heads.may_have_body(response[0]) and request.method != "HEAD"
 
-    # What it waits for.
+    # States and deadlines.
 
     def _settle(self) -> None:
-        """See what the connection waits for now, and for how long."""
+        """Find out what the connection waits for now, and set its deadline."""
         if self._state == _END or self._unread:
             self._regulate()
             return
@@ -610,7 +573,7 @@ class Connection(asyncio.BufferedProtocol):
             self._shared.later(self, self.go_on)
 
     def _may_read(self) -> bool:
-        """Whether there is something to be parsed, and nothing that has to come before."""
+        """Whether there are bytes to parse, and nothing that has to happen before."""
         return bool(
             self._rest
             and self._current is None
@@ -620,7 +583,7 @@ class Connection(asyncio.BufferedProtocol):
         )
 
     def _regulate(self) -> None:
-        """Take in no more than one request ahead, and none while answers are not taken out."""
+        """Read no more than one request ahead, and nothing while the client takes no answers."""
         if self._unread:
             pause = False
         elif self._rest or self._stuck_bytes or self in self._shared.in_need:
@@ -644,7 +607,7 @@ class Connection(asyncio.BufferedProtocol):
             self.deadline = time.monotonic() + self._settings.idle_timeout_s
 
     def _await_rest_of_head(self) -> None:
-        """A head came in part: the rest of it has as long as a body."""
+        """A head has begun: the rest may take as long as a body."""
         if not self._began and not self._stuck_bytes:
             self._began = time.monotonic()
             self.deadline = self._began + self._settings.read_timeout_s
@@ -664,7 +627,7 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.write(_CONTINUE)
 
     def _leave(self) -> None:
-        """End the connection after its last answer; the client may not have sent everything."""
+        """End the connection after its last answer; the client may still be sending."""
         self._state = _END
         self._let_go_of_ahead()
         self._let_go_of_rest()
@@ -676,9 +639,9 @@ class Connection(asyncio.BufferedProtocol):
         self._transport.write_eof()
 
     def expire(self) -> None:
-        """The deadline has passed: end the connection, unless something moves."""
+        """The deadline has passed: end the connection, unless there is progress."""
         if self.deadline != _NEVER or (self._state == _ANSWER and not self._stuck_bytes):
-            # There was something since.
+            # Something happened since.
             return
         now = time.monotonic()
         if self._stuck_bytes:
@@ -699,13 +662,13 @@ class Connection(asyncio.BufferedProtocol):
         self.abort()
 
     def close(self) -> None:
-        """End the connection when its last answer is out."""
+        """End the connection when its last bytes are sent."""
         self._state = _END
         self.deadline = time.monotonic() + self._settings.idle_timeout_s
         self._transport.close()
 
     def abort(self) -> None:
-        """End the connection at once, or as soon as there is one."""
+        """End the connection at once, or as soon as it is made."""
         self._state = _END
         self.refused = True
         self._shared.drop(self)

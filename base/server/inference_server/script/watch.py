@@ -1,8 +1,8 @@
-"""When is a ``run()`` stopped? When its time is over, or when nobody waits for its answer any more.
+"""When is a ``run()`` stopped? When its time is over, or when its client has left.
 
-A thread looks at the clock and listens to the front. It stops ``run()`` on the main thread by a
-signal, whose handler raises: not SIGALRM, which belongs to the script, and no timer of the system.
-SIGURG is ignored by whoever does not expect it, so it does no harm to what a script starts.
+A thread watches the clock, and the pipe from the service. It stops ``run()`` on the main thread by
+a signal, whose handler raises. SIGALRM and the timers of the system belong to the script. SIGURG is
+ignored by default, so it does no harm to child processes of a script.
 """
 
 from __future__ import annotations
@@ -15,63 +15,63 @@ import time
 from types import FrameType
 from typing import Any, Callable, Dict, Mapping, Optional
 
-from .messages import CANCEL
+from ..workers.messages import CANCEL
 
 STOP = signal.SIGURG
-# How exactly a very short limit is kept while nothing runs.
+# The shortest sleep while nothing runs. Shorter limits are kept less exactly.
 LEAST_SLEEP_S = 0.02
 
 
 class StoppedError(BaseException):
-    """Raised inside ``run()`` to stop it.
+    """Raised in ``run()`` to stop it.
 
-    Not an ``Exception``, so that a script's own ``except Exception`` does not swallow it.
+    Not an ``Exception``, so that ``except Exception`` in a script does not catch it.
     """
 
 
 class TimedOutError(StoppedError):
-    """Its time is over."""
+    """The time of ``run()`` is over."""
 
 
 class LeftError(StoppedError, GeneratorExit):
-    """The client is gone. A generator that makes its response is told as if it were closed."""
+    """The client has left. For a generator that makes a response, it looks like ``close()``."""
 
 
 class Lane:
-    """One of the places in which this worker scores: the requests there have numbers."""
+    """A place where this worker scores, with the numbers of its requests."""
 
     def __init__(self, on_main_thread: bool) -> None:
         self.on_main_thread = on_main_thread
-        # Of the request that is being scored; the first has 0.
+        # The number of the current request; the first has 0.
         self.number = -1
-        # The last one that nobody waits for.
+        # The number of the last request whose client has left.
         self.cancelled = -1
 
     @property
     def is_wanted(self) -> bool:
-        """Whether somebody waits for the request that is being scored."""
+        """Whether the client of the current request waits for its answer."""
         return self.cancelled < self.number
 
 
 class Watch:
-    """Stops what runs on the main thread; on other threads, only between the parts of an answer."""
+    """Stops ``run()`` on the main thread; on other threads only between the parts of an answer."""
 
     def __init__(self, limit_s: float, cancels: bool) -> None:
         self._limit_s = limit_s
         self._cancels = cancels
         self._lanes: Dict[int, Lane] = {}
-        # What runs on the main thread, if anything does, and when its time is over.
+        # The lane of the main thread, whether run() is in progress there, and when its time ends.
         self._main_lane: Optional[Lane] = None
         self._runs = False
         self._ends = 0.0
 
     def start(self, leash: int) -> None:
-        """Begin to watch, and to listen to the front; this process ends when the front is gone."""
+        """Begin to watch clock and service; this process ends when the service has ended."""
         signal.signal(STOP, self._on_signal)
         threading.Thread(target=self._watch, args=(leash,), name="watch", daemon=True).start()
 
     def add(self, lane: Lane) -> None:
-        """A further lane; the first is that of the main thread."""
+        """Watch another lane."""
         self._lanes[len(self._lanes)] = lane
         if lane.on_main_thread:
             self._main_lane = lane
@@ -79,10 +79,9 @@ class Watch:
     def limited(
         self, lane: Lane, ends: float, call: Callable[..., Any], arguments: Mapping[str, Any]
     ) -> Any:
-        """Call something of the script that is stopped at a time of ``perf_counter``.
+        """Call a function of the script, until ``ends``, a time of ``perf_counter``.
 
-        ``TimedOutError`` and ``LeftError`` are raised before the call, too, or, on the main thread,
-        in its middle.
+        Raises ``TimedOutError`` or ``LeftError`` before the call or, on the main thread, in it.
         """
         if not lane.on_main_thread:
             self._check(lane, ends)
@@ -102,7 +101,7 @@ class Watch:
             raise TimedOutError
 
     def _on_signal(self, _signal: int, _frame: Optional[FrameType]) -> None:
-        """The handler of the signal, on the main thread; what it stops it stops once."""
+        """The signal handler, on the main thread; it raises once per call."""
         if self._runs and self._main_lane is not None:
             try:
                 self._check(self._main_lane, self._ends)
@@ -115,7 +114,7 @@ class Watch:
         assert main is not None
         received = b""
         while True:
-            # What begins while this sleeps does not end before it wakes.
+            # A call that begins during this sleep does not end before it.
             ends = self._ends
             now = time.perf_counter()
             sleep_s = ends - now if ends > now else max(self._limit_s, LEAST_SLEEP_S)
@@ -126,7 +125,7 @@ class Watch:
                 continue
             data = os.read(leash, 4096)
             if not data:
-                # No orphan keeps a model.
+                # The service has ended: do not stay behind with a model in memory.
                 os._exit(0)
             received += data
             while len(received) >= CANCEL.size:

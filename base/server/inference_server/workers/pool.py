@@ -1,10 +1,10 @@
-"""Who scores the next request? A fixed set of slots and a bounded queue, first come first served.
+"""Which worker scores the next request? Slots and a bounded queue, first come first served.
 
-All of it happens on the thread of an event loop. While requests queue, several short ones are
-carried to a worker at a time, because a switch between two processes costs more than a small model.
+All of it happens on the thread of an event loop. While requests queue, short ones go to a worker in
+batches, because a switch between two processes costs more than a small model.
 
-Nothing here may lose a request or a slot, whatever raises: a slot is free, at work or given up with
-its worker, and a request is in the queue, with a slot, or answered.
+No exception may lose a request or a slot: a slot is free, at work or given up with its worker, and
+a request is in the queue, in a slot, or answered.
 """
 
 from __future__ import annotations
@@ -12,30 +12,22 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
-from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional
+from typing import Any, Callable, Deque, Dict, List, Optional
 
-from . import wire
+from . import frames
+from .messages import Result
 
-# Requests are only carried together while run() takes less than this; the slowest one counts.
+# Requests are batched only while run() takes less than this; the slowest run counts.
 FAST_MS = 2.0
 BATCH = 32
-# Fits into the buffer of a socket, so that a worker seldom waits for the rest of a batch.
+# Fits into the buffer of a socket, so that a worker rarely waits for the rest of a batch.
 BATCH_BYTES = 64 * 1024
-# What a frame adds to its body, at a guess; headers that scripts ask for make it larger.
+# An estimate of the frame without its body, which is larger for scripts that read headers.
 FRAME_BYTES = 2048
-# After this long the quiet answers of a batch are fetched while its last one is still awaited.
+# After this time, the answers on the quiet socket are read before the last one of the batch.
 PATIENCE_S = 0.005
-# A slot whose time is over is given up by its own timer; this much later by whoever looks.
+# If the timer of a slot does not end it after its time limit, the sweep does so this much later.
 OVERDUE_S = 2.0
-
-
-class Result(NamedTuple):
-    """What came back for one request; see ``Worker._answer`` for the metadata."""
-
-    status: int
-    meta: Any
-    body: wire.Body
-    ms: float
 
 
 class BusyError(Exception):
@@ -43,7 +35,7 @@ class BusyError(Exception):
 
 
 class NotReadyError(Exception):
-    """No worker is there to take the request."""
+    """There is no worker that could take the request."""
 
 
 class WaitedError(Exception):
@@ -51,7 +43,7 @@ class WaitedError(Exception):
 
 
 class DiedError(Exception):
-    """The worker went away with the request."""
+    """The worker ended with the request."""
 
 
 class TooSlowError(Exception):
@@ -59,55 +51,56 @@ class TooSlowError(Exception):
 
 
 class Job:
-    """A request that is to be scored.
+    """A request to score.
 
-    It ends once: by ``complete``, by ``begin``, any number of ``part`` and ``end``, or by ``fail``.
+    It ends once: with ``complete``; with ``begin``, any number of ``part`` and ``end``; or with
+    ``fail``.
     """
 
     __slots__ = ("body", "is_wanted", "meta", "queued_at", "slot", "tries")
 
-    def __init__(self, meta: Any, body: wire.Buffer) -> None:
+    def __init__(self, meta: Any, body: frames.Buffer) -> None:
         self.meta = meta
         self.body = body
         self.queued_at = 0.0
-        # How often it was given to a worker, and whether somebody waits for the answer.
+        # How often it was sent to a worker, and whether its client waits for the answer.
         self.tries = 0
         self.is_wanted = True
         self.slot: Optional[Slot] = None
 
-    def carried(self, waited_s: float) -> None:
-        """It goes to a worker."""
+    def assigned(self, waited_s: float) -> None:
+        """A worker gets the request, after this wait."""
 
     def sent(self) -> None:
-        """The worker has the whole body, which came alone: it is not needed here any more."""
+        """The worker has the whole body, which was not in a batch: it is not needed here."""
 
     def complete(self, result: Result, more: bool) -> None:
-        """The worker answered; ``more`` answers follow at once."""
+        """The worker has answered; ``more`` answers follow at once."""
         raise NotImplementedError
 
     def begin(self, result: Result, length: Optional[int]) -> None:
-        """The worker begins to answer; the body follows in parts. None: nobody knows how long."""
+        """The worker begins to answer; the body follows in parts. None: of unknown length."""
         raise NotImplementedError
 
-    def part(self, data: wire.Body) -> bool:
+    def part(self, data: frames.Body) -> bool:
         """A part of the body. False: no more until ``Slot.resume`` is called."""
         raise NotImplementedError
 
     def end(self, whole: bool) -> None:
-        """The body is there, or the worker broke it off."""
+        """The body is complete, or the worker stopped before its end."""
         raise NotImplementedError
 
     def fail(self, error: Exception) -> None:
-        """There will be no answer, or not the rest of it."""
+        """There will be no answer, or no rest of it."""
         raise NotImplementedError
 
 
 class Slot:
-    """One place in which a request can run: two sockets to a worker.
+    """A place where a request can run: two sockets to a worker.
 
-    The worker answers on the loud socket, which wakes the loop, except for the requests of a batch
-    that others follow: their answers gather on the quiet one, where they wake nobody and yet are
-    safe should the worker die in the next request.
+    Requests go to the loud socket. The answer to the last request of a batch comes on it, too, and
+    wakes the loop. The answers before it come on the quiet socket, which the loop does not watch
+    unless the batch takes long. They are not lost if the worker dies in the next request.
     """
 
     def __init__(
@@ -124,13 +117,13 @@ class Slot:
         self._pool: Optional[Pool] = None
         self._loop: Any = None
         self._limit_s = limit_s
-        # What is to happen to the worker: it is stuck, it is gone, or it need not go on with the
-        # request of this number.
+        # For the owner of the worker: it is stuck; it is lost; the request of this number need not
+        # be finished.
         self._replace = replace
         self._lost = lost
         self._cancel = cancel
         self._loud, self._quiet = loud, quiet
-        self._loud_frames, self._quiet_frames = wire.Frames(), wire.Frames()
+        self._loud_frames, self._quiet_frames = frames.Decoder(), frames.Decoder()
         self._waiting: Deque[Job] = deque()
         self._answered = 0
         self._unsent: Deque[memoryview] = deque()
@@ -151,20 +144,20 @@ class Slot:
         return bool(self._waiting)
 
     def open(self, loop: asyncio.AbstractEventLoop, pool: Pool) -> None:
-        """Begin to take requests."""
+        """Begin to read answers, on this loop."""
         self._loop, self._pool = loop, pool
         self._loud.setblocking(False)
         self._quiet.setblocking(False)
         loop.add_reader(self._loud, self._on_loud)
 
-    def carry(self, jobs: List[Job]) -> None:
-        """Have requests scored, in order. After an exception ``break_down`` is due."""
+    def assign(self, jobs: List[Job]) -> None:
+        """Send requests to the worker, in order. After an exception, call ``break_down``."""
         self._waiting.extend(jobs)
         now = self._loop.time()
         for job in jobs:
             job.slot = self
             job.tries += 1
-            job.carried(now - job.queued_at)
+            job.assigned(now - job.queued_at)
         assert self._pool is not None
         self._pool.progress_at = now
         self.deadline = now + self._limit_s
@@ -172,22 +165,22 @@ class Slot:
             self._watch = self._loop.call_at(self.deadline, self._on_deadline)
         if len(jobs) > 1:
             data = b"".join(
-                [wire.pack(wire.SCORE, 1, job.meta, job.body) for job in jobs[:-1]]
-                + [wire.pack(wire.SCORE, 0, jobs[-1].meta, jobs[-1].body)]
+                [frames.pack(frames.SCORE, 1, job.meta, job.body) for job in jobs[:-1]]
+                + [frames.pack(frames.SCORE, 0, jobs[-1].meta, jobs[-1].body)]
             )
             self._patience = self._loop.call_later(PATIENCE_S, self._hear_quiet)
             self._send(data)
         else:
             job = jobs[0]
-            parts = wire.parts(wire.SCORE, 0, job.meta, job.body)
-            # A large body is not copied once more to glue it to its head.
+            parts = frames.parts(frames.SCORE, 0, job.meta, job.body)
+            # A large body is sent by itself, which saves a copy.
             for part in parts:
                 self._send(part)
             if len(parts) > 1 and not self._unsent:
                 job.sent()
 
     def break_down(self, error: Exception, jobs: List[Job]) -> None:
-        """What must not happen: these requests could not be carried. Give the worker up."""
+        """After an internal error with these requests: give the worker up."""
         for job in jobs:
             if job not in self._waiting:
                 self._waiting.append(job)
@@ -195,13 +188,13 @@ class Slot:
         self._end(error)
 
     def cancel(self, job: Job) -> None:
-        """Nobody wants the answer to a request that was carried here."""
+        """The answer to a request in this slot is not wanted any more."""
         if self._waiting and self._waiting[0] is job:
             self._try(self._cancel, self._answered)
             self.resume()
 
     def resume(self) -> None:
-        """Go on with an answer whose last part was one too many."""
+        """Go on with an answer that was paused because the client was slow."""
         if self._paused and not self.ended:
             self._paused = False
             self.deadline = self._loop.time() + self._limit_s
@@ -214,7 +207,7 @@ class Slot:
         self._loop.remove_reader(self._loud)
         self._loop.remove_reader(self._quiet)
 
-    def _send(self, data: wire.Buffer) -> None:
+    def _send(self, data: frames.Buffer) -> None:
         view = memoryview(data)
         if not self._unsent:
             try:
@@ -222,7 +215,7 @@ class Slot:
             except BlockingIOError:
                 pass
             except OSError:
-                # The loop hears of the end of the worker in a moment.
+                # The worker has ended, which `_on_loud` is about to see.
                 pass
             if not view:
                 return
@@ -250,17 +243,17 @@ class Slot:
 
     def _on_loud(self) -> None:
         try:
-            frames = self._loud_frames.receive(self._loud)
-            if not frames:
+            received = self._loud_frames.receive(self._loud)
+            if not received:
                 return
-            # What was answered before was sent before.
+            # The answers before this one are in the quiet socket by now.
             while len(self._waiting) > 1:
                 self._take(self._quiet_frames.receive(self._quiet), more=True)
             self._end_batch()
-            self._take(frames, more=False)
+            self._take(received, more=False)
         except BlockingIOError:
             return
-        except (wire.ClosedError, OSError):
+        except (frames.ClosedError, OSError):
             self._end(DiedError())
             return
         except Exception as error:
@@ -280,7 +273,7 @@ class Slot:
             self._loop.remove_reader(self._quiet)
 
     def _hear_quiet(self) -> None:
-        """The batch takes long: pass on what is there, and what comes."""
+        """The batch takes long: pass its answers on as they come."""
         self._patience = None
         self._hears_quiet = True
         if not self._paused:
@@ -291,37 +284,37 @@ class Slot:
             self._take(self._quiet_frames.receive(self._quiet), more=False)
         except BlockingIOError:
             pass
-        except (wire.ClosedError, OSError):
+        except (frames.ClosedError, OSError):
             self._end(DiedError())
         except Exception as error:
             self.break_down(error, [])
 
-    def _take(self, frames: List[wire.Frame], more: bool) -> None:
-        """Pass on what the worker sent."""
+    def _take(self, received: List[frames.Frame], more: bool) -> None:
+        """Pass on the frames of the worker."""
         assert self._pool is not None
         self._pool.progress_at = now = self._loop.time()
         self.deadline = now + self._limit_s
         waiting = self._waiting
-        for kind, status, meta, body, ms in frames:
+        for kind, status, meta, body, ms in received:
             job = waiting[0]
-            if kind == wire.PART:
+            if kind == frames.PART:
                 if not job.part(body) and not self._paused:
                     self._pause()
                 continue
-            if kind == wire.START:
+            if kind == frames.START:
                 length, meta = meta
                 job.begin(Result(status, meta, b"", ms), length)
                 continue
             waiting.popleft()
             job.slot = None
             self._answered += 1
-            # The answer is the client's now, however slowly it takes the last part.
+            # The answer has left the worker, even if the client has not taken all of it.
             self.resume()
-            # A decaying maximum: one slow run ends the batches for a while.
+            # A decaying maximum: one slow run prevents batches for a while.
             slowest_ms = self.slowest_ms * 0.98
             self.slowest_ms = ms if ms > slowest_ms else slowest_ms
-            if kind == wire.END:
-                job.end(status == wire.WHOLE)
+            if kind == frames.END:
+                job.end(status == frames.WHOLE)
             else:
                 job.complete(Result(status, meta, body, ms), more)
 
@@ -331,7 +324,7 @@ class Slot:
             return
         now = self._loop.time()
         if self._paused:
-            # The worker waits for the client, who has a limit of its own.
+            # The worker waits for the client, which has its own time limit.
             assert self._pool is not None
             self._pool.progress_at = now
             self.deadline = now + self._limit_s
@@ -341,12 +334,12 @@ class Slot:
         self.give_up()
 
     def give_up(self) -> None:
-        """The time of the request is over, and the worker did not react."""
+        """The time of the request is over, and the worker has not stopped it."""
         self._try(self._replace, "run() did not end in time and did not react to being stopped")
         self._end(TooSlowError())
 
     def _end(self, error: Exception) -> None:
-        """The worker is gone. The request it was at fails; those behind it wait for the next."""
+        """The worker has ended. Its current request fails; those after it are queued again."""
         if self.ended:
             return
         self.ended = True
@@ -357,17 +350,17 @@ class Slot:
         self._try(loop.remove_reader, self._loud)
         self._try(loop.remove_writer, self._loud)
         try:
-            # What it had finished before is still in the socket.
+            # Its finished answers are still in the socket.
             while len(waiting) > 1:
                 self._take(self._quiet_frames.receive(self._quiet), more=False)
-        except (wire.ClosedError, OSError):
+        except (frames.ClosedError, OSError):
             pass
-        except Exception as fault:
-            pool.report(fault)
-        # Of a request that did not get through whole the worker knows nothing. But a large one may
-        # be what takes its memory: no second worker is tried with it.
-        unheard = self._unsent and len(waiting) == 1 and waiting[0].tries == 1
-        started = isinstance(error, TooSlowError) or not unheard
+        except Exception as failure:
+            pool.report(failure)
+        # The worker has not seen a request that was not sent completely, so it is tried again. But
+        # only once: a large request may be what took all memory.
+        unseen = self._unsent and len(waiting) == 1 and waiting[0].tries == 1
+        started = isinstance(error, TooSlowError) or not unseen
         self._unsent.clear()
         failed = waiting.popleft() if waiting and started else None
         never_started = [job for job in waiting if job.is_wanted]
@@ -386,17 +379,17 @@ class Slot:
         self._try(self._lost)
 
     def _try(self, step: Callable[..., Any], *arguments: Any) -> None:
-        """Do a step after which the others have to come, whatever it raises."""
+        """Do a step, and report what it raises, so that the next steps follow."""
         try:
             step(*arguments)
-        except Exception as fault:
+        except Exception as failure:
             pool = self._pool
             if pool is not None:
-                pool.report(fault)
+                pool.report(failure)
 
 
 class Pool:
-    """The slots of all live workers. Its methods belong to the thread of the loop, but for add."""
+    """The slots of all live workers. Only ``add`` and ``defer`` may be called on any thread."""
 
     def __init__(
         self,
@@ -409,9 +402,9 @@ class Pool:
         self._limit = queue_limit
         self._timeout_s = queue_timeout_s
         self._stall_s = run_limit_s + 2 * OVERDUE_S
-        # Hears of faults of ours that are survived.
+        # Is called with internal errors that do not end the service.
         self.report: Callable[[Exception], None] = lambda _: None
-        # When a worker was given something, or gave something, last.
+        # When a worker last got something, or sent something.
         self.progress_at = 0.0
         self._free: List[Slot] = []
         self._queue: Deque[Job] = deque()
@@ -434,16 +427,16 @@ class Pool:
 
     @property
     def stalled(self) -> bool:
-        """Whether requests wait and nothing has moved for longer than anything may take."""
+        """Whether requests wait, without any progress for longer than one may take."""
         waits = bool(self._queue and self._slots)
         return waits and self._loop.time() - self.progress_at > self._stall_s
 
     def add(self, slot: Slot) -> None:
-        """Take a new slot in; from any thread."""
+        """Add the slot of a new worker; from any thread."""
         self.defer(self._open, slot)
 
     def defer(self, step: Callable[..., Any], *arguments: Any) -> None:
-        """Have something done on the thread of the loop; from any thread."""
+        """Do a step on the thread of the loop; from any thread."""
         self._loop.call_soon_threadsafe(step, *arguments)
 
     def _open(self, slot: Slot) -> None:
@@ -456,23 +449,23 @@ class Pool:
         self.release(slot)
 
     def drop(self, slot: Slot, never_started: List[Job]) -> None:
-        """Forget a slot whose worker is gone; its requests go to the front of the queue."""
+        """Remove a slot whose worker has ended; its requests go to the front of the queue."""
         self._slots.pop(slot, None)
         if slot in self._free:
             self._free.remove(slot)
-        # Without a slot they wait for that of the worker that comes next, as long as they may.
+        # Without another slot they wait for the next worker, within their time limit.
         self._queue.extendleft(reversed(never_started))
         while self._free and self._queue:
             self.release(self._free.pop())
 
     def submit(self, job: Job) -> None:
-        """Have a request scored, now or when a slot is free."""
+        """Score a request, now or when a slot is free. ``NotReadyError`` or ``BusyError``."""
         job.queued_at = self._loop.time()
         if self._free:
             slot = self._free[-1]
             try:
                 self._free.pop()
-                slot.carry([job])
+                slot.assign([job])
             except Exception as error:
                 slot.break_down(error, [job])
         elif not self._slots:
@@ -483,7 +476,7 @@ class Pool:
             self._queue.append(job)
 
     def cancel(self, job: Job) -> None:
-        """Nobody wants the answer to a request: it is not scored, or not to its end."""
+        """The answer to a request is not wanted any more: do not score it, or stop it."""
         job.is_wanted = False
         if job.slot is not None:
             job.slot.cancel(job)
@@ -491,18 +484,18 @@ class Pool:
             self._queue.remove(job)
 
     def release(self, slot: Slot) -> None:
-        """A slot is free: it takes the next requests, if any wait."""
+        """A slot is free: assign the next requests, if any wait."""
         if not self._queue:
             self._free.append(slot)
             return
         jobs = self._next_jobs(slot)
         try:
-            slot.carry(jobs)
+            slot.assign(jobs)
         except Exception as error:
             slot.break_down(error, jobs)
 
     def sweep(self) -> None:
-        """End what waits too long, and slots that should have ended by themselves."""
+        """End requests that wait too long, and slots whose own timer failed."""
         now = self._loop.time()
         while self._queue and self._queue[0].queued_at + self._timeout_s < now:
             self._fail(self._queue.popleft(), WaitedError())
@@ -517,11 +510,11 @@ class Pool:
     def _fail(self, job: Job, error: Exception) -> None:
         try:
             job.fail(error)
-        except Exception as fault:
-            self.report(fault)
+        except Exception as failure:
+            self.report(failure)
 
     def _next_jobs(self, slot: Slot) -> List[Job]:
-        """The next requests for a slot: one, or several short ones, but never those of others."""
+        """The next requests for a slot: one, or several short ones, but no more than its share."""
         queue = self._queue
         jobs = [queue.popleft()]
         if slot.slowest_ms >= FAST_MS:
