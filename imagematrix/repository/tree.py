@@ -212,13 +212,3 @@ def orphan_diagnostics(root: Path, variants: Iterable[Variant]) -> Iterator[Diag
         how = "by hand" if by_hand else "with `nox -s render`"
         hint = f"remove it {how}, or declare its image"
         yield Diagnostic(path, 0, 0, "", "belongs to no image of the matrix", hint)
-
-
-def missing_examples(root: Path, variants: Iterable[Variant]) -> Iterator[Diagnostic]:
-    """The files of the examples that are not there; without them no image can be checked."""
-    for folder in dict.fromkeys(variant.example for variant in variants):
-        for name in ("score.py", "request.json", "response.json"):
-            path = folder / name
-            if not (root / path).is_file():
-                hint = "docs/add-an-image.md says what an example is"
-                yield Diagnostic(path, 0, 0, "", "is missing", hint)
