@@ -99,6 +99,8 @@ def compare(committed: Path, made: Path, train: Any) -> str:
 
 def differences(new: Any, old: Any, tolerance: float = 0.0, place: str = "") -> Iterator[str]:
     """Where and how two values differ; numbers by more than so much of their size."""
+    if hasattr(new, "_asdict"):
+        new, old = new._asdict(), old._asdict()
     if isinstance(new, dict) and isinstance(old, dict) and new.keys() == old.keys():
         for key in new:
             yield from differences(new[key], old[key], tolerance, f"{place}.{key}".lstrip("."))

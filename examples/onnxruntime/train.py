@@ -19,7 +19,7 @@ CLASSES = ["horizontal", "vertical", "plain"]
 IR_VERSION, OPSET = 5, 10
 FLOAT, INT = 1, 2
 
-DOWN = [[-1, -2, -1], [0, 0, 0], [1, 2, 1]]
+DOWN = [[-1.0, -2.0, -1.0], [0.0, 0.0, 0.0], [1.0, 2.0, 1.0]]
 UP = [[-value for value in row] for row in DOWN]
 # Rows are classes, columns the mean response of each kernel.
 WEIGHTS = [[2.1, 1.9, -1.6, -1.4], [-1.7, -1.3, 2.2, 1.8], [-1.1, -0.9, -1.2, -0.8]]
