@@ -37,39 +37,42 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(project: Project, options: argparse.Namespace) -> int:
-    """Runs the command; returns its exit status: 1 where something differs and is not written.
+    """Makes the examples that the chosen images make. Returns the exit status: 1 where something
+    differs and is not written, or an image is not built here.
 
-    Raises WorkError where an image is not built here, and where an example cannot be made in it.
+    Raises WorkError where an example cannot be made in its image.
     """
-    chosen = examples_of(
-        project.root, select(project.variants, selection_of(options)), project.variants
-    )
+    names = {variant.name for variant in select(project.variants, selection_of(options))}
+    examples = examples_of(project.root, project.variants)
+    chosen = [example for example in examples if example.maker in names]
+    if not chosen:
+        makers = ", ".join(dict.fromkeys(example.maker for example in examples))
+        say(f"No chosen image makes an example; these do: {makers}")
+        return 0
     engine = ensure_engine()
     ids = engine.ids([image_tag(example.maker) for example in chosen])
-    absent = dict.fromkeys(e.maker for e in chosen if ids[image_tag(e.maker)] is None)
-    if absent:
-        raise WorkError(
-            f"{', '.join(absent)}: not built here; run `nox -s build -- {' '.join(absent)}`"
-        )
-    differ = False
+    good = True
     with contextlib.closing(engine.client()) as client:
         for example in chosen:
+            if ids[image_tag(example.maker)] is None:
+                build = f"`nox -s build -- {example.maker}`"
+                print(f"{example.folder}: {example.maker} is not built here; run {build}")
+                good = False
+                continue
             say(f"Making {example.folder} in {example.maker} …")
             started = time.monotonic()
             with made(client, project.root, example) as (differences, folder):
-                seconds = f"({time.monotonic() - started:.1f} s)"
-                for line in differences:
-                    print(f"{example.folder}/{line}")
-                if not differences:
-                    print(f"{example.folder}: as committed {seconds}")
-                elif options.write:
+                for line in differences or [f"as committed ({time.monotonic() - started:.1f} s)"]:
+                    print(f"{example.folder}: {line}")
+                if differences and not options.write:
+                    print(
+                        f"{example.folder}: `nox -s examples -- --write {example.maker}` writes it"
+                    )
+                    good = False
+                elif differences:
                     for name in write(folder, project.root / example.folder):
                         print(f"wrote {example.folder}/{name}")
-                else:
-                    differ = True
-    if differ:
-        say("`nox -s examples -- --write` and the names of images write what was made")
-    return 1 if differ else 0
+    return 0 if good else 1
 
 
 @contextlib.contextmanager
@@ -95,8 +98,8 @@ def made(
         status = container.wait()["StatusCode"]
         output = container.logs(stdout=True, stderr=False).decode(errors="replace")
         if status not in (0, _DIFFERS):
-            told = container.logs(stdout=False, stderr=True, tail=30).decode(errors="replace")
-            raise WorkError(f"{told}{example.script} ended with {status} in {example.maker}")
+            errors = container.logs(stdout=False, stderr=True, tail=30).decode(errors="replace")
+            raise WorkError(f"{errors}{example.script} ended with {status} in {example.maker}")
         with tempfile.TemporaryDirectory() as folder:
             chunks, _ = container.get_archive(f"{_HERE}/{_MADE}")
             with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as tar:

@@ -1,6 +1,6 @@
 """The examples: which image makes each, and by which module of `examples/`."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -29,12 +29,10 @@ class Example:
         return ".".join(self.script.with_suffix("").parts)
 
 
-def examples_of(
-    root: Path, chosen: Iterable[Variant], variants: Sequence[Variant]
-) -> tuple[Example, ...]:
-    """The examples of the chosen images, each once. `variants` are all images of the matrix."""
+def examples_of(root: Path, variants: Sequence[Variant]) -> tuple[Example, ...]:
+    """The examples of all images of the matrix, each once."""
     found = []
-    for folder, framework in dict.fromkeys((v.example, v.framework) for v in chosen):
+    for folder, framework in dict.fromkeys((v.example, v.framework) for v in variants):
         serving = [variant for variant in variants if variant.example == folder]
         maker = min(serving, key=lambda variant: variant.accelerator is not Accelerator.CPU)
         found.append(Example(folder, _script(root, framework, folder.name), maker.name))
@@ -54,7 +52,7 @@ def _identifier(name: str) -> str:
 
 def missing_examples(root: Path, variants: Sequence[Variant]) -> Iterator[Diagnostic]:
     """The files of the examples that are not there; without them no image can be checked."""
-    for example in examples_of(root, variants, variants):
+    for example in examples_of(root, variants):
         names = ("score.py", "request.json", "response.json")
         for path in (example.script, *(example.folder / name for name in names)):
             if not (root / path).is_file():

@@ -248,11 +248,19 @@ def test_all_faults_are_told_at_once_and_in_order(repository: Repository) -> Non
     ]
 
 
-@pytest.mark.parametrize("name", ["score.py", "request.json", "response.json"])
-def test_an_example_that_lacks_a_file_is_named(repository: Repository, name: str) -> None:
-    (repository.root / "base" / "example" / name).unlink()
+@pytest.mark.parametrize(
+    "path",
+    [
+        "base/example/score.py",
+        "base/example/request.json",
+        "base/example/response.json",
+        "examples/minimal/train.py",
+    ],
+)
+def test_an_example_that_lacks_a_file_is_named(repository: Repository, path: str) -> None:
+    (repository.root / path).unlink()
     assert repository.problems() == [
-        f"base/example/{name}: is missing; docs/add-an-image.md says what an example is"
+        f"{path}: is missing; docs/add-an-image.md says what an example is"
     ]
 
 
