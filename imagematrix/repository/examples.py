@@ -9,6 +9,8 @@ from imagematrix.matrix.schema import Accelerator
 from imagematrix.matrix.variant import Variant
 
 EXAMPLES = PurePosixPath("examples")
+# What the scripts share.
+SHARED = frozenset({"__init__.py", "data.py", "make.py", "oracles.py"})
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,13 @@ def examples_of(root: Path, variants: Sequence[Variant]) -> tuple[Example, ...]:
 
 def _script(root: Path, framework: str, name: str) -> PurePosixPath:
     """`train_0_9.py` for `example-0.9`, where there is one; else `train.py`."""
-    home = EXAMPLES / _identifier(framework)
-    own = home / f"train{_identifier(name.removeprefix('example'))}.py"
+    home = EXAMPLES / identifier(framework)
+    own = home / f"train{identifier(name.removeprefix('example'))}.py"
     return own if (root / own).is_file() else home / "train.py"
 
 
-def _identifier(name: str) -> str:
+def identifier(name: str) -> str:
+    """A name as Python can import it."""
     return name.replace("-", "_").replace(".", "_")
 
 

@@ -197,6 +197,7 @@ def test_sizes_that_are_no_table_are_an_error(text: str, repository: Repository)
         ("frameworks/xgboost/notes.txt", "x", "frameworks/xgboost/notes.txt", "by hand"),
         (f"{XGBOOST_HOME}/patch.diff", "x", f"{XGBOOST_HOME}/patch.diff", "by hand"),
         ("base/other.j2", "x", "base/other.j2", "by hand"),
+        ("examples/mine/train.py", "x", "examples/mine", "by hand"),
         ("frameworks/xgboost/Dockerfile.j2", "x", "frameworks/xgboost/Dockerfile.j2",
          "by hand"),
     ],
@@ -219,6 +220,8 @@ def test_what_belongs_to_no_image_is_an_error(
         "base/example/score.py",
         "frameworks/xgboost/example/score.py",
         "frameworks/xgboost/.swp",
+        "examples/data.py",
+        "examples/xgboost/train_0_9.py",
     ],
 )
 def test_templates_examples_and_hidden_files_are_no_orphans(
