@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imagematrix.build.bake import image_tag
 from imagematrix.commands.options import add_selection, selection_of
 from imagematrix.console import say
 from imagematrix.errors import WorkError
 from imagematrix.host.setup import ensure_engine
 from imagematrix.matrix.selection import select
+from imagematrix.plan.bake import image_tag
 from imagematrix.repository.examples import EXAMPLES, Example, examples_of
 from imagematrix.repository.project import Project
 
