@@ -25,7 +25,9 @@ INSTALL = "python3 -m venv .venv && . .venv/bin/activate && pip install nox"
 BUILD = "nox -s build                                   # builds the current CPU images"
 TEST = "nox -s test                                    # unit tests, then every check in the running containers"  # noqa: E501
 
-every_page = pytest.mark.parametrize("page", [README, *DOCS], ids=lambda page: page.name)
+ABOUT = [REPOSITORY / name for name in ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
+
+every_page = pytest.mark.parametrize("page", [README, *ABOUT, *DOCS], ids=lambda page: page.name)
 
 
 def project() -> Project:
@@ -90,6 +92,7 @@ def test_links_lead_to_files(page: Path) -> None:
 def test_readme_leads_to_every_page() -> None:
     links = re.findall(r"\]\((docs/[^)#\s]+)\)", README.read_text())
     assert set(links) == {f"docs/{page.name}" for page in DOCS}
+    assert all(f"]({page.name})" in README.read_text() for page in ABOUT)
 
 
 def anchors_of(page: Path) -> set[str]:
