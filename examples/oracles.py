@@ -72,7 +72,7 @@ def leaf(tree: Any, row: Row) -> Any:
 
 
 def logistic(margin: float) -> float:
-    """The probability that a sum of log odds stands for."""
+    """The probability that belongs to a sum of log odds."""
     return 1 / (1 + math.exp(-margin))
 
 

@@ -7,9 +7,10 @@ model needs, by their numbers there. Versions of 2019, which every ONNX Runtime 
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
 from typing import Any, Iterator, Sequence
+
+import numpy as np
 
 from examples import data, oracles
 
@@ -19,16 +20,13 @@ CLASSES = ["horizontal", "vertical", "plain"]
 IR_VERSION, OPSET = 5, 10
 FLOAT, INT = 1, 2
 
-DOWN = [[-1.0, -2.0, -1.0], [0.0, 0.0, 0.0], [1.0, 2.0, 1.0]]
-UP = [[-value for value in row] for row in DOWN]
+DOWN = np.array([[-1, -2, -1], [0, 0, 0], [1, 2, 1]], np.float32)
 # Rows are classes, columns the mean response of each kernel.
 WEIGHTS = [[2.1, 1.9, -1.6, -1.4], [-1.7, -1.3, 2.2, 1.8], [-1.1, -0.9, -1.2, -0.8]]
-BIAS = [-0.25, -0.2, 0.85]
 
 
 def train(path: Path) -> None:
     """Writes the model: edges down, up, right and left; how many of each; which wins, if any."""
-    right, left = ([list(column) for column in zip(*rows)] for rows in (DOWN, UP))
     graph = b"".join(
         [
             node("Conv", ["images", "kernels", "offsets"], "responses"),
@@ -38,10 +36,10 @@ def train(path: Path) -> None:
             node("Gemm", ["features", "weights", "bias"], "logits", transB=1),
             node("Softmax", ["logits"], "probabilities", axis=1),
             field(2, "stripes"),
-            tensor("kernels", [4, 1, 3, 3], [*DOWN, *UP, *right, *left]),
-            tensor("offsets", [4], [[-0.05] * 4]),
-            tensor("weights", [3, 4], WEIGHTS),
-            tensor("bias", [3], [BIAS]),
+            tensor("kernels", np.stack([DOWN, -DOWN, DOWN.T, -DOWN.T])[:, np.newaxis]),
+            tensor("offsets", [-0.05] * 4),
+            tensor("weights", WEIGHTS),
+            tensor("bias", [-0.25, -0.2, 0.85]),
             field(11, value("images", ["batch", 1, 8, 8])),
             field(12, value("probabilities", ["batch", 3])),
         ]
@@ -60,11 +58,11 @@ def node(operator: str, inputs: Sequence[str], output: str, **attributes: int) -
     return field(1, b"".join(fields))
 
 
-def tensor(name: str, shape: Sequence[int], values: Sequence[Sequence[float]]) -> bytes:
+def tensor(name: str, values: Any) -> bytes:
     """A tensor that a graph starts with."""
-    sizes = b"".join(field(1, size) for size in shape)
-    content = b"".join(struct.pack(f"<{len(row)}f", *row) for row in values)
-    return field(5, sizes + field(2, FLOAT) + field(8, name) + field(9, content))
+    array = np.asarray(values, "<f4")
+    sizes = b"".join(field(1, size) for size in array.shape)
+    return field(5, sizes + field(2, FLOAT) + field(8, name) + field(9, array.tobytes()))
 
 
 def value(name: str, shape: Sequence[Any]) -> bytes:
@@ -119,15 +117,10 @@ def weights(path: Path) -> Any:
     """The four tensors of the file."""
     (graph,) = (content for number, content in fields(path.read_bytes()) if number == 7)
     tensors = [dict(fields(content)) for number, content in fields(graph) if number == 5]
-    stored = {found[8]: [v for (v,) in struct.iter_unpack("<f", found[9])] for found in tensors}
-    kernels = [rows(kernel, 3) for kernel in rows(stored[b"kernels"], 9)]
-    dense = rows(stored[b"weights"], 4)
-    return oracles.Network(kernels, stored[b"offsets"], dense, stored[b"bias"], "mean")
-
-
-def rows(values: Sequence[Any], width: int) -> list[Any]:
-    """The values in rows of so many."""
-    return [values[start : start + width] for start in range(0, len(values), width)]
+    stored = {found[8]: np.frombuffer(found[9], "<f4") for found in tensors}
+    kernels, dense = stored[b"kernels"].reshape(4, 3, 3), stored[b"weights"].reshape(3, 4)
+    offsets, bias = stored[b"offsets"].tolist(), stored[b"bias"].tolist()
+    return oracles.Network(kernels.tolist(), offsets, dense.tolist(), bias, "mean")
 
 
 def respond(weights: Any, rows: Any) -> dict[str, Any]:

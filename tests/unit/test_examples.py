@@ -301,7 +301,7 @@ def test_who_copies_an_example_gets_nothing_of_its_making() -> None:
 
 
 class FakeContainer:
-    """Runs its command on this host, in a folder that stands for the container's /tmp."""
+    """Runs its command on this host, in a folder instead of the container's /tmp."""
 
     def __init__(self, folder: Path, command: list[str]) -> None:
         self.folder, self.command = folder, [sys.executable, *command[1:]]
@@ -445,7 +445,7 @@ def test_an_example_that_cannot_be_made_is_a_failure(
     assert errors.endswith(f"examples/minimal/train.py ended with 1 in {MINIMAL}\n")
 
 
-def test_images_that_make_no_example_are_told(
+def test_images_that_make_no_example_are_a_success_that_says_so(
     engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     example = Example(PurePosixPath("base/example"), PurePosixPath("x/train.py"), MINIMAL)

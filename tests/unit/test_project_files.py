@@ -77,10 +77,9 @@ def test_a_clone_with_other_line_ends_passes_the_check(clone: Path) -> None:
 def attributes(clone: Path, attribute: str) -> Mapping[str, str]:
     """The value of an attribute for each file."""
     names = git("ls-files", "-z", cwd=clone)
-    told = git("check-attr", "-z", "--stdin", attribute, cwd=clone, standard_input=names).split(
-        "\0"
-    )
-    return dict(zip(told[::3], told[2::3], strict=False))
+    asked = ["check-attr", "-z", "--stdin", attribute]
+    answers = git(*asked, cwd=clone, standard_input=names).split("\0")
+    return dict(zip(answers[::3], answers[2::3], strict=False))
 
 
 def test_what_is_written_is_marked_as_generated(clone: Path) -> None:
