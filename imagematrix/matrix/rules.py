@@ -50,7 +50,7 @@ class Matrix:
 def load_matrix(path: Path, shown_as: PurePath | None = None) -> Matrix:
     """Reads and validates a matrix.
 
-    Raises InputError with every error that can be told from the file alone.
+    Raises InputError with every error that the file alone shows.
     """
     document = read_document(path, shown_as or PurePath(path.name))
     errors = list(document.errors)
