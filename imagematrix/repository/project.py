@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from imagematrix.errors import Diagnostic, InputError
 from imagematrix.files import Reader, read_bytes, read_text, write_atomically
 from imagematrix.matrix.lockfile import Lock, parse_lock
-from imagematrix.matrix.schema import Matrix, load_matrix
+from imagematrix.matrix.rules import Matrix, load_matrix
 from imagematrix.matrix.slim import read_slim
 from imagematrix.matrix.variant import Variant, expand
 from imagematrix.plan.bake import committed_bake_file

@@ -323,9 +323,9 @@ def with_cuda_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ROOT, root, ignore=shutil.ignore_patterns(".git", ".nox", ".venv", "build", ".*_cache")
     )
     matrix = (root / "matrix.yaml").read_text()
-    pinned = "        pins: [nvidia-cuda-runtime==13.0.96]\n"
+    pinned = "pins: [nvidia-cuda-runtime==13.0.96]"
     assert matrix.count(pinned) == 1
-    own = f"        cuda_image: {CUDA_IMAGE}\n        pins: [pip==26.3]\n"
+    own = f"cuda_image: {CUDA_IMAGE}, pins: [pip==26.3]"
     (root / "matrix.yaml").write_text(matrix.replace(pinned, own))
     folder = root / "base/minimal-py312-cuda-inference"
     shutil.copy(root / f"base/{IMAGE}/requirements.txt", folder)

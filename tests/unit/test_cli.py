@@ -76,7 +76,7 @@ def test_a_broken_matrix_ends_every_command_with_all_its_errors_and_writes_nothi
     assert repository.files() == before
 
 
-@pytest.mark.parametrize("command", ["build", "plan", "render", "lock", "names"])
+@pytest.mark.parametrize("command", ["build", "plan", "lock", "names"])
 def test_a_pattern_without_an_image_ends_every_command(
     command: str, repository: Repository, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -161,23 +161,20 @@ def test_render_writes_what_differs_and_nothing_else(
     assert repository.files() == before
 
 
-def test_render_of_a_selection_leaves_the_rest(
-    repository: Repository, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for path in (f"{XGBOOST_HOME}/Dockerfile", f"base/{MINIMAL}/Dockerfile"):
-        (repository.root / path).unlink()
-    repository.put("base/old/Dockerfile", "# by `nox -s render`\n")
+def test_render_takes_no_selection(capsys: pytest.CaptureFixture[str]) -> None:
+    """`check` asks for all files, so a part of them is never right."""
+    status, out, err = run(capsys, "render", XGBOOST)
 
-    assert run(capsys, "render", XGBOOST)[:2] == (0, f"wrote {XGBOOST_HOME}/Dockerfile\n")
-
-    assert not (repository.root / f"base/{MINIMAL}/Dockerfile").exists()
-    assert (repository.root / "base/old").exists()
+    assert (status, out) == (2, "")
+    assert err.endswith(f"unrecognized arguments: {XGBOOST}\n")
 
 
 def test_render_removes_the_folder_of_an_image_that_is_no_longer_declared(
     repository: Repository, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    repository.change("matrix.yaml", ('version: "3.4"', 'version: "3.5"'))
+    repository.change(
+        "matrix.yaml", ('version: "3.4"', 'version: "3.5"'), ("cpu==3.4.1", "cpu==3.5.0")
+    )
     new = "frameworks/xgboost/xgboost3.5-py312-inference"
 
     status, out, err = run(capsys, "render")
@@ -226,6 +223,65 @@ def test_render_does_not_follow_links_out_of_the_repository(
     assert status == 1
     assert err.startswith("frameworks/linked is not of this project's making;")
     assert (outside / "Dockerfile").exists()
+
+
+def locked_by(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> tuple[list[str], str]:
+    """The images that `lock` resolves, and what it says."""
+    names: list[str] = []
+
+    def write(root: Path, variant: Variant, host: object, *, upgrade: bool) -> bool:
+        assert upgrade == ("--upgrade" in arguments)
+        names.append(variant.name)
+        return False
+
+    monkeypatch.setattr(lock, "write_lock", write)
+    status, _, err = run(capsys, "lock", *arguments)
+    assert status == 0, err
+    return names, err
+
+
+OLD = "minimal-py3.7-inference-cpu"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        ([], [MINIMAL, XGBOOST, PYTORCH]),
+        (["--all"], [OLD, MINIMAL, XGBOOST, PYTORCH]),
+        (["minimal*"], [OLD, MINIMAL]),
+        (["--upgrade"], [MINIMAL, XGBOOST, PYTORCH]),
+        (["--upgrade", "--all"], [MINIMAL, XGBOOST, PYTORCH]),
+        (["--upgrade", "minimal*"], [MINIMAL]),
+        (["--upgrade", "*py3.7*"], []),
+        (["--upgrade", OLD], [OLD]),
+        (["--upgrade", "--track", "historical"], [OLD]),
+    ],
+)
+def test_lock_keeps_the_versions_of_historical_images_that_are_not_named(
+    arguments: list[str],
+    names: list[str],
+    repository: Repository,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    repository.change(
+        "matrix.yaml",
+        ('trixie: ["3.12"]', 'trixie: ["3.12"]\n  bookworm: ["3.7"]'),
+        ("tracks:\n", 'tracks:\n  historical: {pythons: ["3.7"], accelerators: [cpu]}\n'),
+        (
+            '      - track: current\n        pythons: ["3.12"]\n        accelerators: [cpu]\n'
+            "        pins: [httptools==2.0]",
+            "      - {track: historical, pins: [httptools==1.0]}\n      - pins: [httptools==2.0]",
+        ),
+    )
+
+    locked, said = locked_by(arguments, capsys, monkeypatch)
+
+    assert locked == names
+    kept = "--upgrade" in arguments and OLD not in names and arguments != ["--upgrade"]
+    assert (f"{OLD} is historical and keeps its versions: name it in full" in said) == kept
 
 
 def test_lock_goes_on_after_a_failure_and_tells_all(

@@ -80,7 +80,7 @@ def test_a_lock_without_cuda_is_an_error_of_an_image_for_it(repository: Reposito
     repository.render()
     (problem,) = repository.problems()
     assert "is for cuda, but" in problem
-    assert "holds no nvidia-cuda-runtime; pin it, and run `nox -s lock`" in problem
+    assert "holds no nvidia-cuda-runtime; pin it, and run `nox -s lock -- xgboost" in problem
 
 
 @pytest.mark.parametrize(
@@ -92,8 +92,8 @@ def test_a_lock_without_cuda_is_an_error_of_an_image_for_it(repository: Reposito
         ),
         ("cuda_image: cuda11", "is not of the form of nvidia/cuda:"),
         ("bundled_cuda: ten", 'is not of the form of "10.2"'),
-        ("system: [Not A Package]", "is not of the form of libgomp1"),
-        ("example: other", "is not of the form of example-0.24"),
+        ("debian: [Not A Package]", "is not of the form of libgomp1"),
+        ("example: other", 'is not of the form of "1.9"'),
     ],
 )
 def test_a_wrong_key_is_told(key: str, error: str, tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from imagematrix.errors import UserError
-from imagematrix.matrix.schema import Accelerator, Track, image_name
+from imagematrix.matrix.names import image_name
+from imagematrix.matrix.schema import Accelerator, Track
 from imagematrix.matrix.selection import Selection, select, with_parents
 from imagematrix.matrix.slim import Verb
 from imagematrix.repository.project import Project
@@ -22,27 +23,21 @@ from tests.unit.helpers import (
 
 HISTORICAL = (
     (
-        "exclude: []",
-        """\
-exclude: [{reason: never released, framework: onnxruntime, version: "1.7"}]
-""",
-    ),
-    (
         "frameworks:\n  minimal:\n    title: Python\n    releases:\n",
         """\
 frameworks:
   onnxruntime:
     title: ONNX Runtime
     releases:
-      - {version: "1.6", track: historical, pythons: ["3.7"], accelerators: [cpu], pins: [numpy>1]}
-      - {version: "1.7", track: historical, pythons: ["3.7"], accelerators: [cpu], pins: [numpy>1]}
+      - {version: "1.6", track: historical, pins: [onnxruntime==1.6.0]}
   minimal:
     title: Python
     releases:
-      - {track: historical, pythons: ["3.7"], accelerators: [cpu], pins: [gunicorn==21]}
+      - {track: historical, pins: [gunicorn==21]}
 """,
     ),
-    ('"3.12": {suite: trixie}', '"3.12": {suite: trixie}\n  "3.7": {suite: bookworm}'),
+    ('trixie: ["3.12"]', 'trixie: ["3.12"]\n  bookworm: ["3.7"]'),
+    ("tracks:\n", 'tracks:\n  historical: {pythons: ["3.7"], accelerators: [cpu]}\n'),
 )
 OLD_MINIMAL, OLD_ONNX = "minimal-py3.7-inference-cpu", "onnxruntime1.6-py3.7-inference-cpu"
 
@@ -106,6 +101,7 @@ def test_a_variant_holds_all_that_later_stages_need(repository: Repository) -> N
 
     assert (variant.parent, variant.suite, variant.suite.glibc) == (MINIMAL, "trixie", "2.41")
     assert variant.pins == ("xgboost-cpu==3.4.1", "numpy>=2")
+    assert variant.environment == (("XGBOOST_HOME", "/tmp/xgboost"),)
     assert variant.patterns(Verb.SOURCE) == ("site-packages/pip/*",)
     assert variant.index is None
     assert variant.wheels == ()
@@ -116,6 +112,36 @@ def test_a_variant_holds_all_that_later_stages_need(repository: Repository) -> N
     assert str(variant.context) == f"frameworks/xgboost/{XGBOOST}"
     assert str(variant.template) == "frameworks/Dockerfile.j2"
     assert str(variant.example) == "frameworks/xgboost/example"
+
+
+def test_a_release_has_of_its_track_and_its_sets_what_it_does_not_say(tmp_path: Path) -> None:
+    both = ('["3.12"], accelerators: [cpu]}', '["3.12"], accelerators: [cpu, cuda]}')
+    variants = variants_of(changed(MATRIX, both), tmp_path)
+
+    pytorch = [variant for variant in variants if variant.framework == "pytorch"]
+    assert [(v.track, v.python, v.suite, v.accelerator) for v in pytorch] == [
+        (Track.CURRENT, "3.12", "trixie", Accelerator.CPU),
+        (Track.CURRENT, "3.12", "trixie", Accelerator.CUDA),
+    ]
+    assert pytorch[0].pins == ("torch==2.0.0+cpu", "pandas>=3")
+
+
+@pytest.mark.parametrize(
+    ("says", "folder"),
+    [
+        ("", "example-1.6"),
+        ('example: "0.4", ', "example-0.4"),
+    ],
+)
+def test_a_historical_release_has_an_example_of_its_own(
+    says: str, folder: str, tmp_path: Path
+) -> None:
+    text = changed(changed(MATRIX, *HISTORICAL), ("pins: [onnx", f"{says}pins: [onnx"))
+    examples = {variant.name: str(variant.example) for variant in variants_of(text, tmp_path)}
+
+    assert examples[OLD_ONNX] == f"frameworks/onnxruntime/{folder}"
+    assert examples[OLD_MINIMAL] == examples[MINIMAL] == "base/example"
+    assert examples[XGBOOST] == "frameworks/xgboost/example"
 
 
 def test_a_root_is_built_in_the_folder_that_holds_the_server(repository: Repository) -> None:
@@ -137,7 +163,7 @@ def test_a_declared_wheel_goes_to_the_images_that_pin_it(repository: Repository)
     assert wheel.requires == ("filelock", "sympy>=1")
 
 
-def test_parents_come_before_their_children_and_excluded_images_not_at_all(tmp_path: Path) -> None:
+def test_parents_come_before_their_children(tmp_path: Path) -> None:
     variants = variants_of(changed(MATRIX, *HISTORICAL), tmp_path)
 
     assert [variant.name for variant in variants] == [

@@ -8,8 +8,8 @@ import yaml
 
 from imagematrix.errors import Diagnostic, InputError
 from imagematrix.matrix import document
-from imagematrix.matrix.document import path_text, read_document
-from tests.unit.helpers import MATRIX, changed, errors_of
+from imagematrix.matrix.document import KeyPath, path_text, read_document
+from tests.unit.helpers import MATRIX, REPOSITORY, changed, errors_of
 
 CASES = yaml.safe_load((Path(__file__).parent / "matrix_errors.yaml").read_text())
 
@@ -29,20 +29,64 @@ def test_a_fault_is_told_with_its_place_value_and_remedy(
     assert errors_of(text, tmp_path) == case["errors"]
 
 
-def test_faults_of_every_kind_are_told_at_once_and_in_order(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('version: "3.4"\n        track: current', 'version: "3.4"'),
+        ('version: "3.4"', 'version: "3"'),
+        ('version: "3.4"', 'version: "3.4.1"'),
+        ('version: "3.4"', 'version: "3.4"\n        package_version: "3.4.1"'),
+        ("xgboost-cpu==3.4.1", "xgboost-cpu==3.4.*"),
+        ("xgboost-cpu==3.4.1", "xgboost==3.4.1+local"),
+        ("xgboost-cpu==3.4.1", "XGBoost_GPU==3.4.1"),
+        ("title: XGBoost", "title: XGBoost\n    package: xgboost-cpu"),
+    ],
+)
+def test_a_version_is_that_of_the_package_s_pin(old: str, new: str, tmp_path: Path) -> None:
+    assert errors_of(changed(MATRIX, (old, new)), tmp_path) == []
+
+
+REAL = read_document(REPOSITORY / "matrix.yaml", PurePath("matrix.yaml"))
+VERSIONS = [
+    (name, i, "package_version" if "package_version" in release else "version")
+    for name, framework in REAL.data["frameworks"].items()
+    for i, release in enumerate(framework["releases"])
+    if "version" in release
+]
+
+
+@pytest.mark.parametrize(("framework", "release", "key"), VERSIONS)
+def test_no_release_of_this_repository_may_have_another_version(
+    framework: str, release: int, key: str, tmp_path: Path
+) -> None:
+    path: KeyPath = ("frameworks", framework, "releases", release)
+    line, column = REAL.places[*path, key]
+    lines = (REPOSITORY / "matrix.yaml").read_text().splitlines(keepends=True)
+    before, after = lines[line - 1][: column - 1], lines[line - 1][column - 1 :]
+    typed = f'"{REAL.scalars[*path, key]}"'
+    lines[line - 1] = f'{before}"9.9"{after.removeprefix(typed)}'
+
+    (error,) = errors_of("".join(lines), tmp_path)
+
+    assert f"{path_text((*path, 'pins'))}[" in error
+    assert error.endswith(f" is not of the {key} 9.9 of this release; change one of them")
+
+
+def test_errors_of_every_kind_come_at_once_and_in_order(tmp_path: Path) -> None:
     text = changed(
         MATRIX,
-        ('"3.12": {suite: trixie}', '"3.12": {suite: trixie}\n  3.10: {suite: trixie}'),
+        ('  trixie: ["3.12"]', '  trixie: ["3.12"]\n  3.10: ["3.10"]'),
         ("title: XGBoost", "titel: XGBoost"),
         ("numpy>=2]", "numpy=>2, numpy>=2, Numpy<3]"),
         ("title: PyTorch", "title: PyTorch\n    title: Torch"),
         ("index: extra", "index: extar"),
-        ("exclude: []", "exclude:\n  - {reason: gone, framework: pytorch, python: '3.11'}"),
+        ("sets: [data]", "sets: [data, dota]"),
+        ('version: "2.0"', 'version: "2.1"'),
     )
-    text += '  - {reason: gone, framework: xgboost, version: "9"}\n'
 
     assert errors_of(text, tmp_path) == [
-        '3:3: pythons.3.10: the key 3.10 is not text for YAML; write "3.10" in quotes',
+        "3:3: debian.3.10: '3.10' is unknown; use one of: bookworm, trixie",
+        '3:3: debian.3.10: the key 3.10 is not text for YAML; write "3.10" in quotes',
         "25:5: frameworks.xgboost: the key title is missing; add it",
         "25:5: frameworks.xgboost.titel: unknown key titel; did you mean title?",
         "33:36: frameworks.xgboost.releases[0].pins[1]: 'numpy=>2' is no valid requirement;"
@@ -50,88 +94,65 @@ def test_faults_of_every_kind_are_told_at_once_and_in_order(tmp_path: Path) -> N
         "33:56: frameworks.xgboost.releases[0].pins[3]: numpy is pinned twice"
         " (numpy>=2 and Numpy<3); keep one of them",
         "36:5: frameworks.pytorch.title: duplicate key title, first on line 35; keep one of them",
-        "42:16: frameworks.pytorch.releases[0].index: index extar is not declared;"
+        "40:16: frameworks.pytorch.releases[0].index: index extar is not declared;"
         " did you mean extra?",
-        "45:5: exclude[0]: matches no image (framework pytorch, python 3.11); correct or remove it",
-        "46:5: exclude[1]: matches no image (framework xgboost, version 9); correct or remove it",
+        "41:22: frameworks.pytorch.releases[0].sets[1]: set dota is not declared;"
+        " did you mean data?",
+        "42:16: frameworks.pytorch.releases[0].pins[0]: torch==2.0.0+cpu is not of the version 2.1"
+        " of this release; change one of them",
     ]
 
 
 def test_a_release_that_cannot_be_read_causes_no_further_errors(tmp_path: Path) -> None:
-    """Its image may be what an exclusion is for, what uses a Python, or a parent."""
+    """Its image may be what uses a Python, an index or a set, or a parent."""
     text = changed(
         MATRIX,
         ("releases:\n      - track: current", "releases:\n      - track: curent"),
-        ('"3.12": {suite: trixie}', '"3.12": {suite: trixie}\n  "3.11": {suite: trixie}'),
-        ("exclude: []", "exclude: [{reason: gone, framework: minimal, python: '3.11'}]"),
+        ('trixie: ["3.12"]', 'trixie: ["3.12", "3.11"]'),
+        ("data: [pandas>=3]", "data: [pandas>=3], more: [scipy>=1]"),
     )
 
     assert errors_of(text, tmp_path) == [
-        "20:16: frameworks.minimal.releases[0].track: 'curent' is unknown; did you mean current?"
+        "19:16: frameworks.minimal.releases[0].track: 'curent' is unknown; did you mean current?"
     ]
 
 
-def test_what_can_be_told_in_spite_of_a_broken_release_is_told(tmp_path: Path) -> None:
+def test_a_broken_release_hides_no_error_of_another(tmp_path: Path) -> None:
     text = changed(
         MATRIX,
         ('version: "3.4"\n        track: current', 'version: "3.4"\n        track: curent'),
-        ("exclude: []", "exclude:\n  - {reason: gone, framework: pytorch, version: '9'}"),
+        ("torch==2.0.0+cpu]", "torch==2.0.0+cpu, pandas<4]"),
     )
-    text += "  - {reason: gone, framework: xgboost, version: '9'}\n"
-    text += "  - {reason: gone, version: '9'}\n"
 
     assert errors_of(text, tmp_path) == [
         "29:16: frameworks.xgboost.releases[0].track: 'curent' is unknown; did you mean current?",
-        "43:5: exclude[0]: matches no image (framework pytorch, version 9); correct or remove it",
-    ]
-
-
-def test_an_exclusion_that_cannot_be_read_may_be_for_what_lacks_a_parent(tmp_path: Path) -> None:
-    text = changed(
-        MATRIX,
-        ('"3.12": {suite: trixie}', '"3.12": {suite: trixie}\n  "3.11": {suite: trixie}'),
-        ('version: "3.4"\n        track: current\n        pythons: ["3.12"]',
-         'version: "3.4"\n        track: current\n        pythons: ["3.12", "3.11"]'),
-        ("exclude: []", "exclude: [{reason: gone, framework: xgboost, python: 3.11}]"),
-    )  # fmt: skip
-
-    assert errors_of(text, tmp_path) == [
-        '43:54: exclude[0].python: 3.11 is a number for YAML, not text; write "3.11" in quotes'
+        "39:16: frameworks.pytorch.releases[0].sets[0]: pandas is pinned twice"
+        " (pandas<4 and pandas>=3 of the set data); keep one of them",
     ]
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "errors"),
+    ("old", "new", "error"),
     [
-        (
-            "frameworks:\n",
-            "frameworks: [a]\nx:\n",
-            ["15:13: frameworks: must be a mapping of keys to values, is a list"],
-        ),
-        (
-            "indexes:\n",
-            "indexes: [a]\nx:\n",
-            ["6:10: indexes: must be a mapping of keys to values, is a list"],
-        ),
-        (
-            "pythons:\n",
-            "pythons: [a]\nx:\n",
-            ["1:10: pythons: must be a mapping of keys to values, is a list"],
-        ),
+        ("frameworks:", "frameworks: [a]\nx:", "15:13: frameworks: must be a mapping of keys"),
+        ("indexes:", "indexes: [a]\nx:", "6:10: indexes: must be a mapping of keys"),
+        ("debian:", "debian: [a]\nx:", "1:9: debian: must be a mapping of keys"),
+        ("tracks:", "tracks: [a]\nx:", "3:9: tracks: must be a mapping of keys"),
+        ("\nsets:", "\nsets: [a]\nx:", "5:7: sets: must be a mapping of keys"),
     ],
 )
 def test_a_section_of_another_kind_causes_no_further_errors(
-    old: str, new: str, errors: list[str], tmp_path: Path
+    old: str, new: str, error: str, tmp_path: Path
 ) -> None:
-    text = f"\n{MATRIX}".replace(f"\n{old}", f"\n{new}")[1:]
-    text = changed(text, ("exclude: []", "exclude: [{reason: gone, framework: xgbost}]"))
+    """Neither what asks for its names, nor what is not asked for without it."""
+    found = errors_of(changed(MATRIX, (old, new)), tmp_path)
 
-    found = errors_of(text, tmp_path)
-
-    unknown = next(error for error in found if ": x: unknown key x;" in error)
-    excluded = [error for error in found if ": exclude[0]: matches no image" in error]
-    assert bool(excluded) == (old != "frameworks:\n")
-    assert sorted([unknown, *excluded, *errors]) == sorted(found)
+    assert sorted(found) == sorted(
+        [
+            next(one for one in found if ": x: unknown key x;" in one),
+            f"{error} to values, is a list",
+        ]
+    )
 
 
 @pytest.mark.parametrize("value", ["7", "null", "text", "[a]"])
@@ -150,19 +171,24 @@ def test_a_release_that_is_no_mapping_is_one_error(value: str, tmp_path: Path) -
     ("old", "new", "error"),
     [
         (
-            "exclude: []",
-            "  another: 7\nexclude: []",
-            "42:12: frameworks.another: must be a mapping of keys to values, is 7",
+            "  pytorch:",
+            "  another: 7\n  pytorch:",
+            "33:12: frameworks.another: must be a mapping of keys to values, is 7",
         ),
         (
-            "exclude: []",
-            "  another: {title: Another, releases: 7}\nexclude: []",
-            "42:39: frameworks.another.releases: must be a list, is 7; write [ … ] around it",
+            "  pytorch:",
+            "  another: {title: Another, releases: 7}\n  pytorch:",
+            "33:39: frameworks.another.releases: must be a list, is 7; write [ … ] around it",
         ),
         (
-            "exclude: []",
-            "exclude: [7]",
-            "42:11: exclude[0]: must be a mapping of keys to values, is 7",
+            "package: torch",
+            "package: [torch]",
+            "35:14: frameworks.pytorch.package: must be text, is a list",
+        ),
+        (
+            'current: {pythons: ["3.12"], accelerators: [cpu]}',
+            "current: 7",
+            "4:12: tracks.current: must be a mapping of keys to values, is 7",
         ),
     ],
 )
@@ -245,8 +271,8 @@ def test_aliases_that_stand_for_too_many_values_are_refused(
 def test_an_alias_stands_for_what_its_anchor_holds(tmp_path: Path) -> None:
     text = changed(
         MATRIX,
-        ("pins: [httptools==2.0]", "pins: &pins [httptools==2.0]"),
-        ("pins: [xgboost-cpu==3.4.1, numpy>=2]", "pins: *pins"),
+        ("packages: [torch]", "packages: &packages [torch]"),
+        ('requires: [filelock, "sympy>=1"]', "requires: *packages"),
     )
     assert errors_of(text, tmp_path) == []
 
@@ -265,11 +291,9 @@ def test_a_number_of_any_size_is_an_error_of_bounded_length(number: str, tmp_pat
 
 @pytest.mark.parametrize("text", ["\u202e", "\N{ZERO WIDTH SPACE}", "e\N{COMBINING ACUTE ACCENT}"])
 def test_other_scripts_are_shown_as_they_stand(text: str, tmp_path: Path) -> None:
-    errors = errors_of(changed(MATRIX, ("{suite: trixie}", f'{{suite: "{text}"}}')), tmp_path)
+    errors = errors_of(changed(MATRIX, ('trixie: ["3.12"]', f'"{text}": ["3.12"]')), tmp_path)
 
-    assert errors == [
-        f"2:19: pythons.3.12.suite: {text!r} is unknown; use one of: bookworm, trixie"
-    ]
+    assert errors == [f"2:3: debian.{text}: {text!r} is unknown; use one of: bookworm, trixie"]
 
 
 @pytest.mark.parametrize(

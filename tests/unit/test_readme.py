@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from packaging.utils import canonicalize_name
+import yaml
+from packaging.requirements import Requirement
 
 from examples import make
 from imagematrix.cli import parse
-from imagematrix.matrix.schema import MatrixSpec, Track
+from imagematrix.matrix.schema import FrameworkSpec, MatrixSpec, Track
 from imagematrix.matrix.slim import BaseSlim, FrameworkSlim
 from imagematrix.repository.pages import image_table
 from imagematrix.repository.project import Project
@@ -149,9 +150,9 @@ def test_the_added_example_has_what_makes_it() -> None:
 
 
 def test_the_added_image_is_like_the_others() -> None:
-    """The pins that the page shows are still those of the frameworks, but for its own."""
-    (block,) = re.findall(r"^ +pins: \[(.*)\]$", ADD_AN_IMAGE.read_text(), re.MULTILINE)
-    own, *shared = block.split(", ")
-    assert canonicalize_name(own.split("==")[0]) == "statsmodels"
-    pinned = {pin for variant in project().variants for pin in variant.pins}
-    assert set(shared) <= pinned, "take the pins that the other frameworks have"
+    """The page's entry is right where it is put, and takes the pins of the other frameworks."""
+    (entry,) = re.findall(r"```yaml\n(  statsmodels:.*?)```", ADD_AN_IMAGE.read_text(), re.DOTALL)
+    release = FrameworkSpec.model_validate(yaml.safe_load(entry)["statsmodels"]).releases[0]
+    spec = project().matrix.spec
+    assert set(release.sets) <= spec.sets.keys()
+    assert {"numpy", "pandas"} <= {Requirement(p).name for s in release.sets for p in spec.sets[s]}

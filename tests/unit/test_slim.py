@@ -12,7 +12,6 @@ from tests.unit.helpers import (
     BASE_SLIM,
     MINIMAL,
     PYTORCH,
-    REPOSITORY,
     XGBOOST,
     XGBOOST_SLIM,
     Repository,
@@ -93,11 +92,3 @@ def test_the_rules_of_an_image_are_listed_beside_its_lock(repository: Repository
         "remove site-packages/*.pyi  # type stubs\n"
         "source site-packages/pip/*  # pip\n"
     )
-
-
-@pytest.mark.parametrize("file", sorted(REPOSITORY.glob("*/**/slim.yaml")), ids=str)
-def test_a_file_of_rules_names_its_schema(file: Path) -> None:
-    first = file.read_text().splitlines()[0]
-    schema = file.parent / first.removeprefix("# yaml-language-server: $schema=")
-
-    assert schema.is_file()
