@@ -150,6 +150,10 @@ def check(session: nox.Session) -> None:
     """Prove that the files are what the matrix gives; lint, types and format of everything."""
     imagematrix(session, "check")
     run(session, "hadolint", *map(str, sorted(Path().glob("[bf]*/**/Dockerfile"))))
+    # What would fail in a workflow, and what would be a risk there.
+    workflows = map(str, sorted(Path(".github/workflows").glob("*.yml")))
+    run(session, "jactionlint", "--profile=correctness", "--shellcheck=", "--pyflakes=", *workflows)
+    run(session, "zizmor", "--offline", "--quiet", "--strict-collection", ".github")
     session.log("what ruff finds now, `nox -s format` mends as far as that can be done by itself")
     run(session, "ruff", "check", ".")
     run(session, "ruff", "format", "--check", ".")

@@ -125,8 +125,8 @@ class Bench:
         self.run(["docker", "buildx", "prune", "--all", "--force"])
 
 
-def main() -> int:
-    """Measures the parts that were asked for, and writes them beside those measured before."""
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options of a command line; ends the process for one that is wrong, as argparse does."""
     parser = argparse.ArgumentParser(prog="nox -s bench --", description=__doc__)
     parser.add_argument("patterns", nargs="*", metavar="PATTERN", help="images, as for `build`")
     parser.add_argument(
@@ -135,10 +135,17 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5, help="how often what is short is repeated")
     parser.add_argument("--folder", type=Path, help="where the engine keeps its images meanwhile")
     parser.add_argument("--output", type=Path, default=RESULTS, help="where the results go")
-    options = parser.parse_args()
-    parts = options.parts.split(",")
-    if unknown := set(parts) - set(PARTS):
+    options = parser.parse_args(arguments)
+    options.parts = options.parts.split(",")
+    if unknown := set(options.parts) - set(PARTS):
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    return options
+
+
+def main() -> int:
+    """Measures the parts that were asked for, and writes them beside those measured before."""
+    options = parse()
+    parts = options.parts
     project = Project(REPOSITORY)
     host = read_host_config(os.environ, Path.home())
     chosen = with_parents(select(project.variants, Selection(tuple(options.patterns))),
