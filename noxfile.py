@@ -172,7 +172,7 @@ def format(session: nox.Session) -> None:
 
 @nox.session
 def render(session: nox.Session) -> None:
-    """Write the Dockerfiles and the README's table from matrix.yaml."""
+    """Write the Dockerfiles, the README's table and the names in the pages from matrix.yaml."""
     imagematrix(session, "render")
 
 

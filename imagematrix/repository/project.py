@@ -12,7 +12,15 @@ from imagematrix.matrix.schema import Matrix, load_matrix
 from imagematrix.matrix.variant import Variant, expand
 from imagematrix.plan.content import Content, image_contents
 from imagematrix.repository.dockerfiles import render_dockerfiles
-from imagematrix.repository.pages import CATALOGUE, README, catalogue, image_table, render_readme
+from imagematrix.repository.pages import (
+    CATALOGUE,
+    DOCS,
+    README,
+    catalogue,
+    image_table,
+    render_readme,
+    with_images_there_are,
+)
 from imagematrix.repository.sizes import (
     SIZES,
     UPDATE,
@@ -83,10 +91,12 @@ class Project:
     def _pages(self) -> dict[PurePosixPath, str]:
         readme = self.root / README
         text = read_text(readme, README) if readme.is_file() else ""
-        return {
-            README: render_readme(text, image_table(self.variants, self.sizes)),
-            CATALOGUE: catalogue(self.variants, self.budgets.measured),
-        }
+        pages = {README: render_readme(text, image_table(self.variants, self.sizes))}
+        for file in sorted((self.root / DOCS).glob("*.md")):
+            path = DOCS / file.name
+            pages[path] = read_text(file, path)
+        pages = {path: with_images_there_are(text, self.variants) for path, text in pages.items()}
+        return {**pages, CATALOGUE: catalogue(self.variants, self.budgets.measured)}
 
     def check(self) -> None:
         """Raises InputError with all that differs between the files and the matrix."""
