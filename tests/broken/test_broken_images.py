@@ -13,6 +13,7 @@ from imagematrix.build.bake import image_tag
 from imagematrix.host.engine import Engine, find_engine
 from imagematrix.matrix.variant import Trim
 from imagematrix.repository.project import Project
+from tests.example_images import example, on_another_python
 from tests.images.checks import (
     _BY_LAYER,
     Check,
@@ -25,8 +26,8 @@ from tests.images.checks import (
 from tests.images.running import RunningImage, build_images, run_image, wait_until_healthy
 
 ROOT = Path(__file__).resolve().parents[2]
-PARENT = "minimal-py312-inference"
-OTHER_PYTHON = "minimal-py313-inference"
+PARENT = example().name
+OTHER_PYTHON = on_another_python().name
 WITH_CUDA = next(v for v in Project(ROOT).variants if v.template.name == "Dockerfile.cuda.j2").name
 SITE = "/usr/local/lib/python3.12/site-packages"
 
