@@ -9,10 +9,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import builds, matrix, sizes
-from imagematrix.repository.project import Project
 from imagematrix.repository.sizes import Size
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.example_images import example
 
 
 def test_a_generated_matrix_is_right_and_goes_through_every_stage(tmp_path: Path) -> None:
@@ -156,7 +154,7 @@ def test_what_a_layer_replaces_or_removes_is_hidden() -> None:
 
 
 def test_savings_are_named_by_the_entry_that_makes_them() -> None:
-    variant = next(v for v in Project(ROOT).variants if v.name == "minimal-py312-inference")
+    variant = example()
     site = "/usr/local/lib/python3.12/site-packages"
     plain = {
         f"{site}/numpy/tests/test_a.py": 100,
