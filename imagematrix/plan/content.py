@@ -23,6 +23,8 @@ KEY_LABEL = "inference.matrix-key"
 INPUTS_LABEL = "inference.matrix-inputs"
 LOCK_LABEL = "inference.matrix-lock"
 SOURCES_LABEL = "inference.matrix-sources"
+# What an image tells of how it was made.
+OWN_LABELS = (KEY_LABEL, INPUTS_LABEL, LOCK_LABEL, SOURCES_LABEL)
 
 # What an input is called in a reason, next to the paths of files.
 PARENT = "parent"
