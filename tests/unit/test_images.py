@@ -64,7 +64,7 @@ def test_image_has_the_name_that_consumers_know(
     assert image_name(framework, version, python, Accelerator.CPU, track) == name
 
 
-def test_a_variant_holds_all_that_later_stages_need(repository: Repository) -> None:
+def test_variant_holds_all_that_later_stages_need(repository: Repository) -> None:
     variant = repository.variant(XGBOOST)
 
     assert (variant.parent, variant.suite, variant.suite.glibc) == (MINIMAL, "trixie", "2.41")
@@ -93,7 +93,7 @@ def test_what_every_image_trims_comes_before_what_a_framework_adds(tmp_path: Pat
     assert [variant.strip for variant in variants] == [(), (symbols,), ()]
 
 
-def test_a_root_is_built_in_the_folder_that_holds_the_server(repository: Repository) -> None:
+def test_root_is_built_in_the_folder_that_holds_the_server(repository: Repository) -> None:
     variant = repository.variant(MINIMAL)
 
     assert variant.parent is None
@@ -102,7 +102,7 @@ def test_a_root_is_built_in_the_folder_that_holds_the_server(repository: Reposit
     assert variant.description == "Inference image: Python, Python 3.12, CPU"
 
 
-def test_a_declared_wheel_goes_to_the_images_that_pin_it(repository: Repository) -> None:
+def test_declared_wheel_goes_to_the_images_that_pin_it(repository: Repository) -> None:
     variant = repository.variant(PYTORCH)
 
     assert variant.index is not None
@@ -141,7 +141,7 @@ def test_parents_come_before_their_children_and_excluded_images_not_at_all(tmp_p
         (Selection(("pytorch?.0-py312-*",)), [PYTORCH]),
     ],
 )
-def test_a_selection_holds_these_images(
+def test_selection_holds_these_images(
     selection: Selection, names: list[str], tmp_path: Path
 ) -> None:
     variants = variants_of(changed(MATRIX, *HISTORICAL), tmp_path)
@@ -168,7 +168,7 @@ def test_a_selection_holds_these_images(
         ),
     ],
 )
-def test_a_pattern_without_an_image_is_an_error_that_names_the_nearest(
+def test_pattern_without_an_image_is_an_error_that_names_the_nearest(
     patterns: list[str], message: str, repository: Repository
 ) -> None:
     with pytest.raises(UserError) as error:
@@ -178,12 +178,12 @@ def test_a_pattern_without_an_image_is_an_error_that_names_the_nearest(
     assert error.value.exit_status == 2
 
 
-def test_a_selection_without_an_image_is_an_error(repository: Repository) -> None:
+def test_selection_without_an_image_is_an_error(repository: Repository) -> None:
     with pytest.raises(UserError, match=r"^the selection holds no image; see `nox -s build"):
         select(repository.project.variants, Selection(track=Track.HISTORICAL))
 
 
-def test_the_parents_of_a_selection_are_added_once(tmp_path: Path) -> None:
+def test_parents_of_a_selection_are_added_once(tmp_path: Path) -> None:
     variants = variants_of(changed(MATRIX, *HISTORICAL), tmp_path)
     chosen = select(variants, Selection((XGBOOST, PYTORCH, OLD_ONNX)))
 

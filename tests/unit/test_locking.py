@@ -293,6 +293,6 @@ def test_parent_without_a_lock_is_an_error_that_says_what_to_run(
 def test_locks_of_this_repository_are_valid_for_anyone() -> None:
     for variant in Project(REPOSITORY).variants:
         text = (REPOSITORY / variant.lock).read_text()
-        named = re.findall(r"https?:|file:|--index|--find-links|/(?:home|root|tmp|work|mnt)/", text)
+        named = re.findall(r"https?:|file:|--index|--find-links|(?<!\S)/\w", text)
         assert not named, variant.name
         assert not re.search(r"[ \t,]+$|\n\n", text, re.MULTILINE), variant.name

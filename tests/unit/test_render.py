@@ -278,7 +278,7 @@ def test_table_replaces_what_is_between_the_marks() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "<!-- images -->\n", "<!-- /images -->\n<!-- images -->\n"])
-def test_a_readme_without_both_marks_is_an_error(text: str) -> None:
+def test_readme_without_both_marks_is_an_error(text: str) -> None:
     with pytest.raises(InputError, match=r"^README.md: the marks <!-- images --> … <!-- /images"):
         render_readme(text, "table\n")
 
