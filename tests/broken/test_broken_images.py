@@ -9,9 +9,10 @@ from typing import Any, cast
 
 import pytest
 
-from imagematrix.build.bake import image_tag
 from imagematrix.host.engine import Engine, find_engine
-from imagematrix.matrix.variant import Trim
+from imagematrix.matrix.schema import Accelerator
+from imagematrix.matrix.slim import SlimRule, Verb
+from imagematrix.plan.bake import image_tag
 from imagematrix.repository.project import Project
 from tests.example_images import example, on_another_python
 from tests.images.checks import (
@@ -28,7 +29,7 @@ from tests.images.running import RunningImage, build_images, run_image, wait_unt
 ROOT = Path(__file__).resolve().parents[2]
 PARENT = example().name
 OTHER_PYTHON = on_another_python().name
-WITH_CUDA = next(v for v in Project(ROOT).variants if v.template.name == "Dockerfile.cuda.j2").name
+WITH_CUDA = example(accelerator=Accelerator.CUDA).name
 SITE = "/usr/local/lib/python3.12/site-packages"
 
 
@@ -215,10 +216,13 @@ BROKEN = (
         {"files_of_the_records_are_there": f"recorded, but missing: {SITE}/httptools/py.typed"},
     ),
     Broken(
-        "untrimmed",
+        "not-slimmed",
         f"USER 0\nRUN mkdir {SITE}/httptools/tests && touch {SITE}/httptools/tests/test_core.c"
         f" {SITE}/httptools/parser/parser.pyi\nUSER 1000:1000",
-        {"what_is_trimmed_is_gone": "trimmed, but there: httptools/parser/parser.pyi, "},
+        {
+            "what_is_removed_is_gone": "removed by a rule, but there:"
+            " site-packages/httptools/parser/parser.pyi, "
+        },
     ),
     Broken(
         "half-removed-debian-package",
@@ -472,14 +476,16 @@ SYMBOLS = (
 
 
 def test_library_with_symbols_is_rejected(engine: Engine) -> None:
-    """A library that the matrix strips, and that has its table of symbols still, is told."""
+    """A library that a slim rule strips, and that has its table of symbols still, is told."""
     project = Project(ROOT)
-    stripped = next(v for v in project.variants if v.strip)
+    stripped = next(v for v in project.variants if v.patterns(Verb.STRIP))
     check = next(c for c in checks_of(stripped) if c.__name__ == "what_is_stripped_has_no_symbols")
     # The parent's own example, which the image can serve: its container ends with a script that
     # fails to start, and what runs inside ends with it.
     parent = next(v for v in project.variants if v.name == PARENT)
-    variant = replace(parent, strip=(Trim("symbols", "httptools/*.so"),))
+    variant = replace(
+        parent, slim=(SlimRule(Verb.STRIP, "site-packages/httptools/*.so", "symbols"),)
+    )
     tag = "broken-symbols:latest"
     dockerfile = (
         f"FROM {image_tag(PARENT)}\nUSER 0\n"

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from imagematrix.build.bake import image_tag
 from imagematrix.cli import parse
 from imagematrix.commands.options import selection_of
 from imagematrix.errors import UserError
@@ -22,6 +21,7 @@ from imagematrix.host.engine import Engine, find_engine
 from imagematrix.host.supply import find_supplies
 from imagematrix.matrix.selection import select, with_parents
 from imagematrix.matrix.variant import Variant
+from imagematrix.plan.bake import image_tag
 from imagematrix.repository.project import Project
 from tests.images.checks import checks_of
 from tests.images.passed import Outcomes, evidence, passed_before

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import docker.errors
 
-from imagematrix.build.bake import image_tag
 from imagematrix.files import WORK_FOLDER, write_atomically
 from imagematrix.host.engine import Engine
 from imagematrix.matrix.variant import Variant
+from imagematrix.plan.bake import image_tag
 
 _RECORD = WORK_FOLDER / "passed.json"
 # What checks are made of, next to the files of their image.

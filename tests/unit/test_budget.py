@@ -7,10 +7,10 @@ from unittest.mock import Mock
 import pytest
 
 from imagematrix import cli
-from imagematrix.build.bake import image_tag
 from imagematrix.commands import budget as budget_command
 from imagematrix.host.bases import BaseSource
 from imagematrix.measure.budget import Kind, compare, growth_report, largest
+from imagematrix.plan.bake import image_tag
 from imagematrix.plan.content import LOCK_LABEL
 from imagematrix.repository.sizes import (
     Budgets,

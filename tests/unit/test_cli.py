@@ -183,8 +183,9 @@ def test_render_removes_the_folder_of_an_image_that_is_no_longer_declared(
     status, out, err = run(capsys, "render")
 
     assert (status, err) == (0, "")
-    pages = "wrote README.md\nwrote docs/images.md\n"
-    assert out == f"wrote {new}/Dockerfile\n{pages}removed {XGBOOST_HOME}\n"
+    pages = "wrote README.md\nwrote docs/images.md\nwrote docker-bake.json\n"
+    files = f"wrote {new}/Dockerfile\nwrote {new}/slim.txt\n"
+    assert out == f"{files}{pages}removed {XGBOOST_HOME}\n"
     assert not (repository.root / XGBOOST_HOME).exists()
 
 

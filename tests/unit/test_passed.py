@@ -6,8 +6,8 @@ from unittest.mock import Mock
 import docker.errors
 import pytest
 
-from imagematrix.build.bake import image_tag
 from imagematrix.host.engine import Engine
+from imagematrix.plan.bake import image_tag
 from tests.images.passed import Outcomes, evidence, passed_before
 from tests.unit.helpers import MINIMAL, PYTORCH, XGBOOST, Repository
 

@@ -15,6 +15,7 @@ import pytest
 from imagematrix.errors import InputError
 from imagematrix.matrix.cuda import Cuda
 from imagematrix.matrix.schema import Accelerator, Track
+from imagematrix.plan.bake import TOOLS
 from imagematrix.repository.dockerfiles import render_dockerfiles
 from imagematrix.repository.pages import image_table, render_readme, with_images_there_are
 from imagematrix.repository.project import Project
@@ -96,7 +97,7 @@ def test_dockerfiles_are_clean_text() -> None:
 def test_dockerfiles_need_official_images_and_those_made_here() -> None:
     """And no frontend from a registry: `docker build` works where no registry can be reached."""
     made_here = {PurePosixPath(path).parent.name for path in DOCKERFILES}
-    made_here |= {variant.name for variant in REAL.variants}
+    made_here |= {variant.name for variant in REAL.variants} | {TOOLS}
     official = {image for variant in REAL.variants for image in variant.base_images}
 
     for path, text in DOCKERFILES.items():
@@ -171,14 +172,18 @@ def test_rendering_twice_gives_the_same_text() -> None:
     assert REAL.rendered() == Project(REPOSITORY).rendered()
 
 
-CHILD = "frameworks/xgboost/Dockerfile.j2"
+CHILD = "frameworks/Dockerfile.j2"
+CHILD_HOME = f"frameworks/xgboost/{XGBOOST}"
 
 
 @pytest.mark.parametrize(
     ("files", "error"),
     [
-        ({CHILD: None}, f"{CHILD}: missing template of {XGBOOST}"),
-        ({CHILD: '{% extends "none.j2" %}'}, f"none.j2: missing template of {XGBOOST}"),
+        ({CHILD: None}, f"{CHILD}: missing template of {CHILD_HOME}/Dockerfile"),
+        (
+            {CHILD: '{% extends "none.j2" %}'},
+            f"none.j2: missing template of {CHILD_HOME}/Dockerfile",
+        ),
         ({CHILD: "FROM a\n\nRUN {{ version }}\n"}, f"{CHILD}:3:1: 'version' is undefined"),
         (
             {CHILD: "FROM a\n{{ variant.verison }}\n"},
@@ -218,15 +223,15 @@ def test_template_error_names_file_and_line(
 
 
 def test_errors_of_several_templates_come_together(repository: Repository) -> None:
-    repository.put("frameworks/xgboost/Dockerfile.j2", "{{ a }}")
-    repository.put("frameworks/pytorch/Dockerfile.j2", "{{ b")
+    repository.put("frameworks/Dockerfile.j2", "{{ a }}")
+    repository.put("base/Dockerfile.j2", "{{ b")
 
     with pytest.raises(InputError) as error:
         repository.project.rendered()
 
     assert [str(one.file) for one in error.value.diagnostics] == [
-        "frameworks/pytorch/Dockerfile.j2",
-        "frameworks/xgboost/Dockerfile.j2",
+        "base/Dockerfile.j2",
+        "frameworks/Dockerfile.j2",
     ]
 
 
