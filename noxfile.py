@@ -140,7 +140,7 @@ def budget(session: nox.Session) -> None:
 
 @nox.session
 def reproduce(session: nox.Session) -> None:
-    """Compare two images of the engine path by path: `-- --compare IMAGE IMAGE`."""
+    """Build images twice without cache and compare them, or two that are there with --compare."""
     imagematrix(session, "reproduce")
 
 

@@ -122,3 +122,20 @@ def second_engine(engine: Engine, registry: str) -> Iterator[SecondEngine]:
     gateway = "172.31.250.1"
     with fresh_engine("imagematrix0", gateway, [f"http://{registry}"]) as found:
         yield SecondEngine(found, gateway)
+
+
+@pytest.fixture(scope="session")
+def small_engine(engine: Engine) -> Iterator[Engine]:
+    """An engine with nothing but the base images of a minimal image, which it keeps in another way
+    than the engine of this host."""
+    if os.geteuid() != 0 or not all(map(shutil.which, ("dockerd", "ip"))):
+        pytest.skip("an engine of its own needs root, dockerd and ip")
+    variant = next(v for v in Project(ROOT).variants if v.name == "minimal-py312-inference")
+    bases = ensure_bases(engine, [variant], BaseSource.AUTO)
+    other = not engine.containerd_store
+    with fresh_engine("imagematrix2", "172.31.249.1", containerd_store=other) as found:
+        save = ["docker", "save", *bases.images.values()]
+        saved = subprocess.Popen(save, env=engine.environ(), stdout=subprocess.PIPE)
+        subprocess.run(["docker", "load"], env=found.environ(), stdin=saved.stdout, check=True)
+        assert saved.wait() == 0
+        yield found
