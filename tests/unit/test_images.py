@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from imagematrix.errors import UserError
 from imagematrix.matrix.schema import Accelerator, Track, image_name
@@ -222,3 +223,13 @@ def test_images_are_named_by_hand_nowhere() -> None:
         if name in path.read_text()
     }
     assert not named, "look them up: tests/example_images.py"
+
+
+def test_rules_for_current_images_name_no_version() -> None:
+    """They are for those of the track, so that they hold for the next release, too."""
+    project = Project(REPOSITORY)
+    current = {(v.framework, v.version) for v in project.variants if v.track is Track.CURRENT}
+    for path in REPOSITORY.glob("frameworks/*/slim.yaml"):
+        for rules in yaml.safe_load(path.read_text()).get("only", []):
+            named = {(path.parent.name, version) for version in rules.get("versions", [])}
+            assert not named & current, path
