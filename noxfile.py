@@ -133,6 +133,12 @@ def test_images(session: nox.Session) -> None:
 
 
 @nox.session
+def examples(session: nox.Session) -> None:
+    """Make examples in their images, compare them with what is committed: -- PATTERN… --write."""
+    imagematrix(session, "examples")
+
+
+@nox.session
 def budget(session: nox.Session) -> None:
     """Compare the sizes of the images with their record; `-- --update` records them as they are."""
     imagematrix(session, "budget")
@@ -157,8 +163,7 @@ def check(session: nox.Session) -> None:
     imagematrix(session, "check")
     run(session, "hadolint", *map(str, sorted(Path().glob("[bf]*/**/Dockerfile"))))
     # What would fail in a workflow, and what would be a risk there.
-    workflows = map(str, sorted(Path(".github/workflows").glob("*.yml")))
-    run(session, "jactionlint", "--profile=correctness", "--shellcheck=", "--pyflakes=", *workflows)
+    run(session, "jactionlint", "--profile=correctness", "--shellcheck=", "--pyflakes=")
     run(session, "zizmor", "--offline", "--quiet", "--strict-collection", ".github")
     session.log("what ruff finds now, `nox -s format` mends as far as that can be done by itself")
     run(session, "ruff", "check", ".")

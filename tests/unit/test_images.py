@@ -207,7 +207,7 @@ def test_images_are_named_by_hand_nowhere() -> None:
     """
     variants = Project(REPOSITORY).variants
     names = {variant.name for variant in variants} | {variant.folder.name for variant in variants}
-    folders = ("tests", "benchmarks", "base", "frameworks", "vendoring")
+    folders = ("tests", "benchmarks", "base", "examples", "frameworks", "vendoring")
     files = [
         path
         for folder in folders

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from packaging.requirements import Requirement
 
+from examples import make
 from imagematrix.matrix.schema import MatrixSpec, Track
 from imagematrix.matrix.slim import BaseSlim, FrameworkSlim
 from imagematrix.repository.project import Project
@@ -21,7 +22,9 @@ ADD_AN_IMAGE = REPOSITORY / "docs/add-an-image.md"
 # The image that docs/add-an-image.md adds: it is in no matrix.
 ADDED = "statsmodels0.15-py312-inference"
 
-every_page = pytest.mark.parametrize("page", [README, *DOCS], ids=lambda page: page.name)
+ABOUT = [REPOSITORY / name for name in ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
+
+every_page = pytest.mark.parametrize("page", [README, *ABOUT, *DOCS], ids=lambda page: page.name)
 
 
 def project() -> Project:
@@ -29,7 +32,7 @@ def project() -> Project:
 
 
 @pytest.mark.parametrize(
-    "page", [README, *DOCS, *WORKFLOWS, REPOSITORY / ".ci/run"], ids=lambda page: page.name
+    "page", [README, *ABOUT, *DOCS, *WORKFLOWS, REPOSITORY / ".ci/run"], ids=lambda page: page.name
 )
 def test_sessions_and_their_options_exist(page: Path) -> None:
     for session, options in calls_of(page.read_text()):
@@ -63,6 +66,7 @@ def test_links_lead_to_files(page: Path) -> None:
 def test_readme_leads_to_every_page() -> None:
     links = re.findall(r"\]\((docs/[^)#\s]+)\)", README.read_text())
     assert set(links) == {f"docs/{page.name}" for page in DOCS}
+    assert all(f"]({page.name})" in README.read_text() for page in ABOUT)
 
 
 def anchors_of(page: Path) -> set[str]:
@@ -78,9 +82,6 @@ def test_named_images_are_in_the_matrix(page: Path) -> None:
     pattern = r"[a-z][a-z0-9.-]*-py[\d.]+(?:-[a-z0-9.-]+)?-inference(?:-[a-z]+)?"
     named = set(re.findall(pattern, page.read_text()))
     names = {variant.name for variant in project().variants}
-    if page == ADD_AN_IMAGE:
-        assert ADDED in named
-        names.add(ADDED)
     assert named <= names, f"{sorted(named - names)} are not in the matrix"
 
 
@@ -105,6 +106,14 @@ def keys_of(schema: dict[str, Any]) -> set[str]:
     """The keys of a model and of all models inside it."""
     sections = [schema, *schema["$defs"].values()]
     return {key for section in sections for key in section.get("properties", {})}
+
+
+def test_added_example_has_what_makes_it() -> None:
+    """The script that the page shows defines what `examples/make.py` asks for."""
+    _, script = re.findall(r"```python\n(.*?)```", ADD_AN_IMAGE.read_text(), re.DOTALL)
+    asked = set(re.findall(r"`([A-Z]+(?=`)|[a-z]+(?=\())", make.__doc__ or ""))
+    defined = re.findall(r"^(?:def )?(\w+)(?: = |\()", script, re.MULTILINE)
+    assert set(defined) == asked == {"MODEL", "ROWS", "train", "weights", "respond"}
 
 
 def test_added_image_pins_what_the_others_pin() -> None:
