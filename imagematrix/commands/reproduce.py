@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 TAGS = ("reproduce-1", "reproduce-2")
 _COPIES = WORK_FOLDER / "reproduce"
+# More of one image is for programs.
+_MOST_LINES = 200
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -187,6 +189,8 @@ def _told(found: Sequence[Difference]) -> list[str]:
     for place, differences in places.items():
         told.append(f"{place}: {', '.join(map(_words, differences))}")
         told += [f"    {line}" for one in differences for line in one.lines]
+    if len(told) > _MOST_LINES:
+        told[_MOST_LINES:] = [f"… and {len(told) - _MOST_LINES} lines more, which --json has"]
     counts = counted(one.what for one in found if one.path)
     return [*told, f"{len(found)} differences{f': {counts}' if counts else ''}"] if told else []
 
