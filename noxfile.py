@@ -133,6 +133,12 @@ def test_images(session: nox.Session) -> None:
 
 
 @nox.session
+def examples(session: nox.Session) -> None:
+    """Make examples in their images, compare them with what is committed: -- PATTERN… --write."""
+    imagematrix(session, "examples")
+
+
+@nox.session
 def budget(session: nox.Session) -> None:
     """Compare the sizes of the images with their record; `-- --update` records them as they are."""
     imagematrix(session, "budget")

@@ -167,12 +167,11 @@ def _tools_target(environment: BuildEnvironment) -> dict[str, Any]:
 
 
 def _system_target(variant: Variant, environment: BuildEnvironment) -> dict[str, Any]:
-    contexts = _stand_ins([variant.debian_image], environment)
     return {
         **_common(variant.suite, environment),
         "context": str(variant.context),
         "dockerfile": str(variant.system_dockerfile.relative_to(variant.context)),
-        "contexts": {TOOLS: f"target:{TOOLS}", **contexts},
+        "contexts": _stand_ins([variant.debian_image], environment),
         "output": ["type=cacheonly"],
     }
 

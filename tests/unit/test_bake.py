@@ -102,7 +102,7 @@ def test_stand_ins_replace_base_images_where_they_are_used(steps: tuple[Step, ..
 
     debian = {DEBIAN: f"docker-image://bootstrap/{DEBIAN}"}
     assert contexts[TOOLS] == debian
-    assert contexts[SYSTEM] == {TOOLS: f"target:{TOOLS}", **debian}
+    assert contexts[SYSTEM] == debian
     assert contexts[MINIMAL]["python:3.12-slim-trixie"] == "docker-image://mirror/python:3.12"
     assert DEBIAN not in contexts[MINIMAL].keys() | contexts[XGBOOST_TARGET].keys()
 
@@ -130,7 +130,7 @@ def test_the_tools_and_the_system_are_made_once_and_are_no_images(
         **common,
         "context": "base",
         "dockerfile": f"{SYSTEM}/Dockerfile",
-        "contexts": {TOOLS: f"target:{TOOLS}"},
+        "contexts": {},
     }
     # Only images without a parent start from the system.
     assert SYSTEM not in all_targets(acting(steps, minimal=Action.FRESH), environment)
