@@ -133,7 +133,9 @@ def _built(
     try:
         rows = json.loads(result.stdout)
     except ValueError:
-        raise WorkError(f"build {number + 1} of {len(TAGS)} did not begin; see above") from None
+        raise WorkError(
+            f"build {number + 1} of {len(TAGS)} ended with {result.returncode}; see above"
+        ) from None
     return {row["name"]: (row["outcome"], row["detail"]) for row in rows}
 
 
