@@ -25,6 +25,7 @@ from imagematrix.matrix.schema import (
     FrameworkName,
     ReleaseVersion,
     Section,
+    Track,
 )
 
 RULES_NAME = "slim.yaml"
@@ -92,7 +93,12 @@ class BaseOnly(Rules):
 
 
 class FrameworkOnly(Rules):
-    """Rules for some images: those of one of the versions, and on one of the accelerators."""
+    """Rules for some images: those of one of the tracks and versions, and on one of the
+    accelerators."""
+
+    tracks: list[Annotated[Track, Field(strict=False)]] | None = Field(
+        None, min_length=1, description="For images of which tracks; of all if left out."
+    )
 
     versions: list[ReleaseVersion] | None = Field(
         None, min_length=1, description="For images of which versions; of all if left out."
@@ -142,12 +148,13 @@ class _Group:
                     yield SlimRule(verb, pattern, reason), (*self.path, str(verb), reason, i)
 
 
-_CONDITIONS = ("frameworks", "versions", "accelerators")
+_CONDITIONS = ("frameworks", "tracks", "versions", "accelerators")
 
 
 def _key_of(cell: Cell, condition: str) -> str | None:
     return {
         "frameworks": cell.framework,
+        "tracks": cell.release.track,
         "versions": cell.release.version,
         "accelerators": cell.accelerator,
     }[condition]

@@ -21,9 +21,10 @@ from imagematrix.repository.locking import lock_header
 from imagematrix.repository.project import Project
 from imagematrix.repository.sizes import Budgets, Measured, Size, budgets_text
 from tests.engine.conftest import ROOT
+from tests.example_images import example
 from tests.images.running import build_images, is_present
 
-PARENT = "minimal-py312-inference"
+PARENT = example().name
 GOOD, CORRUPT, SLOW = (f"{name}1.0-py312-inference" for name in ("good", "corrupt", "slow"))
 
 MATRIX = """\

@@ -49,7 +49,7 @@ def test_names_prints_the_selected_images(
 
 
 @pytest.mark.parametrize("command", ["build", "plan", "render", "lock", "names"])
-def test_a_broken_matrix_ends_every_command_with_all_its_errors_and_writes_nothing(
+def test_broken_matrix_ends_every_command_with_all_its_errors_and_writes_nothing(
     command: str, repository: Repository, capsys: pytest.CaptureFixture[str]
 ) -> None:
     minimal = "releases:\n      - track: current"
@@ -77,7 +77,7 @@ def test_a_broken_matrix_ends_every_command_with_all_its_errors_and_writes_nothi
 
 
 @pytest.mark.parametrize("command", ["build", "plan", "lock", "names"])
-def test_a_pattern_without_an_image_ends_every_command(
+def test_pattern_without_an_image_ends_every_command(
     command: str, repository: Repository, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = repository.files()
@@ -90,7 +90,7 @@ def test_a_pattern_without_an_image_ends_every_command(
 
 
 @pytest.mark.parametrize("command", ["build", "plan"])
-def test_files_that_are_not_those_of_the_matrix_stop_a_build_before_the_engine_is_asked(
+def test_files_that_differ_from_the_matrix_stop_a_build_before_the_engine_is_asked(
     command: str,
     repository: Repository,
     capsys: pytest.CaptureFixture[str],
@@ -109,7 +109,7 @@ def test_files_that_are_not_those_of_the_matrix_stop_a_build_before_the_engine_i
     "arguments",
     [[], ["no-such-command"], ["names", "--track", "old"], ["names", "--accelerator", "x"]],
 )
-def test_a_wrong_request_is_told_with_the_usage(
+def test_wrong_request_shows_the_usage(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     status, _, err = run(capsys, *arguments)
@@ -118,7 +118,7 @@ def test_a_wrong_request_is_told_with_the_usage(
     assert err.startswith("usage: ")
 
 
-def test_a_folder_without_a_matrix_is_an_error(
+def test_folder_without_a_matrix_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -130,7 +130,7 @@ def test_a_folder_without_a_matrix_is_an_error(
     )
 
 
-def test_check_is_silent_of_what_is_right_and_fails_for_what_is_wrong(
+def test_check_passes_or_lists_what_is_wrong(
     repository: Repository, capsys: pytest.CaptureFixture[str]
 ) -> None:
     expected = "3 images: every file is as the matrix gives it\n"
@@ -284,7 +284,7 @@ def test_lock_keeps_the_versions_of_historical_images_that_are_not_named(
     assert (f"{OLD} is historical and keeps its versions: name it in full" in said) == kept
 
 
-def test_lock_goes_on_after_a_failure_and_tells_all(
+def test_lock_goes_on_after_a_failure_and_reports_all(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def write(root: Path, variant: Variant, host: object, *, upgrade: bool) -> bool:
@@ -314,7 +314,7 @@ def test_lock_goes_on_after_a_failure_and_tells_all(
         ),
     ],
 )
-def test_what_goes_wrong_becomes_a_message_and_an_exit_status(
+def test_errors_become_a_message_and_an_exit_status(
     error: BaseException,
     status: int,
     message: str,
@@ -339,13 +339,13 @@ def test_what_goes_wrong_becomes_a_message_and_an_exit_status(
         ({MINIMAL: 150.0}, 850.0),
     ],
 )
-def test_what_an_image_adds_to_its_parent_is_known_once_both_are_measured(
+def test_addition_to_a_parent_is_known_once_both_are_measured(
     sizes: dict[str, float], added: float, repository: Repository
 ) -> None:
     assert added_megabytes(repository.variant(XGBOOST), sizes) == added
 
 
-def test_a_build_needs_disk_beside_that_of_its_images(repository: Repository) -> None:
+def test_build_needs_disk_beside_that_of_its_images(repository: Repository) -> None:
     """A minimal image alone takes several times its size: base images, lists, downloads, tools."""
     minimal, xgboost = repository.variant(MINIMAL), repository.variant(XGBOOST)
     sizes = {MINIMAL: 100.0, XGBOOST: 300.0}

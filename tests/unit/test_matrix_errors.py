@@ -14,16 +14,14 @@ from tests.unit.helpers import MATRIX, REPOSITORY, changed, errors_of
 CASES = yaml.safe_load((Path(__file__).parent / "matrix_errors.yaml").read_text())
 
 
-def test_the_matrix_that_the_cases_change_is_right(tmp_path: Path) -> None:
+def test_matrix_that_the_cases_change_is_right(tmp_path: Path) -> None:
     assert errors_of(MATRIX, tmp_path) == []
 
 
 @pytest.mark.parametrize(
     "case", CASES, ids=[case["errors"][0].split(": ", 1)[1][:70] for case in CASES]
 )
-def test_a_fault_is_told_with_its_place_value_and_remedy(
-    case: dict[str, Any], tmp_path: Path
-) -> None:
+def test_error_has_its_place_value_and_remedy(case: dict[str, Any], tmp_path: Path) -> None:
     text = changed(MATRIX, (case["old"], case["new"]))
 
     assert errors_of(text, tmp_path) == case["errors"]
@@ -42,7 +40,7 @@ def test_a_fault_is_told_with_its_place_value_and_remedy(
         ("title: XGBoost", "title: XGBoost\n    package: xgboost-cpu"),
     ],
 )
-def test_a_version_is_that_of_the_package_s_pin(old: str, new: str, tmp_path: Path) -> None:
+def test_version_is_that_of_the_package_s_pin(old: str, new: str, tmp_path: Path) -> None:
     assert errors_of(changed(MATRIX, (old, new)), tmp_path) == []
 
 
@@ -72,7 +70,7 @@ def test_no_release_of_this_repository_may_have_another_version(
     assert error.endswith(f" is not of the {key} 9.9 of this release; change one of them")
 
 
-def test_errors_of_every_kind_come_at_once_and_in_order(tmp_path: Path) -> None:
+def test_errors_of_every_kind_come_together_in_order(tmp_path: Path) -> None:
     text = changed(
         MATRIX,
         ('  trixie: ["3.12"]', '  trixie: ["3.12"]\n  3.10: ["3.10"]'),
@@ -103,7 +101,7 @@ def test_errors_of_every_kind_come_at_once_and_in_order(tmp_path: Path) -> None:
     ]
 
 
-def test_a_release_that_cannot_be_read_causes_no_further_errors(tmp_path: Path) -> None:
+def test_release_that_cannot_be_read_causes_no_further_errors(tmp_path: Path) -> None:
     """Its image may be what uses a Python, an index or a set, or a parent."""
     text = changed(
         MATRIX,
@@ -117,7 +115,7 @@ def test_a_release_that_cannot_be_read_causes_no_further_errors(tmp_path: Path) 
     ]
 
 
-def test_a_broken_release_hides_no_error_of_another(tmp_path: Path) -> None:
+def test_errors_beside_a_broken_release_are_reported(tmp_path: Path) -> None:
     text = changed(
         MATRIX,
         ('version: "3.4"\n        track: current', 'version: "3.4"\n        track: curent'),
@@ -141,7 +139,7 @@ def test_a_broken_release_hides_no_error_of_another(tmp_path: Path) -> None:
         ("\nsets:", "\nsets: [a]\nx:", "5:7: sets: must be a mapping of keys"),
     ],
 )
-def test_a_section_of_another_kind_causes_no_further_errors(
+def test_section_of_another_kind_causes_no_further_errors(
     old: str, new: str, error: str, tmp_path: Path
 ) -> None:
     """Neither what asks for its names, nor what is not asked for without it."""
@@ -156,7 +154,7 @@ def test_a_section_of_another_kind_causes_no_further_errors(
 
 
 @pytest.mark.parametrize("value", ["7", "null", "text", "[a]"])
-def test_a_release_that_is_no_mapping_is_one_error(value: str, tmp_path: Path) -> None:
+def test_release_that_is_no_mapping_is_one_error(value: str, tmp_path: Path) -> None:
     text = changed(
         MATRIX, ("    releases:\n      - track", f"    releases:\n      - {value}\n      - track")
     )
@@ -192,13 +190,11 @@ def test_a_release_that_is_no_mapping_is_one_error(value: str, tmp_path: Path) -
         ),
     ],
 )
-def test_a_value_of_another_kind_is_one_error(
-    old: str, new: str, error: str, tmp_path: Path
-) -> None:
+def test_value_of_another_kind_is_one_error(old: str, new: str, error: str, tmp_path: Path) -> None:
     assert errors_of(changed(MATRIX, (old, new)), tmp_path) == [error]
 
 
-def test_without_the_parser_in_c_the_same_is_read(
+def test_parser_in_python_reads_the_same_as_that_in_c(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -230,13 +226,13 @@ def test_without_the_parser_in_c_the_same_is_read(
     ],
     ids=lambda value: None if isinstance(value, bytes) else value,
 )
-def test_a_file_that_is_no_matrix_at_all_is_one_error(
+def test_file_that_is_no_matrix_at_all_is_one_error(
     content: bytes, error: str, tmp_path: Path
 ) -> None:
     assert errors_of(content, tmp_path) == [error]
 
 
-def test_a_control_character_is_an_error(tmp_path: Path) -> None:
+def test_control_character_is_an_error(tmp_path: Path) -> None:
     (error,) = errors_of(b"a: \x00\n", tmp_path)
     assert error.startswith("no valid YAML: unacceptable character #x0000")
 
@@ -244,7 +240,7 @@ def test_a_control_character_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("what", "error"), [("file", "No such file"), ("folder", "Is a directory")]
 )
-def test_a_file_that_cannot_be_read_is_an_error(what: str, error: str, tmp_path: Path) -> None:
+def test_file_that_cannot_be_read_is_an_error(what: str, error: str, tmp_path: Path) -> None:
     path = tmp_path / "matrix.yaml"
     if what == "folder":
         path.mkdir()
@@ -253,11 +249,11 @@ def test_a_file_that_cannot_be_read_is_an_error(what: str, error: str, tmp_path:
         read_document(path, PurePath("m.yaml"))
 
 
-def test_a_byte_order_mark_and_windows_line_ends_are_no_errors(tmp_path: Path) -> None:
+def test_byte_order_mark_and_windows_line_ends_are_no_errors(tmp_path: Path) -> None:
     assert errors_of(b"\xef\xbb\xbf" + MATRIX.replace("\n", "\r\n").encode(), tmp_path) == []
 
 
-def test_aliases_that_stand_for_too_many_values_are_refused(
+def test_aliases_of_too_many_values_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(document, "_MAX_VALUES", 1_000)
@@ -268,7 +264,7 @@ def test_aliases_that_stand_for_too_many_values_are_refused(
     assert error.split(": ")[-1] == "stands for more than 1,000 values"
 
 
-def test_an_alias_stands_for_what_its_anchor_holds(tmp_path: Path) -> None:
+def test_alias_is_what_its_anchor_holds(tmp_path: Path) -> None:
     text = changed(
         MATRIX,
         ("packages: [torch]", "packages: &packages [torch]"),
@@ -280,7 +276,7 @@ def test_an_alias_stands_for_what_its_anchor_holds(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "number", ["9" * 5_000, "0x" + "f" * 9_000, "1e999999999", "-.inf", ".nan"]
 )
-def test_a_number_of_any_size_is_an_error_of_bounded_length(number: str, tmp_path: Path) -> None:
+def test_number_of_any_size_is_an_error_of_bounded_length(number: str, tmp_path: Path) -> None:
     errors = errors_of(changed(MATRIX, ("title: XGBoost", f"title: {number}")), tmp_path)
 
     # YAML takes 1e999999999 for text, which makes a title.
@@ -290,7 +286,7 @@ def test_a_number_of_any_size_is_an_error_of_bounded_length(number: str, tmp_pat
 
 
 @pytest.mark.parametrize("text", ["\u202e", "\N{ZERO WIDTH SPACE}", "e\N{COMBINING ACUTE ACCENT}"])
-def test_other_scripts_are_shown_as_they_stand(text: str, tmp_path: Path) -> None:
+def test_other_scripts_are_shown_unchanged(text: str, tmp_path: Path) -> None:
     errors = errors_of(changed(MATRIX, ('trixie: ["3.12"]', f'"{text}": ["3.12"]')), tmp_path)
 
     assert errors == [f"2:3: debian.{text}: {text!r} is unknown; use one of: bookworm, trixie"]
@@ -300,11 +296,11 @@ def test_other_scripts_are_shown_as_they_stand(text: str, tmp_path: Path) -> Non
     ("path", "text"),
     [((), ""), (("a",), "a"), (("a", 0, "b"), "a[0].b"), (("a", 1, 2, "c"), "a[1][2].c")],
 )
-def test_a_path_is_written_as_people_write_it(path: tuple[str | int, ...], text: str) -> None:
+def test_path_is_written_as_people_write_it(path: tuple[str | int, ...], text: str) -> None:
     assert path_text(path) == text
 
 
-def test_a_document_knows_the_place_of_every_key_and_value(tmp_path: Path) -> None:
+def test_document_knows_the_place_of_every_key_and_value(tmp_path: Path) -> None:
     file = tmp_path / "d.yaml"
     file.write_text("a:\n  b: [x, 3.10]\n")
 
@@ -317,7 +313,7 @@ def test_a_document_knows_the_place_of_every_key_and_value(tmp_path: Path) -> No
     assert str(read.diagnostic(("a", "zz", 4), "is odd")) == "shown.yaml:2:3: a.zz[4]: is odd"
 
 
-def test_the_same_error_is_told_once() -> None:
+def test_error_is_reported_once() -> None:
     one = read_error("is odd", line=2)
     assert str(InputError([one, read_error("is odd", line=2), read_error("is bad", line=1)])) == (
         "m.yaml:1:1: is bad\nm.yaml:2:1: is odd\n2 errors; nothing was changed"

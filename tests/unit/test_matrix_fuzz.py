@@ -83,7 +83,7 @@ def places(data: Any) -> list[tuple[Any, Any]]:
 
 
 @pytest.mark.parametrize("change", [change_lines, change_characters, change_nodes])
-def test_a_changed_matrix_is_read_or_refused_with_a_place(
+def test_changed_matrix_is_read_or_refused_with_a_place(
     change: Callable[[random.Random], str], tmp_path: Path
 ) -> None:
     path = tmp_path / "matrix.yaml"

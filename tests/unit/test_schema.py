@@ -17,7 +17,8 @@ from tests.unit.helpers import BASE_SLIM, MATRIX, REPOSITORY, XGBOOST_SLIM, chan
 SCHEMAS = {path: json.loads(text) for path, text in render_schemas().items()}
 BASE = PurePosixPath("base/slim.schema.json")
 FRAMEWORKS = PurePosixPath("frameworks/slim.schema.json")
-FILES = [REPOSITORY / "matrix.yaml", *sorted(REPOSITORY.glob("*/**/slim.yaml"))]
+RULES = [*REPOSITORY.glob("base/slim.yaml"), *REPOSITORY.glob("frameworks/*/slim.yaml")]
+FILES = [REPOSITORY / "matrix.yaml", *sorted(RULES)]
 
 
 @cache

@@ -67,8 +67,11 @@ def test_a_rule_may_hold_for_some_images_only(repository: Repository) -> None:
     own = "only:\n  - {frameworks: [minimal], strip: {a: [a.so]}}\n"
     cuda = "  - {accelerators: [cuda], remove: {headers: [site-packages/nvidia/include]}}\n"
     repository.put("base/slim.yaml", BASE_SLIM + own + cuda)
-    version = 'only:\n  - {versions: ["3.4"], accelerators: [cpu], strip: {b: [site-packages/b]}}\n'
-    repository.put("frameworks/xgboost/slim.yaml", XGBOOST_SLIM + version)
+    narrow = """\
+only:
+  - {tracks: [current], versions: ["3.4"], accelerators: [cpu], strip: {b: [site-packages/b]}}
+"""
+    repository.put("frameworks/xgboost/slim.yaml", XGBOOST_SLIM + narrow)
 
     assert rules(repository) == {
         MINIMAL: (STUBS, SlimRule(Verb.STRIP, "a.so", "a"), PIP),
