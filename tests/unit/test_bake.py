@@ -163,7 +163,7 @@ def test_a_target_is_for_all_images_that_cannot_be_built_without_it(
 
 
 def test_files_have_the_date_of_the_configuration() -> None:
-    for name in ("add-user", "link-server", "set-times", "slim-debian"):
+    for name in ("add-user", "set-times"):
         program = (REPOSITORY / "base" / "tools" / "bin" / name).read_text()
         assert set(re.findall(r"\d{10}", program)) == {str(EPOCH)}
 
