@@ -229,29 +229,3 @@ def test_disk_that_is_too_small_is_said_before_building(project: Path) -> None:
     assert result.returncode == 1, result.stderr
     assert re.search(r"takes about [\d,.]+ GB, and \S+ has [\d.]+ GB free", result.stderr)
     assert "#1 [" not in result.stderr, "the build was begun"
-
-
-def test_dockerfile_stands_on_its_own(engine: Engine) -> None:
-    """Plain `docker build` of a framework's folder works where its parent is."""
-    variant = next(v for v in Project(ROOT).variants if v.name.startswith("onnxruntime"))
-    bundle = Path("/etc/ssl/certs/ca-certificates.crt")
-    secret = ["--secret", f"id=ca-bundle,src={bundle}"] if bundle.is_file() else []
-    command = ["docker", "build", "--quiet", "--tag", "by-hand:latest", *secret]
-    environ = {**engine.environ(), "DOCKER_BUILDKIT": "1"}
-    try:
-        result = subprocess.run(
-            [*command, str(ROOT / variant.folder)],
-            env=environ,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert result.returncode == 0, result.stderr[-3000:]
-        code = "import onnxruntime; print(onnxruntime.__version__)"
-        client = engine.client()
-        told = client.containers.run("by-hand:latest", ["python3", "-c", code], remove=True)
-        client.close()
-    finally:
-        _remove(engine, "by-hand")
-    locked = Project(ROOT).locks[variant.name]["onnxruntime"].version
-    assert told.decode().strip() == str(locked)
