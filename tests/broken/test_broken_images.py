@@ -14,7 +14,7 @@ from imagematrix.host.engine import Engine, find_engine
 from imagematrix.matrix.variant import Trim
 from imagematrix.repository.project import Project
 from tests.images.checks import (
-    _BY_LAYER,
+    BY_LAYER,
     Check,
     NoGpuError,
     checks_of,
@@ -393,7 +393,7 @@ def test_every_check_rejects_something() -> None:
     """No check is without an image that it must reject, but for those that need a framework or a
     GPU, and for the one that has a test of its own."""
     variants = [v for v in Project(ROOT).variants if v.name in (PARENT, WITH_CUDA)]
-    names = {c.__name__ for v in variants for c in checks_of(v) if c not in _BY_LAYER["framework"]}
+    names = {c.__name__ for v in variants for c in checks_of(v) if c not in BY_LAYER["framework"]}
     rejecting = {name for broken in BROKEN for name in broken.rejections}
     assert names - rejecting == {
         "framework_was_built_without_cuda",

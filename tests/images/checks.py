@@ -45,7 +45,7 @@ class NoGpuError(Exception):
     """The check needs a GPU, and there is none: it is skipped, and counted."""
 
 
-_BY_LAYER: dict[str, list[Check]] = {MINIMAL: [], "framework": [], "cpu": [], "cuda": []}
+BY_LAYER: dict[str, list[Check]] = {MINIMAL: [], "framework": [], "cpu": [], "cuda": []}
 
 
 def checks_of(variant: Variant) -> tuple[Check, ...]:
@@ -53,18 +53,18 @@ def checks_of(variant: Variant) -> tuple[Check, ...]:
     below it."""
     layers = [MINIMAL] if variant.parent is None else [MINIMAL, "framework"]
     layers.append("cpu" if variant.accelerator is Accelerator.CPU else "cuda")
-    return tuple(check for layer in layers for check in _BY_LAYER[layer])
+    return tuple(check for layer in layers for check in BY_LAYER[layer])
 
 
-def _layer(name: str) -> Callable[[Check], Check]:
+def layer(name: str) -> Callable[[Check], Check]:
     def add(check: Check) -> Check:
-        _BY_LAYER[name].append(check)
+        BY_LAYER[name].append(check)
         return check
 
     return add
 
 
-def _listing(paths: Iterable[str]) -> str:
+def listing(paths: Iterable[str]) -> str:
     found = sorted(paths)
     more = f" and {len(found) - 8} more" if len(found) > 8 else ""
     return ", ".join(found[:8]) + more
@@ -73,7 +73,7 @@ def _listing(paths: Iterable[str]) -> str:
 # --- who it runs as -------------------------------------------------------------------------------
 
 
-@_layer(MINIMAL)
+@layer(MINIMAL)
 def user_is_dockeruser(image: RunningImage) -> None:
     """It runs as uid and gid 1000, with a home of its own."""
     user = image.config["User"]
@@ -85,7 +85,7 @@ def user_is_dockeruser(image: RunningImage) -> None:
     assert home == ["/home/dockeruser", "dockeruser", "writable"], f"its home is {home}"
 
 
-@_layer(MINIMAL)
+@layer(MINIMAL)
 def any_user_of_the_group_0_has_a_home(image: RunningImage) -> None:
     """Under an id that the image does not know, as OpenShift gives out: a name, and a home to write
     to and to find packages in."""
@@ -104,7 +104,7 @@ print(json.dumps([os.getuid(), getpass.getuser(), may_write, site.getuserbase()]
     assert found == expected, f"uid, name, home, user base: {found} and not {expected}"
 
 
-@_layer(MINIMAL)
+@layer(MINIMAL)
 def nothing_runs_as_root(image: RunningImage) -> None:
     """Every process of the container has the uid 1000."""
     # As the kernel tells it: `docker top` runs the ps of the engine's host, which may have none.
@@ -119,7 +119,7 @@ def nothing_runs_as_root(image: RunningImage) -> None:
 # --- what it holds --------------------------------------------------------------------------------
 
 
-@_layer(MINIMAL)
+@layer(MINIMAL)
 def python_version(image: RunningImage) -> None:
     """`python` and `python3` are the Python of the variant."""
     told = image.host.run("python -V; python3 -V").stdout.splitlines()
@@ -129,12 +129,12 @@ def python_version(image: RunningImage) -> None:
         assert version.startswith(expected), f"{command} is {version!r}, expected {expected}…"
 
 
-@_layer(MINIMAL)
+@layer(MINIMAL)
 def distributions_equal_the_lock(image: RunningImage) -> None:
     """What is installed is what is locked, no more and no less."""
     names = Counter(canonicalize_name(found.name) for found in image.distributions)
     twice = [name for name, count in names.items() if count > 1]
-    assert not twice, f"installed in two places: {_listing(twice)}"
+    assert not twice, f"installed in two places: {listing(twice)}"
     installed = {canonicalize_name(n): Version(v) for n, v in image.installed.items()}
     locked = {name: package.version for name, package in image.lock.items()}
     extra = [f"{n} {installed[n]}" for n in installed.keys() - locked.keys()]
@@ -145,11 +145,11 @@ def distributions_equal_the_lock(image: RunningImage) -> None:
         if installed[n] != locked[n]
     ]
     parts = {"extra": extra, "missing": missing, "of another version": other}
-    found = "; ".join(f"{kind}: {_listing(names)}" for kind, names in parts.items() if names)
+    found = "; ".join(f"{kind}: {listing(names)}" for kind, names in parts.items() if names)
     assert not found, found
 
 
-@_layer(MINIMAL)
+@layer(MINIMAL)
 def requirements_are_consistent(image: RunningImage) -> None:
     """Each requirement of what is installed is met."""
     installed = {canonicalize_name(n): v for n, v in image.installed.items()}
@@ -164,10 +164,10 @@ def requirements_are_consistent(image: RunningImage) -> None:
                 found.append(f"{own.name} requires {requirement.name}, which is not installed")
             elif not requirement.specifier.contains(version, prereleases=True):
                 found.append(f"{own.name} requires {requirement}, but {version} is installed")
-    assert not found, f"requirements: {_listing(found)}"
+    assert not found, f"requirements: {listing(found)}"
 
 
-@_layer(MINIMAL)
+@layer(MINIMAL)
 def promised_pins_are_kept(image: RunningImage) -> None:
     """Each pin of the matrix admits the version that is installed."""
     assert image.variant.pins, "the variant promises nothing"
@@ -180,7 +180,7 @@ def promised_pins_are_kept(image: RunningImage) -> None:
         assert admitted, f"promised {pin}, but {version} is installed"
 
 
-@_layer(MINIMAL)
+@layer(MINIMAL)
 def extension_modules_resolve(image: RunningImage) -> None:
     """Every library that the interpreter's own extension modules link to is there."""
     folder = f"/usr/local/lib/python{image.variant.python}/lib-dynload"
@@ -193,10 +193,10 @@ def extension_modules_resolve(image: RunningImage) -> None:
     output = image.host.run(f"for m in {' '.join(modules)}; do {trace} $m; done").stdout
     assert output.count("libc.so.6 =>") >= 20, f"the loader told nothing: {output[:200]!r}"
     missing = [line.strip() for line in output.splitlines() if "not found" in line]
-    assert not missing, f"not found: {_listing(missing)}"
+    assert not missing, f"not found: {listing(missing)}"
 
 
-@_layer(MINIMAL)
+@layer(MINIMAL)
 def bytecode_is_there(image: RunningImage) -> None:
     """Modules are compiled, but for those that the matrix leaves without, all of them, and for the
     few that hold sources of another Python than this one."""
@@ -218,11 +218,11 @@ def bytecode_is_there(image: RunningImage) -> None:
         elif not compiled:
             bare.append(str(source))
     share = len(bare) / len(sources)
-    assert share < 0.01, f"{len(bare)} of {len(sources)} modules lack bytecode: {_listing(bare)}"
-    assert not needless, f"with bytecode in spite of the matrix: {_listing(needless)}"
+    assert share < 0.01, f"{len(bare)} of {len(sources)} modules lack bytecode: {listing(bare)}"
+    assert not needless, f"with bytecode in spite of the matrix: {listing(needless)}"
 
 
-@_layer(MINIMAL)
+@layer(MINIMAL)
 def bytecode_follows_its_source(image: RunningImage) -> None:
     """It is by the content of the source, and compared with it on import, so that a source which
     somebody changes runs (PEP 552): the flags say 3; 1 where it is not compared, and 0 where it is
@@ -239,7 +239,7 @@ print(json.dumps([len(flags), sorted(path for path, flag in flags.items() if fla
 """
     count, others = image.python(code)
     assert count > 300, f"only {count} compiled modules: the scan saw nothing"
-    assert not others, f"by time, or not compared: {_listing(others)}"
+    assert not others, f"by time, or not compared: {listing(others)}"
 
 
 _SITE = re.compile(r"/usr/local/lib/python[\d.]+/site-packages/(.+)")
@@ -260,13 +260,13 @@ def _is_trimmed(path: str, trims: tuple[Trim, ...]) -> bool:
     return bool(slash) and _is_trimmed(folder, trims)
 
 
-@_layer(MINIMAL)
+@layer(MINIMAL)
 def files_of_the_records_are_there(image: RunningImage) -> None:
     """Each file that a distribution's RECORD names is there, unless the matrix trims it."""
     recorded = [path for found in image.distributions for path in found.files]
     assert len(recorded) > 300, f"only {len(recorded)} files are recorded: the scan saw nothing"
     without = [found.name for found in image.distributions if not found.files]
-    assert not without, f"without a RECORD, by which pip replaces them: {_listing(without)}"
+    assert not without, f"without a RECORD, by which pip replaces them: {listing(without)}"
     there = {entry.path for entry in image.entries}
     missing = (path for path in recorded if path not in there)
     found = [
@@ -274,19 +274,19 @@ def files_of_the_records_are_there(image: RunningImage) -> None:
         for path in missing
         if not ((below := _SITE.fullmatch(path)) and _is_trimmed(below[1], image.variant.trim))
     ]
-    assert not found, f"recorded, but missing: {_listing(found)}"
+    assert not found, f"recorded, but missing: {listing(found)}"
 
 
-@_layer(MINIMAL)
+@layer(MINIMAL)
 def what_is_trimmed_is_gone(image: RunningImage) -> None:
     """Nothing is left below site-packages of what the matrix trims."""
     below = [match[1] for e in image.entries if (match := _SITE.fullmatch(e.path))]
     assert len(below) > 500, f"only {len(below)} paths below site-packages: the scan saw nothing"
     found = [path for path in below if _is_trimmed(path, image.variant.trim)]
-    assert not found, f"trimmed, but there: {_listing(found)}"
+    assert not found, f"trimmed, but there: {listing(found)}"
 
 
-@_layer(MINIMAL)
+@layer(MINIMAL)
 def what_is_stripped_has_no_symbols(image: RunningImage) -> None:
     """The libraries that the matrix strips have no table of symbols but that of the loader."""
     strip = image.variant.strip
@@ -294,7 +294,7 @@ def what_is_stripped_has_no_symbols(image: RunningImage) -> None:
         return
     matches = (match for e in image.entries if e.kind == "f" and (match := _SITE.fullmatch(e.path)))
     files = [m[0] for m in matches if _is_trimmed(m[1], strip) and ".libs/" not in m[0]]
-    assert files, f"nothing matches {_listing(entry.path for entry in strip)}"
+    assert files, f"nothing matches {listing(entry.path for entry in strip)}"
     # The kinds of the sections of an ELF file: man 5 elf, "Section header (Shdr)".
     found = image.python(
         "import json, struct\n"
@@ -309,7 +309,7 @@ def what_is_stripped_has_no_symbols(image: RunningImage) -> None:
         "    return 2 in (struct.unpack_from('<I', table, i * size + 4)[0] for i in range(count))\n"
         f"print(json.dumps([path for path in {files!r} if symbols(path)]))"
     )
-    assert not found, f"not stripped: {_listing(found)}"
+    assert not found, f"not stripped: {listing(found)}"
 
 
 # What a build empties; apt makes these folders anew.
@@ -321,7 +321,7 @@ def _below_usr(path: str) -> str:
     return f"/usr{path}" if path.startswith(("/bin/", "/lib/", "/sbin/")) else path
 
 
-@_layer(MINIMAL)
+@layer(MINIMAL)
 def debian_packages_are_whole(image: RunningImage) -> None:
     """dpkg misses nothing but what its own settings leave out, and no package is half installed."""
     # Each command that a container is given takes as long as these do.
@@ -343,13 +343,13 @@ def debian_packages_are_whole(image: RunningImage) -> None:
             or any(fnmatchcase(path, p) or fnmatchcase(f"{path}/", p) for p in excluded)
         )
     ]
-    assert not found, f"not as installed: {_listing(found)}"
+    assert not found, f"not as installed: {listing(found)}"
 
 
 # --- what it says of itself -----------------------------------------------------------------------
 
 
-@_layer(MINIMAL)
+@layer(MINIMAL)
 def port_is_5001(image: RunningImage) -> None:
     """5001 is exposed, nothing else, and the server is healthy there."""
     exposed = list(image.config.get("ExposedPorts") or {})
@@ -360,7 +360,7 @@ def port_is_5001(image: RunningImage) -> None:
     assert kind.startswith("text/html"), f"GET / has the type {kind!r}"
 
 
-@_layer(MINIMAL)
+@layer(MINIMAL)
 def configuration_keeps_the_contract(image: RunningImage) -> None:
     """Working directory, environment, init and health check are as consumers rely on."""
     config = image.config
@@ -388,7 +388,7 @@ def configuration_keeps_the_contract(image: RunningImage) -> None:
     assert starting > 300, f"the health check gives the start {starting:g} s"
 
 
-@_layer(MINIMAL)
+@layer(MINIMAL)
 def time_zones_have_their_old_names(image: RunningImage) -> None:
     """Also those that Debian keeps in a package of their own."""
     names = ("Europe/Berlin", "US/Pacific", "EST")
@@ -398,10 +398,10 @@ def time_zones_have_their_old_names(image: RunningImage) -> None:
     wrong = [
         name for name, zone, right in zip(names, told, known, strict=True) if zone not in right
     ]
-    assert not wrong, f"unknown time zones: {_listing(wrong)}"
+    assert not wrong, f"unknown time zones: {listing(wrong)}"
 
 
-@_layer(MINIMAL)
+@layer(MINIMAL)
 def labels_tell_the_variant(image: RunningImage) -> None:
     """OCI annotations and our own labels say what the variant says."""
     variant = image.variant
@@ -426,7 +426,7 @@ def labels_tell_the_variant(image: RunningImage) -> None:
     assert not wrong, f"labels: {wrong}, expected { ({n: expected[n] for n in wrong}) }"
 
 
-@_layer(MINIMAL)
+@layer(MINIMAL)
 def key_is_that_of_the_tree(image: RunningImage) -> None:
     """Its key is the hash of its inputs, and these are the files that stand here now."""
     inputs = decode_inputs(image.labels.get(INPUTS_LABEL, ""))
@@ -437,9 +437,9 @@ def key_is_that_of_the_tree(image: RunningImage) -> None:
     files = {name: digest for name, digest in inputs.items() if ":" not in name and name != PARENT}
     own = {str(variant.dockerfile), str(variant.lock)}
     lacking = own - files.keys()
-    assert not lacking, f"its {len(files)} inputs lack {_listing(lacking)}"
+    assert not lacking, f"its {len(files)} inputs lack {listing(lacking)}"
     moved = [n for n, digest in files.items() if _hash_now(image, n) != digest]
-    assert not moved, f"built from other contents of {_listing(moved)}; run `nox -s build`"
+    assert not moved, f"built from other contents of {listing(moved)}; run `nox -s build`"
 
 
 def _hash_now(image: RunningImage, name: str) -> str:
@@ -454,14 +454,14 @@ _COMPILER = re.compile(
 )
 
 
-@_layer(MINIMAL)
+@layer(MINIMAL)
 def no_compiler(image: RunningImage) -> None:
     """There is no compiler, assembler, linker or make."""
     folders = ("/bin/", "/sbin/", "/usr/bin/", "/usr/sbin/", "/usr/local/bin/", "/usr/lib/gcc")
     programs = [e.path for e in image.entries if e.kind in "fl" and e.path.startswith(folders)]
     assert len(programs) > 50, f"only {len(programs)} programs: the scan saw nothing"
     found = [path for path in programs if _COMPILER.fullmatch(PurePosixPath(path).name)]
-    assert not found, f"compilers: {_listing(found)}"
+    assert not found, f"compilers: {listing(found)}"
 
 
 _CACHES = re.compile(
@@ -470,22 +470,22 @@ _CACHES = re.compile(
 )
 
 
-@_layer(MINIMAL)
+@layer(MINIMAL)
 def no_package_cache(image: RunningImage) -> None:
     """Nothing is left of apt, pip or uv but what they installed."""
     files = [e.path for e in image.entries if e.kind == "f"]
     found = [path for path in files if _CACHES.fullmatch(path)]
-    assert not found, f"caches: {_listing(found)}"
+    assert not found, f"caches: {listing(found)}"
 
 
-@_layer(MINIMAL)
+@layer(MINIMAL)
 def no_setuid_file(image: RunningImage) -> None:
     """No program changes the user or group that runs it."""
     found = [e.path for e in image.entries if e.kind == "f" and e.mode & 0o6000]
-    assert not found, f"setuid or setgid: {_listing(found)}"
+    assert not found, f"setuid or setgid: {listing(found)}"
 
 
-@_layer(MINIMAL)
+@layer(MINIMAL)
 def no_world_writable_path(image: RunningImage) -> None:
     """Everybody may write to /tmp alone."""
     found = [
@@ -493,20 +493,20 @@ def no_world_writable_path(image: RunningImage) -> None:
         for e in image.entries
         if e.mode & 0o002 and e.kind != "l" and e.path != "/tmp" and not e.path.startswith("/tmp/")
     ]
-    assert not found, f"writable by everybody: {_listing(found)}"
+    assert not found, f"writable by everybody: {listing(found)}"
 
 
 _BUILD_FILES = ("/etc/pip.conf", "/etc/uv", "/run/secrets", "/etc/apt/apt.conf.d/99host")
 
 
-@_layer(MINIMAL)
+@layer(MINIMAL)
 def no_build_secret(image: RunningImage) -> None:
     """Nothing that a build is given stays: no mounted file, no proxy, no setting of an index."""
     found = [e.path for e in image.entries if e.path in _BUILD_FILES]
-    assert not found, f"left by the build: {_listing(found)}"
+    assert not found, f"left by the build: {listing(found)}"
     names = [item.split("=", 1)[0] for item in image.config["Env"]]
     told = [n for n in names if n in PROXY_VARIABLES or n.startswith(("PIP_", "UV_", "SSL_"))]
-    assert not told, f"the environment tells of the build host: {_listing(told)}"
+    assert not told, f"the environment tells of the build host: {listing(told)}"
 
 
 _CUDA_LIBRARY = re.compile(
@@ -520,7 +520,7 @@ _CUDA_DISTRIBUTION = re.compile(r"nvidia-.*|cuda-.*|cupy.*|.*-cu1\d|.*-cuda1\d.*
 _CPU_DISTRIBUTION = re.compile(r".*-cpu|onnxruntime|faiss-cpu")
 
 
-@_layer("cpu")
+@layer("cpu")
 def cuda_only_where_declared(image: RunningImage) -> None:
     """A CPU image holds no distribution that brings CUDA, and no CUDA library but what a package is
     declared to carry."""
@@ -528,12 +528,12 @@ def cuda_only_where_declared(image: RunningImage) -> None:
     assert len(libraries) > 100, f"only {len(libraries)} libraries: the scan saw nothing"
     found = [path for path in libraries if _CUDA_LIBRARY.fullmatch(PurePosixPath(path).name)]
     if image.variant.bundled_cuda is None:
-        assert not found, f"CUDA libraries in a CPU image: {_listing(found)}"
+        assert not found, f"CUDA libraries in a CPU image: {listing(found)}"
     brought = [name for name in image.installed if _CUDA_DISTRIBUTION.fullmatch(name)]
-    assert not brought, f"CUDA distributions in a CPU image: {_listing(brought)}"
+    assert not brought, f"CUDA distributions in a CPU image: {listing(brought)}"
 
 
-@_layer("cpu")
+@layer("cpu")
 def framework_was_built_without_cuda(image: RunningImage) -> None:
     """The framework says so, or that it carries the CUDA that is declared; some tell neither."""
     told = image.accelerator["framework"]
@@ -543,7 +543,7 @@ def framework_was_built_without_cuda(image: RunningImage) -> None:
     assert told["built_with_cuda"] in (None, declared is not None), f"tells {told}"
 
 
-@_layer("cuda")
+@layer("cuda")
 def no_cpu_build(image: RunningImage) -> None:
     """An image with CUDA holds no distribution that was built for the CPU alone."""
     found = [
@@ -551,10 +551,10 @@ def no_cpu_build(image: RunningImage) -> None:
         for name, version in image.installed.items()
         if _CPU_DISTRIBUTION.fullmatch(canonicalize_name(name)) or version.endswith("+cpu")
     ]
-    assert not found, f"CPU builds in an image with CUDA: {_listing(found)}"
+    assert not found, f"CPU builds in an image with CUDA: {listing(found)}"
 
 
-@_layer("cuda")
+@layer("cuda")
 def cuda_versions_agree(image: RunningImage) -> None:
     """The lock, the label, the runtime itself and the framework name one version of CUDA; and of
     cuDNN, as far as each is told."""
@@ -586,16 +586,16 @@ def _same_release(one: str | None, other: str) -> bool:
     return all(left == right for left, right in parts)
 
 
-@_layer("cuda")
+@layer("cuda")
 def cuda_libraries_resolve(image: RunningImage) -> None:
     """Every library that a shared library of the image asks for is there, but for the driver's."""
     facts = image.accelerator
     assert facts["libraries"] > 0, "no shared library was found: the scan saw nothing"
     missing = [f"{library} (for {asking})" for library, asking in facts["unresolved"].items()]
-    assert not missing, f"not found: {_listing(missing)}"
+    assert not missing, f"not found: {listing(missing)}"
 
 
-@_layer("cuda")
+@layer("cuda")
 def cuda_backend_is_compiled_in(image: RunningImage) -> None:
     """The framework was built with CUDA, and says so; `minimal` is one without a framework."""
     told = image.accelerator["framework"]
@@ -605,7 +605,7 @@ def cuda_backend_is_compiled_in(image: RunningImage) -> None:
         assert "TensorrtExecutionProvider" in told["backends"], f"backends: {told['backends']}"
 
 
-@_layer("cuda")
+@layer("cuda")
 def driver_is_asked_for(image: RunningImage) -> None:
     """NVIDIA's container runtime is told what to bring: every GPU, computing, a driver that will
     do."""
@@ -621,7 +621,7 @@ def driver_is_asked_for(image: RunningImage) -> None:
     assert not wrong, f"the environment has {wrong}, expected {expected}"
 
 
-@_layer("cuda")
+@layer("cuda")
 def gpu_computes_as_the_host_does(image: RunningImage) -> None:
     """A kernel, and the example's model, give on the GPU what they give on the host."""
     if not image.has_gpu:
@@ -634,7 +634,7 @@ def gpu_computes_as_the_host_does(image: RunningImage) -> None:
         assert model["difference"] < 1e-4, f"the model's values differ: {model}"
 
 
-@_layer(MINIMAL)
+@layer(MINIMAL)
 def size_is_within_budget(image: RunningImage) -> None:
     """It adds no more to its parent than it did when its size was recorded."""
     variant, client = image.variant, image.container.client
@@ -661,7 +661,7 @@ def size_is_within_budget(image: RunningImage) -> None:
 # --- what it is for -------------------------------------------------------------------------------
 
 
-@_layer(MINIMAL)
+@layer(MINIMAL)
 def example_is_scored(image: RunningImage) -> None:
     """The example's real model answers over HTTP what was computed without its framework."""
     folder = image.root / image.variant.example
@@ -694,7 +694,7 @@ def _differences(told: Any, expected: Any, where: str) -> Iterable[str]:
 _WRITABLE = ("/tmp", "/var", APP_ROOT)
 
 
-@_layer(MINIMAL)
+@layer(MINIMAL)
 def serving_writes_nothing(image: RunningImage) -> None:
     """Scoring leaves no bytecode, cache or telemetry behind: it works on a read-only root."""
     example_is_scored(image)
@@ -703,10 +703,10 @@ def serving_writes_nothing(image: RunningImage) -> None:
         for p in image.written
         if p not in _WRITABLE and not p.startswith(("/tmp/", f"{APP_ROOT}/"))
     ]
-    assert not found, f"written while serving: {_listing(found)}"
+    assert not found, f"written while serving: {listing(found)}"
 
 
-@_layer("framework")
+@layer("framework")
 def layers_of_the_parent_are_shared(image: RunningImage) -> None:
     """The first layers are the parent's, so that a host holds them once."""
     layers = tuple(image.image["RootFS"]["Layers"])
