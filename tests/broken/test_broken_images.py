@@ -13,11 +13,8 @@ from imagematrix.build.bake import image_tag
 from imagematrix.host.engine import Engine, find_engine
 from imagematrix.matrix.variant import Trim
 from imagematrix.repository.project import Project
-from tests.images.checks import (
-    BY_LAYER,
-    Check,
-    NoGpuError,
-    checks_of,
+from tests.images.checks import BY_LAYER, Check, NoGpuError, checks_of
+from tests.images.checks.cuda import (
     cuda_backend_is_compiled_in,
     framework_was_built_without_cuda,
     gpu_computes_as_the_host_does,

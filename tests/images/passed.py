@@ -20,7 +20,7 @@ from imagematrix.matrix.variant import Variant
 
 _RECORD = WORK_FOLDER / "passed.json"
 # What checks are made of, next to the files of their image.
-_CODE = ("tests/images/*.py", "imagematrix/**/*.py", "requirements.txt", "sizes.json")
+_CODE = ("tests/images/**/*.py", "imagematrix/**/*.py", "requirements.txt", "sizes.json")
 
 
 def evidence(root: Path, engine: Engine, variants: Iterable[Variant]) -> dict[str, str]:

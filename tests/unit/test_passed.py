@@ -90,7 +90,7 @@ def test_a_broken_record_holds_nothing(text: str, repository: Repository) -> Non
 @pytest.mark.parametrize(
     "path",
     [
-        "tests/images/checks.py",
+        "tests/images/checks/content.py",
         "imagematrix/plan/content.py",
         "requirements.txt",
         "sizes.json",
