@@ -130,6 +130,8 @@ class RunningImage:
     has_gpu: bool
     # What the start of the container and the loading of the framework took: no work of checks.
     seconds: dict[str, float] = field(default_factory=dict)
+    # The names of the checks that it has passed so far.
+    passed: set[str] = field(default_factory=set)
 
     @cached_property
     def config(self) -> Mapping[str, Any]:
@@ -328,16 +330,21 @@ def build_images(*names: str) -> None:
     assert result.returncode == 0, f"{result.stdout}\n{result.stderr[-3000:]}"
 
 
-def is_present(engine: Engine, reference: str) -> bool:
-    """Whether the engine has the image."""
+def image_id(engine: Engine, reference: str) -> str:
+    """The ID of an image in the engine; empty where the engine does not have it."""
     client = engine.client()
     try:
-        client.api.inspect_image(reference)
+        found: str = client.api.inspect_image(reference)["Id"]
     except docker.errors.ImageNotFound:
-        return False
+        return ""
     finally:
         client.close()
-    return True
+    return found
+
+
+def is_present(engine: Engine, reference: str) -> bool:
+    """Whether the engine has the image."""
+    return bool(image_id(engine, reference))
 
 
 def wait_until_healthy(running: RunningImage) -> None:
