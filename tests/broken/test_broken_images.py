@@ -2,6 +2,8 @@
 
 import re
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,8 +12,8 @@ from typing import Any, cast
 import pytest
 
 from imagematrix.build.bake import image_tag
-from imagematrix.host.engine import Engine, find_engine
-from imagematrix.matrix.variant import Trim
+from imagematrix.host.engine import Engine
+from imagematrix.matrix.variant import Trim, Variant
 from imagematrix.repository.project import Project
 from tests.images.checks import BY_LAYER, Check, NoGpuError, checks_of
 from tests.images.checks.cuda import (
@@ -340,13 +342,33 @@ BROKEN = (
 
 
 @pytest.fixture(scope="session")
-def engine() -> Engine:
-    """The engine that holds the images that are broken here, as they are now."""
-    found = find_engine()
-    if found is None:
-        pytest.fail("no Docker engine answers; run `nox -s build` first")
+def engine(engine: Engine) -> Engine:
+    """The engine, with the images that are broken here as they are now."""
     build_images(PARENT, OTHER_PYTHON, WITH_CUDA)
-    return found
+    return engine
+
+
+@contextmanager
+def _running(engine: Engine, broken: Broken, variant: Variant) -> Iterator[RunningImage]:
+    """A container of the image, which is built for it and gone at the end."""
+    tag = f"broken-{broken.name}:latest"
+    # As bake makes them: packed layers would be measured by way of the whole image's archive.
+    output = "type=docker" + ",compression=uncompressed" * engine.containerd_store
+    subprocess.run(
+        ["docker", "build", "--quiet", "--output", output, "--tag", tag, "-"],
+        input=f"FROM {image_tag(broken.parent)}\n{broken.steps}\n".encode(),
+        env=engine.environ(),
+        check=True,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        lock = Project(ROOT).locks[variant.name]
+        with run_image(engine, tag, variant, lock, ROOT) as running:
+            yield running
+    finally:
+        client = engine.client()
+        client.images.remove(tag, force=True)
+        client.close()
 
 
 def _rejections(image: RunningImage, checks: tuple[Check, ...]) -> dict[str, str]:
@@ -364,22 +386,10 @@ def _rejections(image: RunningImage, checks: tuple[Check, ...]) -> dict[str, str
 @pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: broken.name)
 def test_broken_image_is_rejected(broken: Broken, engine: Engine) -> None:
     """Exactly the checks that are named reject the image, each with its reason."""
-    project = Project(ROOT)
-    variant = next(v for v in project.variants if v.name == broken.variant)
-    tag = f"broken-{broken.name}:latest"
-    dockerfile = f"FROM {image_tag(broken.parent)}\n{broken.steps}\n"
-    command = ["docker", "build", "--quiet", "--tag", tag, "-"]
-    subprocess.run(
-        command, input=dockerfile.encode(), env=engine.environ(), check=True, stdout=subprocess.PIPE
-    )
-    try:
-        with run_image(engine, tag, variant, project.locks[variant.name], ROOT) as running:
-            wait_until_healthy(running)
-            rejections = _rejections(running, checks_of(variant))
-    finally:
-        client = engine.client()
-        client.images.remove(tag, force=True)
-        client.close()
+    variant = next(v for v in Project(ROOT).variants if v.name == broken.variant)
+    with _running(engine, broken, variant) as running:
+        wait_until_healthy(running)
+        rejections = _rejections(running, checks_of(variant))
     told = "\n".join(f"{name}: {message}" for name, message in rejections.items())
     assert rejections.keys() == broken.rejections.keys(), told
     for name, part in broken.rejections.items():
@@ -476,23 +486,9 @@ def test_library_with_symbols_is_rejected(engine: Engine) -> None:
     # fails to start, and what runs inside ends with it.
     parent = next(v for v in project.variants if v.name == PARENT)
     variant = replace(parent, strip=(Trim("symbols", "httptools/*.so"),))
-    tag = "broken-symbols:latest"
-    dockerfile = (
-        f"FROM {image_tag(PARENT)}\nUSER 0\n"
-        f'RUN python3 -c "{SYMBOLS}" {SITE}/httptools/symbols.so\nUSER 1000:1000\n'
-    )
-    command = ["docker", "build", "--quiet", "--tag", tag, "-"]
-    subprocess.run(
-        command, input=dockerfile.encode(), env=engine.environ(), check=True, stdout=subprocess.PIPE
-    )
-    lock = project.locks[variant.name]
-    try:
-        with (
-            run_image(engine, tag, variant, lock, ROOT) as running,
-            pytest.raises(AssertionError, match=rf"^not stripped: {SITE}/httptools/symbols.so$"),
-        ):
-            check(running)
-    finally:
-        client = engine.client()
-        client.images.remove(tag, force=True)
-        client.close()
+    steps = f'USER 0\nRUN python3 -c "{SYMBOLS}" {SITE}/httptools/symbols.so\nUSER 1000:1000'
+    with (
+        _running(engine, Broken("symbols", steps, {}), variant) as running,
+        pytest.raises(AssertionError, match=rf"^not stripped: {SITE}/httptools/symbols.so$"),
+    ):
+        check(running)

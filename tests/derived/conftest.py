@@ -10,7 +10,7 @@ import docker
 import pytest
 
 from imagematrix.build.bake import image_tag
-from imagematrix.host.engine import Engine, find_engine
+from imagematrix.host.engine import Engine
 from imagematrix.matrix.variant import Variant
 from imagematrix.repository.project import Project
 from tests.derived.containers import Service, build, started
@@ -39,13 +39,10 @@ class Serve(Protocol):
 
 
 @pytest.fixture(scope="session")
-def engine() -> Engine:
-    """The engine that holds the images."""
-    found = find_engine()
-    if found is None:
-        pytest.fail("no Docker engine answers; run `nox -s build` first")
+def engine(engine: Engine) -> Engine:
+    """The engine, with the image that all of this is built on."""
     build_images(PARENT)
-    return found
+    return engine
 
 
 @pytest.fixture(scope="session")

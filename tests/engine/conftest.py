@@ -15,7 +15,7 @@ import pytest
 
 from imagematrix.host.bases import BaseSource, ensure_bases
 from imagematrix.host.debian import apt_get, os_release_ids
-from imagematrix.host.engine import Engine, find_engine
+from imagematrix.host.engine import Engine
 from imagematrix.repository.project import Project
 from tests.engine.engines import fresh_engine
 
@@ -36,15 +36,6 @@ def free_port(address: str = "127.0.0.1") -> int:
         probe.bind((address, 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-@pytest.fixture(scope="session")
-def engine() -> Engine:
-    """The engine that holds the images."""
-    found = find_engine()
-    if found is None:
-        pytest.fail("no Docker engine answers; run `nox -s build` first")
-    return found
 
 
 def _require(program: str, package: str) -> str:

@@ -16,7 +16,7 @@ from imagematrix.cli import parse
 from imagematrix.commands.options import selection_of
 from imagematrix.host.bootstrap import bootstrap_name
 from imagematrix.host.config import read_host_config
-from imagematrix.host.engine import Engine, find_engine
+from imagematrix.host.engine import Engine
 from imagematrix.host.supply import find_supplies
 from imagematrix.matrix.selection import select, with_parents
 from imagematrix.matrix.variant import Variant
@@ -63,25 +63,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One test for each check of each image; all of an image go to the same worker."""
     if "check" in metafunc.fixturenames:
         cases = [
-            pytest.param(
-                variant,
-                check,
-                id=f"{variant.name}-{check.__name__}",
-                marks=pytest.mark.xdist_group(variant.name),
-            )
+            pytest.param(variant, check, id=f"{variant.name}-{check.__name__}")
             for variant in _selected(metafunc.config)
             for check in checks_of(variant)
         ]
         metafunc.parametrize(("image", "check"), cases, indirect=["image"])
-
-
-@pytest.fixture(scope="session")
-def engine() -> Engine:
-    """The engine that holds the images."""
-    found = find_engine()
-    if found is None:
-        pytest.fail("no Docker engine answers; run `nox -s build` first")
-    return found
 
 
 @cache

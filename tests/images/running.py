@@ -1,5 +1,6 @@
 """A container of an image, serving the example of its framework, and what can be asked of it."""
 
+import fcntl
 import io
 import json
 import os
@@ -24,6 +25,7 @@ from docker.models.containers import Container
 from docker.types import DeviceRequest
 from testinfra.host import Host
 
+from imagematrix.files import WORK_FOLDER
 from imagematrix.host.engine import Engine
 from imagematrix.matrix.lockfile import Lock
 from imagematrix.matrix.schema import Accelerator
@@ -324,9 +326,16 @@ def gives_gpus(engine: Engine, reference: str) -> bool:
 
 
 def build_images(*names: str) -> None:
-    """Makes sure that the engine has these images as they are now; what is fresh is not built."""
+    """Makes sure that the engine has these images as they are now; what is fresh is not built.
+
+    One process of a test run does that at a time: the next one finds fresh what both need.
+    """
     command = [sys.executable, "-m", "imagematrix", "build", *names]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    lock = ROOT / WORK_FOLDER / "tests.lock"
+    lock.parent.mkdir(exist_ok=True)
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, f"{result.stdout}\n{result.stderr[-3000:]}"
 
 

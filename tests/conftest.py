@@ -1,0 +1,43 @@
+"""What the tests that need an engine share: the engine, and which of them run in one process."""
+
+from typing import Any
+
+import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+from imagematrix.errors import UserError
+from imagematrix.host.engine import Engine, find_engine
+
+
+def scope_of(nodeid: str) -> str:
+    """What runs in one process, one test after the other, for a test's node ID: the checks of an
+    image, which share its container; a broken image by itself; else a file, whose fixtures may hold
+    an engine or a registry."""
+    path, _, test = nodeid.partition("::")
+    if path.startswith("tests/images/"):
+        return test.rpartition("-")[0]
+    return nodeid if path.startswith("tests/broken/") else path
+
+
+# Not by marks and `--dist=loadgroup`: with pytest 9.2 that groups nothing, and says nothing
+# (https://github.com/pytest-dev/pytest-xdist/issues/1386).
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Gives `--dist=loadscope` the scopes of these tests."""
+    if config.getoption("dist") != "loadscope":
+        return None
+    scheduler = LoadScopeScheduling(config, log)
+    scheduler._split_scope = scope_of
+    return scheduler
+
+
+@pytest.fixture(scope="session")
+def engine() -> Engine:
+    """The engine that holds the images."""
+    try:
+        found = find_engine()
+    except UserError as error:
+        pytest.fail(str(error))
+    if found is None:
+        pytest.fail("no Docker engine answers; run `nox -s build` first")
+    return found
