@@ -158,7 +158,8 @@ def main() -> int:
             else:
                 source = ensure_engine()
                 bases = ensure_bases(source, variants, BaseSource.AUTO)
-                with fresh_engine("bench0", "172.31.249.1", parent=options.folder) as engine:
+                with fresh_engine(parent=options.folder) as own:
+                    engine = own.engine
                     _copy_bases(source, engine, bases)
                     given, secrets = build_environment(
                         REPOSITORY,

@@ -8,15 +8,22 @@ from xdist.scheduler import LoadScopeScheduling
 from imagematrix.errors import UserError
 from imagematrix.host.engine import Engine, find_engine
 
+# What each test of these files shares with others is named before the last hyphen of its parameter:
+# the container of an image, an unpacked Docker.
+_BY_PARAMETER = {"tests/images/test_images.py", "tests/engine/test_versions.py"}
+# Both build in the second engine.
+_TOGETHER = {"tests/engine/test_remote.py": "tests/engine/test_registry.py"}
+
 
 def scope_of(nodeid: str) -> str:
-    """What runs in one process, one test after the other, for a test's node ID: the checks of an
-    image, which share its container; a broken image by itself; else a file, whose fixtures may hold
-    an engine or a registry."""
+    """What runs in one process, one test after the other, for the node ID of a test: what shares a
+    container or an engine; a broken image is by itself, and else it is a file."""
     path, _, test = nodeid.partition("::")
-    if path.startswith("tests/images/"):
-        return test.rpartition("-")[0]
-    return nodeid if path.startswith("tests/broken/") else path
+    if path.startswith("tests/broken/"):
+        return nodeid
+    if path in _BY_PARAMETER:
+        return f"{path}::{test.rpartition('-')[0]}"
+    return _TOGETHER.get(path, path)
 
 
 # Not by marks and `--dist=loadgroup`: with pytest 9.2 that groups nothing, and says nothing
