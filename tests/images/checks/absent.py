@@ -23,6 +23,18 @@ def no_compiler(image: RunningImage) -> None:
     assert not found, f"compilers: {listing(found)}"
 
 
+_TOOLS = {"curl", "git", "conda"}
+
+
+@layer(MINIMAL)
+def no_tool_of_developers(image: RunningImage) -> None:
+    """There is no curl, git or conda, and no header of the C library."""
+    paths = [PurePosixPath(e.path) for e in image.entries if e.kind in "fl"]
+    found = [str(p) for p in paths if p.parent.name == "bin" and p.name in _TOOLS]
+    found += [str(p) for p in paths if p.is_relative_to("/usr/include")]
+    assert not found, f"tools and headers: {listing(found)}"
+
+
 _CACHES = re.compile(
     r"/var/lib/apt/lists/.+|/var/cache/apt/.+|.*\.deb|.*/\.cache/.+|.*/pip/(http|wheels|selfcheck)/.*"
     r"|/var/log/.+|/mnt/.+"

@@ -1,7 +1,8 @@
 """What it holds: a Python, and the distributions and Debian packages of its lock, whole."""
 
+import re
 from collections import Counter
-from fnmatch import fnmatchcase
+from fnmatch import fnmatchcase, translate
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -14,12 +15,16 @@ from tests.images.running import RunningImage
 
 @layer(MINIMAL)
 def python_version(image: RunningImage) -> None:
-    """`python` and `python3` are the Python of the variant."""
-    told = image.host.run("python -V; python3 -V").stdout.splitlines()
+    """`python` and `python3` are the Python of the variant, and with `pip` in /usr/local."""
+    command = "for name in python python3 pip; do command -v $name; done; python -V; python3 -V"
+    told = image.host.run(command).stdout.splitlines()
+    places, versions = told[:-2], told[-2:]
     expected = f"Python {image.variant.python}."
-    assert len(told) == 2, f"python and python3 tell {told}"
-    for command, version in zip(("python", "python3"), told, strict=True):
+    assert len(versions) == 2, f"python and python3 tell {told}"
+    for command, version in zip(("python", "python3"), versions, strict=True):
         assert version.startswith(expected), f"{command} is {version!r}, expected {expected}…"
+    where = [f"/usr/local/bin/{name}" for name in ("python", "python3", "pip")]
+    assert places == where, f"on the path: {places}, expected {where}"
 
 
 @layer(MINIMAL)
@@ -87,6 +92,22 @@ def extension_modules_resolve(image: RunningImage) -> None:
     assert output.count("libc.so.6 =>") >= 20, f"the loader told nothing: {output[:200]!r}"
     missing = [line.strip() for line in output.splitlines() if "not found" in line]
     assert not missing, f"not found: {listing(missing)}"
+
+
+# What dpkg is told to leave out, beside what Debian's own slim images leave out.
+_EXCLUDES = "/etc/dpkg/dpkg.cfg.d/inference-images"
+
+
+@layer(MINIMAL)
+def what_dpkg_leaves_out_is_gone(image: RunningImage) -> None:
+    """No file is there of those that the image's own settings of dpkg leave out."""
+    prefix = "path-exclude="
+    lines = image.host.run(f"cat {_EXCLUDES}").stdout.splitlines()
+    patterns = [line.removeprefix(prefix) for line in lines if line.startswith(prefix)]
+    assert len(patterns) > 5, f"{_EXCLUDES} leaves out {patterns}"
+    excluded = re.compile("|".join(map(translate, patterns)))
+    found = [e.path for e in image.entries if e.kind in "fl" and excluded.match(e.path)]
+    assert not found, f"left out, but there: {listing(found)}"
 
 
 # What a build empties; apt makes these folders anew.

@@ -5,14 +5,15 @@ import re
 
 from imagematrix.matrix.schema import MINIMAL
 from tests.images.checks.check import layer
-from tests.images.running import RunningImage
+from tests.images.running import APP_ROOT, RunningImage
 
 
 @layer(MINIMAL)
 def user_is_dockeruser(image: RunningImage) -> None:
-    """It runs as uid and gid 1000, with a home of its own."""
+    """It runs as uid and gid 1000, with a home of its own. The image names them by number, so that
+    Kubernetes can verify that it is not root."""
     user = image.config["User"]
-    assert user not in ("", "0", "root"), f"the image's user is {user or 'root'}"
+    assert user == "1000:1000", f"the image's user is {user or 'root'}, not 1000:1000"
     command = "id -u && id -g && id -un && echo ~ && stat -c %U ~ && test -w ~ && echo writable"
     told = image.host.run(command).stdout.split()
     who, home = told[:3], told[3:]
@@ -23,20 +24,22 @@ def user_is_dockeruser(image: RunningImage) -> None:
 @layer(MINIMAL)
 def any_user_of_the_group_0_has_a_home(image: RunningImage) -> None:
     """Under an id that the image does not know, as OpenShift gives out: a name, and a home to write
-    to and to find packages in."""
+    to and to find packages in. What is made there belongs to the group 0, too."""
     code = """
-import getpass, json, os, site
+import getpass, json, os, site, stat
 # Asked and not tried: what is written would be found as written while serving.
-may_write = os.access(os.path.expanduser("~"), os.W_OK | os.X_OK)
-print(json.dumps([os.getuid(), getpass.getuser(), may_write, site.getuserbase()]))
+home = os.path.expanduser("~")
+may_write = os.access(home, os.W_OK | os.X_OK)
+group = os.stat(home).st_gid if os.stat(home).st_mode & stat.S_ISGID else None
+print(json.dumps([os.getuid(), getpass.getuser(), may_write, site.getuserbase(), group]))
 """
     command = ["python3", "-c", code]
     status, output = image.container.exec_run(command, user="1000680000:0")
     assert isinstance(output, bytes)
     assert status == 0, f"python3 ended with {status}: {output[-800:]!r}"
-    expected = [1000680000, "dockeruser", True, "/home/dockeruser/.local"]
+    expected = [1000680000, "dockeruser", True, "/home/dockeruser/.local", 0]
     found = json.loads(output)
-    assert found == expected, f"uid, name, home, user base: {found} and not {expected}"
+    assert found == expected, f"uid, name, home, user base, group: {found} and not {expected}"
 
 
 @layer(MINIMAL)
@@ -49,3 +52,10 @@ def nothing_runs_as_root(image: RunningImage) -> None:
     assert 1 in running, f"only {running} run: the scan saw nothing"
     others = [f"{pid} {name}" for pid, (name, uids) in running.items() if uids != {"1000"}]
     assert not others, f"not as uid 1000: {others}"
+
+
+@layer(MINIMAL)
+def app_root_belongs_to_root(image: RunningImage) -> None:
+    """The folder of the application is root's alone to change: the server cannot."""
+    told = image.host.run(f"stat -c '%u:%g %a' {APP_ROOT}").stdout.strip()
+    assert told == "0:0 755", f"{APP_ROOT} belongs to {told}"

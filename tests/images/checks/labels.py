@@ -35,6 +35,8 @@ def configuration_keeps_the_contract(image: RunningImage) -> None:
     }
     differing = {n: environment.get(n) for n, v in expected.items() if environment.get(n) != v}
     assert not differing, f"the environment has {differing}, expected {expected}"
+    # It would leave columns out of the tracebacks of scripts, as it does of the image's packages.
+    assert "PYTHONNODEBUGRANGES" not in environment, "scripts are compiled without columns"
     first = environment["PATH"].split(":")[0]
     assert first == "/home/dockeruser/.local/bin", f"PATH begins with {first}"
     assert config["Entrypoint"] == ["tini", "-s", "--"], f"entrypoint is {config['Entrypoint']}"
@@ -43,9 +45,11 @@ def configuration_keeps_the_contract(image: RunningImage) -> None:
     health = config.get("Healthcheck") or {}
     test = health.get("Test")
     assert test == ["CMD", *start[:-1], "inference_server.health"], f"health check is {test}"
-    # In nanoseconds; init() may take as long as WORKER_TIMEOUT.
-    starting = health.get("StartPeriod", 0) / 1e9
-    assert starting > 300, f"the health check gives the start {starting:g} s"
+    # In nanoseconds; init() may take as long as WORKER_TIMEOUT. 0 is the default of 3 retries.
+    starting, interval = health.get("StartPeriod", 0) / 1e9, health.get("Interval", 0) / 1e9
+    assert starting == 600, f"the health check gives the start {starting:g} s"
+    assert interval == 10, f"the health check runs every {interval:g} s"
+    assert health.get("Retries", 0) in (0, 3), f"the health check has {health['Retries']} retries"
 
 
 @layer(MINIMAL)

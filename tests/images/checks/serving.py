@@ -39,6 +39,15 @@ def _differences(told: Any, expected: Any, where: str) -> Iterable[str]:
         yield f"{where} is {told!r}, expected {expected!r}"
 
 
+@layer(MINIMAL)
+def health_check_succeeds(image: RunningImage) -> None:
+    """The command of the image's health check ends well while it serves."""
+    kind, *command = image.config.get("Healthcheck", {}).get("Test") or ["NONE"]
+    assert kind == "CMD", f"the health check is of the kind {kind}"
+    status, output = image.container.exec_run(command)
+    assert status == 0, f"{' '.join(command)} ended with {status}: {output!r}"
+
+
 # Where serving may leave something: /tmp, and the folder that the example was put into.
 _WRITABLE = ("/tmp", "/var", APP_ROOT)
 
