@@ -31,7 +31,7 @@ from tests.images.running import RunningImage, build_images, run_image, wait_unt
 @pytest.fixture(scope="session")
 def engine(engine: Engine) -> Engine:
     """The engine, with the images that are broken here as they are now."""
-    build_images(PARENT, OTHER_PYTHON, WITH_CUDA)
+    build_images(engine, PARENT, OTHER_PYTHON, WITH_CUDA)
     return engine
 
 

@@ -41,7 +41,7 @@ class Serve(Protocol):
 @pytest.fixture(scope="session")
 def engine(engine: Engine) -> Engine:
     """The engine, with the image that all of this is built on."""
-    build_images(PARENT)
+    build_images(engine, PARENT)
     return engine
 
 
@@ -88,7 +88,7 @@ def derive(engine: Engine, client: docker.DockerClient) -> Iterator[Build]:
 
     def make(steps: str, parent: str = PARENT) -> str:
         if parent != PARENT:
-            build_images(parent)
+            build_images(engine, parent)
         tag = f"inference-test-derived:{uuid4().hex}"
         build(engine, image_tag(parent), steps, _variant(parent).suite, tag)
         tags.append(tag)

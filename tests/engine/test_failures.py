@@ -43,7 +43,7 @@ SLEEP = f"{PLAIN}{{% block environment %}}RUN sleep 30\n{{% endblock %}}\n"
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory, engine: Engine) -> Iterator[Path]:
     """A repository with the minimal image of this one, which is fresh, and three small children."""
-    build_images(PARENT)
+    build_images(engine, PARENT)
     root = tmp_path_factory.mktemp("project")
     shutil.copytree(ROOT / "base", root / "base")
     for folder in (root / "base").glob("minimal-*"):

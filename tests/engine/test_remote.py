@@ -152,8 +152,8 @@ def _serves(image: str, **environ: str) -> None:
 
 
 @pytest.mark.parametrize("by", ["variables", "context"])
-def test_an_engine_over_tls_serves(by: str, tls: Tls, config: Path) -> None:
-    build_images(IMAGE)
+def test_an_engine_over_tls_serves(by: str, tls: Tls, config: Path, engine: Engine) -> None:
+    build_images(engine, IMAGE)
     folder = tls.certificates
     if by == "variables":
         given = {"DOCKER_HOST": tls.host, "DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": str(folder)}
@@ -181,7 +181,7 @@ def test_an_engine_over_ssh_serves(engine: Engine, config: Path, tmp_path: Path)
     """ssh itself is a script that runs here what it is to run there."""
     if engine.endpoint.socket is None:
         pytest.skip("the engine is not on this machine: there is nothing to lead to")
-    build_images(IMAGE)
+    build_images(engine, IMAGE)
     programs = tmp_path / "programs"
     programs.mkdir()
     ssh = programs / "ssh"

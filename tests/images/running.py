@@ -325,7 +325,7 @@ def gives_gpus(engine: Engine, reference: str) -> bool:
     return True
 
 
-def build_images(*names: str) -> None:
+def build_images(engine: Engine, *names: str) -> None:
     """Makes sure that the engine has these images as they are now; what is fresh is not built.
 
     One process of a test run does that at a time: the next one finds fresh what both need.
@@ -335,7 +335,14 @@ def build_images(*names: str) -> None:
     lock.parent.mkdir(exist_ok=True)
     with lock.open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        result = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=engine.environ(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     assert result.returncode == 0, f"{result.stdout}\n{result.stderr[-3000:]}"
 
 
