@@ -139,6 +139,12 @@ def budget(session: nox.Session) -> None:
 
 
 @nox.session
+def reproduce(session: nox.Session) -> None:
+    """Compare two images of the engine path by path: `-- --compare IMAGE IMAGE`."""
+    imagematrix(session, "reproduce")
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Compare builds, sizes and starts with plain Dockerfiles; needs root, and an hour."""
     install(session)

@@ -29,7 +29,6 @@ from typing import Any, TypeVar
 from benchmarks import matrix as generated
 from benchmarks.plain import Plain
 from benchmarks.sizes import Tree, read_tree, savings
-from imagematrix.build.bake import image_tag
 from imagematrix.build.inputs import build_environment
 from imagematrix.console import say
 from imagematrix.files import WORK_FOLDER
@@ -44,6 +43,7 @@ from imagematrix.matrix.schema import MINIMAL
 from imagematrix.matrix.selection import Selection, select, with_parents
 from imagematrix.matrix.variant import Variant
 from imagematrix.measure.layers import image_sizes
+from imagematrix.plan.bake import image_tag
 from imagematrix.repository.dockerfiles import render_dockerfiles
 from imagematrix.repository.project import Project
 from tests.engine.engines import fresh_engine

@@ -19,10 +19,12 @@ from typing import Any, TypeVar
 
 from imagematrix.console import table
 from imagematrix.matrix.schema import MINIMAL, load_matrix
+from imagematrix.matrix.slim import read_slim
 from imagematrix.matrix.variant import Variant, expand
 from imagematrix.plan.content import image_contents
 from imagematrix.plan.plan import make_plan
 from imagematrix.repository.dockerfiles import render_dockerfiles
+from imagematrix.repository.slim import render_slim
 from imagematrix.repository.tree import check_rendered, orphans, read_locks
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -85,8 +87,10 @@ def measure(root: Path, size: int) -> Measurement:
         return result
 
     matrix = timed("load", lambda: load_matrix(root / "matrix.yaml"))
-    variants = timed("expand", lambda: expand(matrix, lambda _: None))
-    rendered = timed("render", lambda: render_dockerfiles(root, variants))
+    variants = timed("expand", lambda: expand(matrix, lambda _: None, read_slim(root, matrix)))
+    rendered = timed(
+        "render", lambda: {**render_dockerfiles(root, variants), **render_slim(root, variants)}
+    )
     write_images(root, variants, rendered)
     if len(variants) != size:
         raise AssertionError(f"{len(variants)} images for {size}")
@@ -101,10 +105,11 @@ def measure(root: Path, size: int) -> Measurement:
 def write_images(
     root: Path, variants: Iterable[Variant], rendered: Mapping[PurePosixPath, str]
 ) -> None:
-    """Writes the Dockerfile and a lock of each image."""
+    """Writes what is rendered, and a lock of each image."""
+    for path, text in rendered.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(text, encoding="utf-8")
     for variant in variants:
-        (root / variant.folder).mkdir(parents=True)
-        (root / variant.dockerfile).write_text(rendered[variant.dockerfile], encoding="utf-8")
         (root / variant.lock).write_text(_lock_text(variant.name), encoding="utf-8")
 
 
@@ -113,15 +118,18 @@ def write_templates(root: Path, size: int) -> None:
     base, frameworks = root / "base", root / "frameworks"
     (base / "server").mkdir(parents=True)
     (base / "server" / "app.py").write_text("pass\n", encoding="utf-8")
-    for name in ("Dockerfile.j2", "install.j2"):
+    for name in (
+        "Dockerfile.j2",
+        "macros.j2",
+        "system.Dockerfile.j2",
+        "dpkg-excludes",
+        "slim.yaml",
+    ):
         shutil.copy(REPOSITORY / "base" / name, base / name)
+    shutil.copytree(REPOSITORY / "base" / "tools", base / "tools")
     frameworks.mkdir()
     shutil.copy(REPOSITORY / "frameworks" / "Dockerfile.j2", frameworks / "Dockerfile.j2")
     data = matrix_data(size)
-    for name in data["frameworks"].keys() - {MINIMAL}:
-        (frameworks / name).mkdir()
-        template = '{% extends "frameworks/Dockerfile.j2" %}\n'
-        (frameworks / name / "Dockerfile.j2").write_text(template, encoding="utf-8")
     # JSON is YAML, with a line for each value.
     (root / "matrix.yaml").write_text(json.dumps(data, indent=1), encoding="utf-8")
 
@@ -148,8 +156,7 @@ def matrix_data(size: int) -> dict[str, Any]:
 
 
 def _framework(name: str, releases: list[dict[str, Any]]) -> dict[str, Any]:
-    trim = [{"what": "test suites", "path": "*/tests"}]
-    return {"title": f"The framework {name}", "trim": trim, "releases": releases}
+    return {"title": f"The framework {name}", "releases": releases}
 
 
 def _release(version: str | None) -> dict[str, Any]:

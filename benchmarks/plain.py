@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from imagematrix.build.bake import BuildEnvironment, image_tag, target_name
 from imagematrix.host.bases import Bases, BaseSource
 from imagematrix.host.config import HostConfig
 from imagematrix.matrix.variant import Variant
+from imagematrix.plan.bake import BuildEnvironment, image_tag, target_name
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 # What CPython's extension modules link to, as the official image of Python has it.

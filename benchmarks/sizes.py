@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from imagematrix.host.engine import Engine
+from imagematrix.matrix.slim import Verb
 from imagematrix.matrix.variant import Variant
 from imagematrix.measure.layers import layer_size
 from imagematrix.repository.sizes import Size
@@ -83,31 +84,33 @@ def _left_out(layer: tarfile.TarFile) -> str:
 def savings(variant: Variant, plain: Tree, ours: Tree) -> dict[str, int]:
     """Bytes that each declared entry saves: of the plain image's files, those that are gone or
     smaller in ours, under the first entry that names them."""
-    site = f"/usr/local/lib/python{variant.python}/site-packages/"
+    library = f"/usr/local/lib/python{variant.python}/"
     saved: dict[str, int] = {}
     for path, size in plain.files.items():
         less = size - ours.files.get(path, 0)
         if less > 0:
-            what = _entry(variant, path, site, ours.left_out)
+            what = _entry(variant, path, library, ours.left_out)
             saved[what] = saved.get(what, 0) + less
     return dict(sorted(saved.items(), key=lambda item: -item[1]))
 
 
-def _entry(variant: Variant, path: str, site: str, left_out: Iterable[str]) -> str:
+def _entry(variant: Variant, path: str, library: str, left_out: Iterable[str]) -> str:
+    below = path.removeprefix(library)
     if path.endswith(".pyc"):
-        source = path.removeprefix(site.removesuffix("site-packages/")).replace("__pycache__/", "")
-        for entry in variant.uncompiled:
-            # The name of bytecode is that of its source with the interpreter's behind it.
-            if fnmatch.fnmatchcase(source.partition(".cpython-")[0] + ".py", entry.path):
-                return f"bytecode: {entry.what}"
-    if path.startswith(site):
-        parts = PurePosixPath(path.removeprefix(site)).parts
+        # The name of bytecode is that of its source with the interpreter's behind it.
+        source = below.replace("__pycache__/", "").partition(".cpython-")[0] + ".py"
+        for rule in variant.slim:
+            if rule.verb is Verb.SOURCE and fnmatch.fnmatchcase(source, rule.pattern):
+                return f"bytecode: {rule.reason}"
+    if path.startswith(library):
+        parts = PurePosixPath(below).parts
         parents = ["/".join(parts[: i + 1]) for i in range(len(parts))]
         # A compiled stub or test goes with its source.
-        for trim in (*variant.trim, *variant.strip):
-            if any(fnmatch.fnmatchcase(f"/{parent}", f"/{trim.path}") for parent in parents):
-                return f"{trim.what} (`{trim.path}`)"
-        return "other packages"
+        for rule in variant.slim:
+            if rule.verb is not Verb.SOURCE and fnmatch.filter(parents, rule.pattern):
+                return f"{rule.reason} (`{rule.pattern}`)"
+        if parts[0] == "site-packages":
+            return "other packages"
     if any(fnmatch.fnmatchcase(path, pattern) for pattern in left_out):
         return "left out of Debian's packages"
     return "CPython" if path.startswith("/usr/local/") else "other of Debian"

@@ -16,6 +16,7 @@ _COMMANDS = {
     "publish": "push images that are built and fresh",
     "render": "write the files that the matrix gives",
     "lock": "resolve the requirements of images",
+    "reproduce": "prove that images come out the same, or compare two that are there",
     "budget": "compare the sizes of images with their record",
     "check": "prove that the files are what the matrix gives",
     "names": "print the names of images",

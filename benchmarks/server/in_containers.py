@@ -12,8 +12,8 @@ from pathlib import Path
 import docker
 from servers import KINDS, REFERENCE, SCRIPT, Kind
 
-from imagematrix.build.bake import image_tag
 from imagematrix.host.engine import Engine, find_engine
+from imagematrix.plan.bake import image_tag
 from imagematrix.repository.project import Project
 from tests.derived.containers import Service, build, started
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from in_containers import PARENT
 from servers import WORK
 
-from imagematrix.build.bake import image_tag
 from imagematrix.host.engine import find_engine
+from imagematrix.plan.bake import image_tag
 from tests.derived.shapes import SHAPES, Outcome, play
 
 

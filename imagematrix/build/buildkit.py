@@ -14,12 +14,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from imagematrix.build.bake import LOCAL_IMAGE, local_images, local_paths, with_contexts
 from imagematrix.console import say
 from imagematrix.errors import WorkError
 from imagematrix.files import WORK_FOLDER
 from imagematrix.host.buildx import Builder
 from imagematrix.host.engine import Engine
+from imagematrix.plan.bake import LOCAL_IMAGE, local_images, local_paths, with_contexts
 
 _LAYOUTS = WORK_FOLDER / "oci"
 

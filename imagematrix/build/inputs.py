@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from imagematrix.build.bake import BuildEnvironment, file_secret
 from imagematrix.files import WORK_FOLDER
 from imagematrix.host.bases import Bases
 from imagematrix.host.buildx import Builder
@@ -14,7 +13,9 @@ from imagematrix.host.config import PYPI, HostConfig
 from imagematrix.host.debian import DebianMirrors, debian_sources
 from imagematrix.host.engine import Engine
 from imagematrix.host.supply import Supply
+from imagematrix.matrix.schema import Suite
 from imagematrix.matrix.variant import Variant
+from imagematrix.plan.bake import BuildEnvironment, file_secret
 
 # A mirror of one's own may have a certificate of one's own.
 _APT_CONFIG = 'Acquire::https::CAInfo "/run/secrets/ca-bundle";\n'
@@ -36,6 +37,7 @@ def build_environment(
     Secrets travel in variables, so that none of them is ever a file of ours.
     """
     secrets: list[str] = []
+    suite_secrets: dict[str, tuple[str, ...]] = {}
     variables: dict[str, str] = {}
     if host.ca_bundle is not None:
         secrets.append(file_secret("ca-bundle", str(host.ca_bundle)))
@@ -49,20 +51,21 @@ def build_environment(
         secrets.append(secret("pip-config", pip))
     if mirrors.differ():
         secrets.append(secret("apt-config", _APT_CONFIG))
+        suite_secrets = {
+            suite: (secret("apt-sources", debian_sources(suite, mirrors)),) for suite in Suite
+        }
     image_secrets: dict[str, tuple[str, ...]] = {}
     wheel_folders: dict[str, str] = {}
     for variant in variants:
         supply = supplies[variant.name]
-        own = [secret("uv-config", uv_config(host, supply))]
-        if mirrors.differ():
-            own.append(secret("apt-sources", debian_sources(variant.suite, mirrors)))
-        image_secrets[variant.name] = tuple(own)
+        image_secrets[variant.name] = (secret("uv-config", uv_config(host, supply)),)
         if supply.wheels:
             folder = _stage_wheels(root, variant.name, supply.wheels)
             wheel_folders[variant.name] = str(folder)
     environment = BuildEnvironment(
         base_sources=bases.images,
         secrets=tuple(secrets),
+        suite_secrets=suite_secrets,
         image_secrets=image_secrets,
         wheel_folders=wheel_folders,
         proxies=host.proxies,
@@ -83,7 +86,7 @@ def uv_config(host: HostConfig, supply: Supply) -> str:
     extra = [*host.extra_index_urls, *([supply.index.url] if supply.index else [])]
     if extra:
         lines.append(f"extra-index-url = {json.dumps(extra)}")
-    links = [*host.find_links, *(["/mnt/wheels"] if supply.wheels else [])]
+    links = [*host.find_links, *(["/wheels"] if supply.wheels else [])]
     if links:
         lines.append(f"find-links = {json.dumps(links)}")
     return "\n".join(lines) + "\n"

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from imagematrix.build.bake import BuildEnvironment
 from imagematrix.build.inputs import build_environment
 from imagematrix.build.run import image_labels, present_images
 from imagematrix.console import say
@@ -20,6 +19,7 @@ from imagematrix.host.supply import Supply, find_supplies
 from imagematrix.matrix.platforms import PLATFORM
 from imagematrix.matrix.selection import Selection, select, with_parents
 from imagematrix.matrix.variant import Variant
+from imagematrix.plan.bake import BuildEnvironment
 from imagematrix.plan.content import Content
 from imagematrix.plan.plan import Action, Step, make_plan
 from imagematrix.repository.project import Project

@@ -1,4 +1,4 @@
-"""What BuildKit's plain progress tells: which image's which step failed, and how long steps took.
+"""What BuildKit's plain progress says: which step of which target failed, and how long steps took.
 
 Format: `docker buildx bake --progress=plain`, lines `#12 [target stage 2/3] RUN …`,
 `#12 DONE 3.0s`, `#12 ERROR: …`, `#12 1.234 output`.
@@ -6,7 +6,7 @@ Format: `docker buildx bake --progress=plain`, lines `#12 [target stage 2/3] RUN
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 _STEP = re.compile(r"#(\d+) \[(\S+)[^\]]*\] (.*)")
@@ -19,9 +19,9 @@ _OUTPUT = re.compile(r"#(\d+) [\d.]+ (.*)")
 
 @dataclass(frozen=True)
 class FailedStep:
-    """A step that failed: the image it was for, the step, the error and the last of its output."""
+    """A step that failed: its target, the step, the error and the last of its output."""
 
-    image: str
+    target: str
     step: str
     error: str
     output: tuple[str, ...]
@@ -31,11 +31,10 @@ class FailedStep:
 class BuildLog:
     """What is known so far; `feed` takes one line of progress after the other.
 
-    `images` maps the names of bake targets to those of images. With one target alone, BuildKit
-    leaves its name out. `last_error` is what bake itself says at its end.
+    `targets` are the names of the bake targets. `last_error` is what bake itself says at its end.
     """
 
-    images: Mapping[str, str]
+    targets: Collection[str]
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     last_error: str = ""
     _steps: dict[str, tuple[str, str]] = field(default_factory=dict)
@@ -46,10 +45,8 @@ class BuildLog:
         """Takes in one line."""
         if match := _STEP.match(line):
             number, target, text = match.groups()
-            alone = next(iter(self.images)) if len(self.images) == 1 else ""
-            image = self.images.get(target) or self.images.get(alone)
-            if image is not None:
-                self._steps[number] = (image, text)
+            if target in self.targets:
+                self._steps[number] = (target, text)
         elif match := _DONE.match(line):
             number, seconds = match.groups()
             if number in self._steps:

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from imagematrix.build.bake import LOCAL_IMAGE, image_tag, target_name
 from imagematrix.build.buildkit import running_bake
 from imagematrix.errors import WorkError
 from imagematrix.host.buildx import Builder
 from imagematrix.host.engine import Engine
 from imagematrix.matrix.schema import Track
 from imagematrix.matrix.variant import Variant
+from imagematrix.plan.bake import LOCAL_IMAGE, image_tag, target_name
 from imagematrix.plan.plan import Action, Step
 
 # Images are pulled more often than they are pushed: as small as BuildKit can pack them, though that

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from imagematrix.build.bake import BuildEnvironment, bake_file, image_tag, target_images
 from imagematrix.build.buildkit import running_bake
 from imagematrix.build.progress import BuildLog, FailedStep
 from imagematrix.build.results import Outcome, Result
@@ -15,6 +14,7 @@ from imagematrix.errors import WorkError
 from imagematrix.files import WORK_FOLDER
 from imagematrix.host.buildx import Builder
 from imagematrix.host.engine import Engine
+from imagematrix.plan.bake import BuildEnvironment, bake_file, image_tag, target_name, targets_of
 from imagematrix.plan.plan import Action, Step
 
 _LOG = WORK_FOLDER / "build.log"
@@ -35,10 +35,9 @@ def run_build(
     engine told of the images that it has. `anew` takes no step from BuildKit's cache, not even
     after a failure.
 
-    BuildKit ends a run at the first failure, and tells a step that several images share as one of
-    any of them. So after a failure no stage of one image is given to another, and the images
-    without a parent in the run are built first, then the others, each time without those that
-    failed; but for `anew`, the layers that are already there are kept.
+    BuildKit ends a run at the first failure, and reports a step that several images share as one of
+    any of them. So after a failure the images without a parent in the run are built first, then the
+    others, each time without those that failed; but for `anew`, finished layers are kept.
     """
     log_file = root / _LOG
     log_file.parent.mkdir(exist_ok=True)
@@ -50,21 +49,25 @@ def run_build(
         while pending:
             targets = pending if one_run else without_pending_parent(plan, pending)
             steps = [_restricted(step, targets, pending, failed) for step in plan]
-            definition = bake_file(steps, environment, share=one_run)
-            images = target_images(steps, share=one_run)
-            progress = BuildLog(images)
+            definition = bake_file(steps, environment)
+            needed_by = targets_of(steps)
+            progress = BuildLog(needed_by)
             # In every run: the cache may still hold what the one that failed did not come to.
             options = ["--no-cache"] if anew else []
             status = _bake(root, engine, builder, definition, options, variables, progress, log)
-            for name, spent in progress.seconds.items():
-                seconds[name] += spent
+            for name in targets:
+                seconds[name] += progress.seconds[target_name(name)]
             if status == 0:
                 pending -= targets
                 continue
-            if one_run and len(images) > 1:
+            if one_run and len(targets) > 1:
                 one_run = False
                 continue
-            failures = {failure.image: _explain(failure) for failure in progress.failures()}
+            failures = {
+                image: _explain(failure)
+                for failure in progress.failures()
+                for image in needed_by[failure.target]
+            }
             if not failures:
                 said = f" ({progress.last_error})" if progress.last_error else ""
                 raise WorkError(f"the build ended without a step that failed{said}; see {_LOG}")

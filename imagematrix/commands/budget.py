@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from imagematrix.build.bake import image_tag
 from imagematrix.build.run import image_labels, present_images
 from imagematrix.commands.options import add_selection, selection_of
 from imagematrix.console import say, table
@@ -16,6 +15,7 @@ from imagematrix.host.setup import ensure_engine
 from imagematrix.matrix.selection import select, with_parents
 from imagematrix.measure.budget import Kind, Verdict, compare
 from imagematrix.measure.layers import image_layers, image_sizes
+from imagematrix.plan.bake import image_tag
 from imagematrix.plan.content import told_versions
 from imagematrix.repository.project import Project
 from imagematrix.repository.sizes import Measured, Size

@@ -6,13 +6,13 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from imagematrix.build.bake import BuildEnvironment, bake_file
 from imagematrix.build.disk import free_megabytes, require_disk
 from imagematrix.build.prepare import prepare
 from imagematrix.build.results import exit_status, results_json, results_table
 from imagematrix.build.run import run_build
 from imagematrix.commands.options import add_bases, add_selection, request_of
 from imagematrix.host.buildx import require_cache
+from imagematrix.plan.bake import BuildEnvironment, bake_file
 from imagematrix.repository.project import Project
 
 

@@ -17,7 +17,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(project: Project, options: argparse.Namespace) -> int:
     """Runs the command; returns its exit status."""
-    chosen = {v.dockerfile for v in select(project.variants, selection_of(options))}
+    chosen = {
+        path
+        for variant in select(project.variants, selection_of(options))
+        for path in (variant.dockerfile, variant.slim_file)
+    }
     everything = not (options.patterns or options.track or options.accelerator)
     changed = [
         path

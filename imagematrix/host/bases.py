@@ -6,6 +6,7 @@ kept as local images; stand-ins have names and a label of their own and are neve
 """
 
 import contextlib
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -18,6 +19,7 @@ from imagematrix.host.buildx import require_buildx
 from imagematrix.host.engine import Engine, inspect_images
 from imagematrix.matrix.platforms import PLATFORM
 from imagematrix.matrix.variant import Variant
+from imagematrix.plan.bake import TOOLS_DEBIAN
 from imagematrix.plan.content import told_base_ids
 
 if TYPE_CHECKING:
@@ -44,7 +46,8 @@ class Bases:
 
     def why_unavailable(self, variant: Variant) -> str:
         """Why the image cannot be built with these bases, or nothing."""
-        references = (name for name in variant.base_images if name in self.missing)
+        references = [TOOLS_DEBIAN, *variant.base_images]
+        references = [name for name in dict.fromkeys(references) if name in self.missing]
         return "; ".join(self.missing[name] for name in references)
 
 
@@ -60,9 +63,10 @@ def bases_of(
 
 
 def required_references(variants: Iterable[Variant]) -> tuple[str, ...]:
-    """The base images of those variants that start from one, each once."""
-    roots = (variant for variant in variants if variant.parent is None)
-    return tuple(dict.fromkeys(ref for variant in roots for ref in variant.base_images))
+    """The base images that those variants without a parent start from, and that of the tools, each
+    once."""
+    roots = [variant.base_images for variant in variants if variant.parent is None]
+    return tuple(dict.fromkeys([*itertools.chain(*roots), *([TOOLS_DEBIAN] if roots else [])]))
 
 
 def ensure_bases(

@@ -4,15 +4,13 @@
 What the files beside it (templates, locks) say about a matrix is the business of `tree.py`.
 """
 
-import datetime
-import difflib
 import itertools
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cached_property, lru_cache
-from pathlib import Path, PurePath
+from functools import cache, cached_property, lru_cache
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Annotated, Any
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -22,9 +20,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from imagematrix.errors import Diagnostic, InputError
 from imagematrix.matrix.document import Document, KeyPath, path_text, read_document
+from imagematrix.matrix.messages import nearest, schema_diagnostics
 
 # The framework that every other one is layered on.
 MINIMAL = "minimal"
+
+# Thousands of images share the folders of their frameworks.
+_path = cache(PurePosixPath)
 
 
 class Track(StrEnum):
@@ -62,7 +64,8 @@ class Accelerator(StrEnum):
     TENSORRT = "tensorrt"
 
 
-def _matching(pattern: str, example: str) -> AfterValidator:
+def matching(pattern: str, example: str) -> AfterValidator:
+    """Admits text of a form, which the error shows by an example."""
     compiled = re.compile(pattern)
 
     def check(value: str) -> str:
@@ -127,62 +130,59 @@ def _version(value: str) -> str:
     return value
 
 
-PythonVersion = Annotated[str, _matching(r"3\.[1-9][0-9]?", '"3.12"')]
-FrameworkName = Annotated[str, _matching(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", "scikit-learn")]
-ReleaseVersion = Annotated[str, _matching(r"[0-9]+(\.[0-9]+){0,2}", '"1.9"')]
-Sha256 = Annotated[str, _matching(r"[0-9a-f]{64}", "64 hexadecimal digits")]
-IndexUrl = Annotated[str, _matching(r"https://[^\s/@]+(/\S*)?", "https://host/path")]
-IndexName = Annotated[str, _matching(r"[a-z][a-z0-9-]*", "pytorch-cpu")]
+PythonVersion = Annotated[str, matching(r"3\.[1-9][0-9]?", '"3.12"')]
+FrameworkName = Annotated[str, matching(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", "scikit-learn")]
+ReleaseVersion = Annotated[str, matching(r"[0-9]+(\.[0-9]+){0,2}", '"1.9"')]
+Sha256 = Annotated[str, matching(r"[0-9a-f]{64}", "64 hexadecimal digits")]
+IndexUrl = Annotated[str, matching(r"https://[^\s/@]+(/\S*)?", "https://host/path")]
+IndexName = Annotated[str, matching(r"[a-z][a-z0-9-]*", "pytorch-cpu")]
 # As indexes and locks write it: lower case, with hyphens.
-PackageName = Annotated[str, _matching(r"[a-z0-9]+(-[a-z0-9]+)*", "scikit-learn, in lower case")]
+PackageName = Annotated[str, matching(r"[a-z0-9]+(-[a-z0-9]+)*", "scikit-learn, in lower case")]
 # https://www.debian.org/doc/debian-policy/ch-controlfields.html#source
-DebianPackage = Annotated[str, _matching(r"[a-z0-9][a-z0-9+.-]+", "libgomp1")]
-# A shell pattern for `find -path`, below a folder; it must never reach out of there.
-TrimPath = Annotated[
-    str,
-    _matching(r"(?!/)(?!.*\.\.)[A-Za-z0-9_.*?/+-]*[A-Za-z0-9_.+-][A-Za-z0-9_.*?/+-]*", "*/tests"),
-]
+DebianPackage = Annotated[str, matching(r"[a-z0-9][a-z0-9+.-]+", "libgomp1")]
 # The images of https://hub.docker.com/r/nvidia/cuda, whose tags begin with the version of CUDA.
 CudaImage = Annotated[
     str,
-    _matching(
+    matching(
         r"nvidia/cuda:[0-9]+\.[0-9]+\.[0-9]+-[a-z0-9.-]+",
         "nvidia/cuda:11.0.3-cudnn8-runtime-ubuntu20.04",
     ),
 ]
-CudaVersion = Annotated[str, _matching(r"[0-9]+\.[0-9]+", '"10.2"')]
-ExampleName = Annotated[str, _matching(r"example(-[0-9]+(\.[0-9]+)*)?", "example-0.24")]
+CudaVersion = Annotated[str, matching(r"[0-9]+\.[0-9]+", '"10.2"')]
+ExampleName = Annotated[str, matching(r"example(-[0-9]+(\.[0-9]+)*)?", "example-0.24")]
 Pin = Annotated[str, AfterValidator(_requirement)]
 Dependency = Annotated[str, AfterValidator(_dependency)]
 PackageVersion = Annotated[str, AfterValidator(_version)]
-Title = Annotated[str, _matching(r"[^\s\"$\\`|](?:[^\n\"$\\`|]*[^\s\"$\\`|])?", "ONNX Runtime")]
+Title = Annotated[str, matching(r"[^\s\"$\\`|](?:[^\n\"$\\`|]*[^\s\"$\\`|])?", "ONNX Runtime")]
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A mapping of a document: keys that it does not name are errors."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class PythonSpec(_Section):
+class PythonSpec(Section):
     """Where a Python comes from: `python:<x.y>-slim-<suite>` on `debian:<suite>-slim`."""
 
     suite: Annotated[Suite, Field(strict=False)]
 
 
-class InstallerSpec(_Section):
+class InstallerSpec(Section):
     """The release of uv that installs packages, and the hash of its manylinux x86_64 wheel."""
 
     version: PackageVersion
     sha256: Sha256
 
 
-class IndexSpec(_Section):
+class IndexSpec(Section):
     """A package index beside PyPI, asked for the named packages."""
 
     url: IndexUrl
     packages: list[PackageName] = Field(min_length=1)
 
 
-class WheelSpec(_Section):
+class WheelSpec(Section):
     """What an index would say of one release, for machines that cannot ask it."""
 
     name: PackageName
@@ -191,15 +191,7 @@ class WheelSpec(_Section):
     requires: list[Dependency]
 
 
-class TrimSpec(_Section):
-    """Files of an image, and what they are: to be removed, stripped, or left without bytecode."""
-
-    what: Title
-    path: TrimPath
-    accelerators: list[Annotated[Accelerator, Field(strict=False)]] | None = None
-
-
-class ReleaseSpec(_Section):
+class ReleaseSpec(Section):
     """One version of a framework, on the product of its axes."""
 
     version: ReleaseVersion | None = None
@@ -212,20 +204,17 @@ class ReleaseSpec(_Section):
     sdists: list[PackageName] = []
     cuda_image: CudaImage | None = None
     bundled_cuda: CudaVersion | None = None
-    strip: list[TrimSpec] = []
     example: ExampleName = "example"
 
 
-class FrameworkSpec(_Section):
+class FrameworkSpec(Section):
     """A framework and its releases."""
 
     title: Title
-    trim: list[TrimSpec] = []
-    uncompiled: list[TrimSpec] = []
     releases: list[ReleaseSpec] = Field(min_length=1)
 
 
-class ExclusionSpec(_Section):
+class ExclusionSpec(Section):
     """A part of the product that is not built, and why. A key that is left out matches all."""
 
     reason: str = Field(min_length=1)
@@ -235,15 +224,13 @@ class ExclusionSpec(_Section):
     accelerator: Annotated[Accelerator, Field(strict=False)] | None = None
 
 
-class MatrixSpec(_Section):
+class MatrixSpec(Section):
     """The whole of matrix.yaml."""
 
     pythons: dict[PythonVersion, PythonSpec] = Field(min_length=1)
     installer: InstallerSpec
     indexes: dict[IndexName, IndexSpec] = {}
     wheels: list[WheelSpec] = []
-    trim: list[TrimSpec] = []
-    uncompiled: list[TrimSpec] = []
     frameworks: dict[FrameworkName, FrameworkSpec] = Field(min_length=1)
     exclude: list[ExclusionSpec] = []
 
@@ -324,9 +311,7 @@ def load_matrix(path: Path, shown_as: PurePath | None = None) -> Matrix:
         spec = MatrixSpec.model_validate(document.data)
         parts = _parts_of(spec)
     except ValidationError as error:
-        for item in error.errors():
-            if _path_of(item) not in document.unreadable:
-                errors.append(_schema_diagnostic(document, item))
+        errors += schema_diagnostics(document, MatrixSpec, error)
         parts = _salvage(document.data)
     cells = tuple(_cells(parts))
     excluded, exclusion_errors = _exclude(parts, document, cells)
@@ -410,7 +395,7 @@ def _salvage(data: Any) -> _Parts:
     )
 
 
-def _read(section: type[_Section], value: Any, **instead: Any) -> _Section | None:
+def _read(section: type[Section], value: Any, **instead: Any) -> Section | None:
     """A section without the keys that are unknown, None where it still cannot be read."""
     if not isinstance(value, dict):
         return None
@@ -425,108 +410,6 @@ def _cells(parts: _Parts) -> Iterator[Cell]:
     for name, index, release in parts.releases:
         for python, accelerator in itertools.product(release.pythons, release.accelerators):
             yield Cell(name, index, release, python, accelerator)
-
-
-def _path_of(error: Any) -> KeyPath:
-    return tuple(key for key in error["loc"] if key != "[key]")
-
-
-def _schema_diagnostic(document: Document, error: Any) -> Diagnostic:
-    path = _path_of(error)
-    at_key = "[key]" in error["loc"]
-    kind, value = error["type"], error["input"]
-    shown = _shown(document, path, value)
-    if kind == "extra_forbidden":
-        return _unknown_key(document, path)
-    if kind == "missing":
-        message = f"the key {path[-1]} is missing"
-        return document.diagnostic(path[:-1], message, "add it")
-    if kind == "string_type":
-        yaml_kind = _YAML_KINDS.get(type(value))
-        if yaml_kind is None:
-            return document.diagnostic(path, f"must be text, is {shown}")
-        message = f"{shown} is {yaml_kind} for YAML, not text"
-        return document.diagnostic(path, message, f'write "{shown}" in quotes')
-    if kind == "enum":
-        allowed = [str(item) for item in _enum_values(error)]
-        hint = _nearest(str(value), allowed) if isinstance(value, str) else ""
-        hint = hint or f"use one of: {', '.join(allowed)}"
-        return document.diagnostic(path, f"{shown} is unknown", hint)
-    if kind == "string_too_short":
-        return document.diagnostic(path, "must not be empty")
-    if kind == "too_short":
-        return document.diagnostic(path, "must not be empty", "add an entry, or remove its parent")
-    if kind in ("model_type", "dict_type", "model_attributes_type"):
-        return document.diagnostic(path, f"must be a mapping of keys to values, is {shown}")
-    if kind == "list_type":
-        hint = "write [ … ] around it" if path in document.scalars and value is not None else ""
-        return document.diagnostic(path, f"must be a list, is {shown}", hint)
-    before = document.scalars.get((*path[:-1], path[-1] - 1)) if isinstance(path[-1], int) else None
-    if before is not None and isinstance(value, str) and _VERSIONS_ALONE.match(value):
-        message = f"{shown} has no name: the comma before it ends the value {before}"
-        return document.diagnostic(path, message, f'write "{before},{value}" in quotes')
-    message = error["msg"].removeprefix("Value error, ")
-    message = message[:1].lower() + message[1:]
-    return document.diagnostic(path, message, at_key=at_key)
-
-
-# The versions of a requirement without its name.
-_VERSIONS_ALONE = re.compile(r"[<>=!~]")
-_YAML_KINDS: dict[type, str] = {
-    bool: "a truth value",
-    int: "a number",
-    float: "a number",
-    datetime.date: "a date",
-    datetime.datetime: "a date",
-}
-_SHOWN_LENGTH = 60
-
-
-def _shown(document: Document, path: KeyPath, value: Any) -> str:
-    """A wrong value, as it was typed."""
-    if isinstance(value, dict):
-        return "a mapping"
-    if isinstance(value, list):
-        return "a list"
-    if value is None:
-        return "null"
-    text = document.scalars.get(path, "")
-    text = text if len(text) <= _SHOWN_LENGTH else f"{text[:_SHOWN_LENGTH]}…"
-    return repr(text) if isinstance(value, str) else text
-
-
-def _enum_values(error: Any) -> list[str]:
-    expected: str = error["ctx"]["expected"]
-    return re.findall(r"'([^']*)'", expected)
-
-
-_SECTIONS: dict[str, type[_Section]] = {
-    "pythons": PythonSpec,
-    "installer": InstallerSpec,
-    "indexes": IndexSpec,
-    "wheels": WheelSpec,
-    "exclude": ExclusionSpec,
-    "trim": TrimSpec,
-    "strip": TrimSpec,
-    "uncompiled": TrimSpec,
-    "releases": ReleaseSpec,
-    "frameworks": FrameworkSpec,
-}
-
-
-def _unknown_key(document: Document, path: KeyPath) -> Diagnostic:
-    # The second key of a path is a name that the matrix gives, or the place in a list.
-    names = [key for i, key in enumerate(path[:-1]) if i != 1 and key in _SECTIONS]
-    section = _SECTIONS[str(names[-1])] if names else MatrixSpec
-    known = list(section.model_fields)
-    hint = _nearest(str(path[-1]), known) or f"known here: {', '.join(known)}"
-    return document.diagnostic(path, f"unknown key {path[-1]}", hint, at_key=True)
-
-
-def _nearest(value: str, known: Collection[str]) -> str:
-    # Closer than by itself: of three letters, one that differs is another word (gpu, cpu).
-    near = [] if value in known else difflib.get_close_matches(value, sorted(known), 1, 0.7)
-    return f"did you mean {near[0]}?" if near else ""
 
 
 def _exclude(
@@ -547,7 +430,7 @@ def _exclude(
         matched = tables[keys].get(tuple(criteria.values()), set())
         if not matched and parts.complete(exclusion.framework):
             wanted = ", ".join(f"{key} {value}" for key, value in criteria.items())
-            near = _nearest(exclusion.framework or "", {name for name, _, _ in parts.releases})
+            near = nearest(exclusion.framework or "", {name for name, _, _ in parts.releases})
             hint = near or "correct or remove it"
             errors.append(document.diagnostic(path, f"matches no image ({wanted})", hint))
         excluded |= matched
@@ -578,7 +461,7 @@ def _undeclared(parts: _Parts, document: Document) -> Iterator[Diagnostic]:
                 yield document.diagnostic(at, f"Python {python} is not declared", hint)
         index = release.index
         if index is not None and parts.indexes is not None and index not in parts.indexes:
-            hint = _nearest(index, list(parts.indexes)) or "add it under indexes"
+            hint = nearest(index, list(parts.indexes)) or "add it under indexes"
             yield document.diagnostic((*path, "index"), f"index {index} is not declared", hint)
 
 
@@ -666,6 +549,11 @@ def name_of(cell: Cell, cuda: str = "", tensorrt: str = "") -> str:
         cuda,
         tensorrt,
     )
+
+
+def home_of(framework: str) -> PurePosixPath:
+    """The folder of a framework: template, examples, and a folder per image."""
+    return _path("base") if framework == MINIMAL else _path("frameworks", framework)
 
 
 def parent_of(cell: Cell) -> str | None:

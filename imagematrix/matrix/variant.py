@@ -1,6 +1,6 @@
 """The images of a matrix, each with all that later stages need to know of it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import PurePosixPath
@@ -8,18 +8,19 @@ from pathlib import PurePosixPath
 from imagematrix.matrix.cuda import Cuda, cuda_of_image, cuda_of_lock
 from imagematrix.matrix.lockfile import Lock
 from imagematrix.matrix.schema import (
-    MINIMAL,
     Accelerator,
     Cell,
     Matrix,
     Suite,
     Track,
-    TrimSpec,
+    home_of,
     name_of,
     parent_of,
 )
+from imagematrix.matrix.slim import Slim, SlimRule, Verb
 
 LOCK_NAME = "requirements.txt"
+SLIM_NAME = "slim.txt"
 
 # Thousands of images share the folders of their frameworks, their templates and their examples.
 _path = cache(PurePosixPath)
@@ -53,23 +54,15 @@ class Installer:
 
 
 @dataclass(frozen=True)
-class Trim:
-    """`find -path` pattern and what it stands for: below site-packages what is removed or stripped,
-    below the interpreter's library what is left without bytecode."""
-
-    what: str
-    path: str
-
-
-@dataclass(frozen=True)
 class Variant:
     """One image. `parent` is the name of the image that it is layered on, None for a root.
 
-    `folder` is that of its rendered Dockerfile and its lock, relative to the repository. `system`
-    are Debian packages, `sdists` packages without a wheel. `cuda` is what the image holds of it;
-    with an accelerator that needs it, None means that no lock says it yet. `cuda_image` is where
-    its libraries are taken from, None for its own packages. `bundled_cuda` is the version of a CUDA
-    that a package carries inside although the image is for the CPU.
+    `folder` is that of its rendered Dockerfile and its lock, relative to the repository. `slim` is
+    what it does without of its interpreter and its packages. `system` are Debian packages, `sdists`
+    packages without a wheel. `cuda` is what the image holds of it; with an accelerator that needs
+    it, None means that no lock says it yet. `cuda_image` is where its libraries are taken from,
+    None for its own packages. `bundled_cuda` is the version of a CUDA that a package carries inside
+    although the image is for the CPU.
     """
 
     name: str
@@ -83,9 +76,7 @@ class Variant:
     accelerator: Accelerator
     pins: tuple[str, ...]
     installer: Installer
-    trim: tuple[Trim, ...]
-    strip: tuple[Trim, ...]
-    uncompiled: tuple[Trim, ...]
+    slim: tuple[SlimRule, ...]
     index: Index | None
     wheels: tuple[DeclaredWheel, ...]
     system: tuple[str, ...]
@@ -113,10 +104,12 @@ class Variant:
             return f"{cuda}, TensorRT {self.cuda.tensorrt}"
         return cuda
 
+    environment = ()
+
     @property
     def home(self) -> PurePosixPath:
         """The folder of its framework: template, examples, and a folder per image."""
-        return _home(self.framework)
+        return home_of(self.framework)
 
     @cached_property
     def dockerfile(self) -> PurePosixPath:
@@ -128,11 +121,29 @@ class Variant:
         """Its hash-locked requirements, relative to the repository."""
         return self.folder / LOCK_NAME
 
+    @cached_property
+    def slim_file(self) -> PurePosixPath:
+        """The rendered list of its slim rules, relative to the repository."""
+        return self.folder / SLIM_NAME
+
+    def patterns(self, verb: Verb) -> tuple[str, ...]:
+        """What its slim rules name for one verb."""
+        return tuple(rule.pattern for rule in self.slim if rule.verb == verb)
+
     @property
     def template(self) -> PurePosixPath:
         """The template of its Dockerfile, relative to the repository."""
-        layered_minimal = self.framework == MINIMAL and self.parent is not None
-        return _path(self.home, "Dockerfile.cuda.j2" if layered_minimal else "Dockerfile.j2")
+        return _path("base" if self.parent is None else "frameworks", "Dockerfile.j2")
+
+    @property
+    def system_image(self) -> str:
+        """The image of Debian as all images without a parent start from it."""
+        return f"system-{self.suite}"
+
+    @property
+    def system_dockerfile(self) -> PurePosixPath:
+        """The Dockerfile of that image, relative to the repository."""
+        return _path("base", self.system_image, "Dockerfile")
 
     @property
     def debian_image(self) -> str:
@@ -158,23 +169,30 @@ class Variant:
 
 
 def expand(
-    matrix: Matrix, read_lock: Callable[[PurePosixPath], Lock | None] = lambda _: None
+    matrix: Matrix,
+    read_lock: Callable[[PurePosixPath], Lock | None] = lambda _: None,
+    slim: Slim | None = None,
 ) -> tuple[Variant, ...]:
     """Every image of the matrix, parents before their children.
 
-    `read_lock` gives the lock at a path relative to the repository, None where there is none that
-    can be read: the locks of images with CUDA say which, and their names have it.
+    `slim` has the rules by which they are slimmed. `read_lock` gives the lock at a path relative to
+    the repository, None where there is none that can be read: the locks of images with CUDA say
+    which, and their names have it.
     """
-    variants = [_variant(matrix, cell, read_lock) for cell in matrix.cells]
+    rules = slim or Slim()
+    variants = [_variant(matrix, cell, read_lock, rules) for cell in matrix.cells]
     return tuple(sorted(variants, key=lambda variant: variant.parent is not None))
 
 
 def _variant(
-    matrix: Matrix, cell: Cell, read_lock: Callable[[PurePosixPath], Lock | None]
+    matrix: Matrix,
+    cell: Cell,
+    read_lock: Callable[[PurePosixPath], Lock | None],
+    slim: Slim,
 ) -> Variant:
     spec, release = matrix.spec, cell.release
     framework = spec.frameworks[cell.framework]
-    home = _home(cell.framework)
+    home = home_of(cell.framework)
     folder = home / name_of(cell)
     index = None
     wheels: tuple[DeclaredWheel, ...] = ()
@@ -203,9 +221,7 @@ def _variant(
         accelerator=cell.accelerator,
         pins=tuple(release.pins),
         installer=Installer(spec.installer.version, spec.installer.sha256),
-        trim=_trims((*spec.trim, *framework.trim), cell.accelerator),
-        strip=_trims(release.strip, cell.accelerator),
-        uncompiled=_trims((*spec.uncompiled, *framework.uncompiled), cell.accelerator),
+        slim=slim.rules_of(cell),
         index=index,
         wheels=wheels,
         system=tuple(release.system),
@@ -218,10 +234,6 @@ def _variant(
     )
 
 
-def _home(framework: str) -> PurePosixPath:
-    return _path("base") if framework == MINIMAL else _path("frameworks", framework)
-
-
 def _cuda(
     cell: Cell, folder: PurePosixPath, read_lock: Callable[[PurePosixPath], Lock | None]
 ) -> Cuda | None:
@@ -231,11 +243,3 @@ def _cuda(
         return cuda_of_image(cell.release.cuda_image)
     lock = read_lock(folder / LOCK_NAME)
     return cuda_of_lock(lock) if lock is not None else None
-
-
-def _trims(specs: Iterable[TrimSpec], accelerator: Accelerator) -> tuple[Trim, ...]:
-    return tuple(
-        Trim(spec.what, spec.path)
-        for spec in specs
-        if spec.accelerators is None or accelerator in spec.accelerators
-    )

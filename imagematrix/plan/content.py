@@ -1,9 +1,9 @@
 """What goes into an image, and the key that is the hash of it all.
 
-Two images of one key hold the same: the rendered Dockerfile, the lock, the files that are copied,
-the parent's key, and the identities of the base images. The state of Debian's mirror at the time is
-left out, so a key does not tell whether security updates are waiting; `--force` builds anew, and
-takes nothing from BuildKit's cache.
+Two images of one key hold the same: the rendered Dockerfile and list of slim rules, the lock, the
+files that are copied, the parent's key, and the identities of the base images. The state of
+Debian's mirror at the time is left out, so a key does not tell whether security updates are
+waiting; `--force` builds anew, and takes nothing from BuildKit's cache.
 """
 
 import hashlib
@@ -17,12 +17,14 @@ from typing import Any
 from imagematrix.files import Reader, file_hash, read_bytes, text_hash
 from imagematrix.matrix.lockfile import Lock
 from imagematrix.matrix.variant import Variant
-from imagematrix.plan.origins import dockerfile_sources
+from imagematrix.plan.origins import rendered_sources
 
 KEY_LABEL = "inference.matrix-key"
 INPUTS_LABEL = "inference.matrix-inputs"
 LOCK_LABEL = "inference.matrix-lock"
 SOURCES_LABEL = "inference.matrix-sources"
+# What an image tells of how it was made.
+OWN_LABELS = (KEY_LABEL, INPUTS_LABEL, LOCK_LABEL, SOURCES_LABEL)
 
 # What an input is called in a reason, next to the paths of files.
 PARENT = "parent"
@@ -37,8 +39,8 @@ class Content:
     """What an image is made of.
 
     `inputs` has a hash for the name of each input, and makes the key. The others are no part of it,
-    and let a reason say more than the name of a file: the lock, and what the rendered Dockerfile
-    stems from, which `read_sources` finds out for an image that is not fresh.
+    and let a reason say more than the name of a file: the lock, and what the rendered files
+    stem from, which `read_sources` finds out for an image that is not fresh.
     """
 
     inputs: Inputs
@@ -60,7 +62,7 @@ class Content:
 
     @cached_property
     def sources(self) -> Inputs:
-        """What the rendered Dockerfile stems from."""
+        """What the rendered files stem from."""
         return self.read_sources()
 
     @property
@@ -91,14 +93,16 @@ def image_contents(
 
     @cache
     def sources() -> Mapping[str, Inputs]:
-        return dockerfile_sources(root, variants)
+        return rendered_sources(root, variants)
 
     for variant in variants:
-        files = (str(variant.dockerfile), str(variant.lock))
+        files = (str(variant.dockerfile), str(variant.lock), str(variant.slim_file))
         inputs = {name: file_hash(f"{root}/{name}", read) for name in files}
         if variant.parent is None:
-            copied = copied or _server_files(root)
+            copied = copied or _copied_files(root)
             inputs |= copied
+            system = str(variant.system_dockerfile)
+            inputs[system] = file_hash(f"{root}/{system}", read)
         else:
             inputs[PARENT] = result[variant.parent].key
         ids = base_ids.get(variant.name, {})
@@ -157,11 +161,13 @@ def _decode(text: str) -> dict[str, Any] | None:
     return data if isinstance(data, dict) else None
 
 
-def _server_files(root: Path) -> dict[str, str]:
-    """What `base/.dockerignore` lets into the image: no bytecode, nothing hidden."""
-    folder = root / "base" / "server"
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    named = ((path.relative_to(root), path) for path in files)
+def _copied_files(root: Path) -> dict[str, str]:
+    """What goes into the images without a parent, and the programs that make all of them: what
+    `base/.dockerignore` lets in but for the locks. No bytecode, nothing hidden."""
+    base = root / "base"
+    folders = (base / "server", base / "tools")
+    files = (path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file())
+    named = ((path.relative_to(root), path) for path in (base / "dpkg-excludes", *files))
     return {
         name.as_posix(): file_hash(path)
         for name, path in named

@@ -1,6 +1,6 @@
-"""What a rendered Dockerfile stems from: its templates, and what the matrix gives to them.
+"""What an image's rendered files stem from: templates, what the matrix gives to them, slim rules.
 
-This is no part of an image's key, which the Dockerfile itself is. It lets a reason name what was
+This is no part of an image's key, which the rendered files are. It lets a reason name what was
 edited instead of a file that nobody edits.
 """
 
@@ -15,22 +15,35 @@ import jinja2
 import jinja2.meta
 
 from imagematrix.files import file_hash, text_hash
+from imagematrix.matrix.slim import BASE_RULES, RULES_NAME
 from imagematrix.matrix.variant import Variant
 
 MATRIX = "matrix.yaml"
 # These name the image, or reach it by its lock.
 _NO_SOURCE = frozenset(
-    {"name", "folder", "framework", "python", "parent", "track", "pins", "wheels", "example"}
+    {
+        "name",
+        "folder",
+        "framework",
+        "python",
+        "parent",
+        "track",
+        "pins",
+        "wheels",
+        "example",
+        "slim",
+    }
 )
 # A longer value, or list, is told by its hash: all sources of an image are one of its labels.
 _LONGEST = 60
 _LONGEST_LIST = 2000
 
 
-def dockerfile_sources(root: Path, variants: Sequence[Variant]) -> dict[str, Mapping[str, str]]:
-    """The sources of each image's Dockerfile, under the image's name.
+def rendered_sources(root: Path, variants: Sequence[Variant]) -> dict[str, Mapping[str, str]]:
+    """The sources of each image's rendered files, under the image's name.
 
-    A template is told by its path and hash, a value of the matrix as `matrix.yaml: title`.
+    A template, or a file of slim rules, stands under its path with its hash, a value of the matrix
+    as `matrix.yaml: title`.
     """
 
     environment = jinja2.Environment(autoescape=False)
@@ -41,21 +54,23 @@ def dockerfile_sources(root: Path, variants: Sequence[Variant]) -> dict[str, Map
         return tuple(used for used in jinja2.meta.find_referenced_templates(tree) if used)
 
     @cache
-    def templates(path: PurePosixPath) -> Mapping[str, str]:
-        names = _closure(str(path), used)
+    def files(template: PurePosixPath, home: PurePosixPath) -> Mapping[str, str]:
+        names = _closure(str(template), used)
+        rules = {str(BASE_RULES), str(home / RULES_NAME)}
+        names |= {name for name in rules if (root / name).is_file()}
         return {name: file_hash(root / name) for name in sorted(names)}
 
     names = [field.name for field in fields(Variant) if field.name not in _NO_SOURCE]
 
     # The images of a release share all of this, which is frozen.
     @cache
-    def sources(template: PurePosixPath, *values: Any) -> Mapping[str, str]:
-        told = dict(templates(template))
+    def sources(template: PurePosixPath, home: PurePosixPath, *values: Any) -> Mapping[str, str]:
+        told = dict(files(template, home))
         for name, value in zip(names, values, strict=True):
             told |= _values(f"{MATRIX}: {name}", value)
         return told
 
-    given = attrgetter("template", *names)
+    given = attrgetter("template", "home", *names)
     return {variant.name: sources(*given(variant)) for variant in variants}
 
 

@@ -22,20 +22,21 @@ def differences(variant: Variant, wanted: Content, labels: Mapping[str, str]) ->
     present = decode_inputs(labels.get(INPUTS_LABEL, ""))
     if present is None:
         return ("the image does not say what it was built from",)
+    rendered = (str(variant.dockerfile), str(variant.slim_file))
     told: list[str] = []
     for name in sorted(wanted.inputs.keys() | present.keys()):
         old, new = present.get(name), wanted.inputs.get(name)
         if old == new:
             continue
         more: list[str] = []
-        if name == str(variant.dockerfile) and old is not None:
+        if name in rendered and old is not None:
             more = list(_source_differences(decode_inputs(labels.get(SOURCES_LABEL, "")), wanted))
         elif name == str(variant.lock) and old is not None:
             known = decode_packages(labels.get(LOCK_LABEL, ""))
             changes = package_differences(known, wanted.packages) if known is not None else ()
             more = [f"lock: {change}" for change in changes]
         told += more or [_difference(name, old, new, variant)]
-    return tuple(told) or ("the key was made another way",)
+    return tuple(dict.fromkeys(told)) or ("the key was made another way",)
 
 
 def _difference(name: str, old: str | None, new: str | None, variant: Variant) -> str:

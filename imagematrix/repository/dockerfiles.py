@@ -9,6 +9,8 @@ import jinja2
 from imagematrix.errors import Diagnostic, InputError
 from imagematrix.matrix.variant import Variant
 
+SYSTEM_TEMPLATE = PurePosixPath("base/system.Dockerfile.j2")
+
 
 class _Environment(jinja2.Environment):
     """Its templates share its globals; in Jinja each has a ChainMap over them, in which the names
@@ -19,7 +21,8 @@ class _Environment(jinja2.Environment):
 
 
 def render_dockerfiles(root: Path, variants: Iterable[Variant]) -> dict[PurePosixPath, str]:
-    """The text of each image's Dockerfile, under its path relative to `root`.
+    """The text of each Dockerfile, under its path relative to `root`: that of every image, and of
+    the Debian that images without a parent start from.
 
     Raises InputError for a template that is missing or wrong, with its line.
     """
@@ -35,26 +38,38 @@ def render_dockerfiles(root: Path, variants: Iterable[Variant]) -> dict[PurePosi
     files: dict[PurePosixPath, str] = {}
     errors: dict[str, Diagnostic] = {}
     for variant in variants:
-        template = str(variant.template)
-        try:
-            text = environment.get_template(template).render(variant=variant)
-        except jinja2.TemplateNotFound as error:
-            file = PurePosixPath(error.name or template)
-            message = f"missing template of {variant.name}"
-            errors.setdefault(str(file), Diagnostic(file, 0, 0, "", message))
-        except jinja2.TemplateSyntaxError as error:
-            file = PurePosixPath(error.name or template)
-            errors[str(file)] = Diagnostic(file, error.lineno, 1, "", str(error.message))
-        except Exception as error:  # What a template computes may raise anything.
-            file, line = _place(error, root, variant.template)
-            message = str(error) if isinstance(error, jinja2.TemplateError) else repr(error)
-            errors[str(file)] = Diagnostic(file, line, 1 if line else 0, "", message)
-        else:
-            header = f"# Rendered from {template} by `nox -s render`. Do not edit.\n"
-            files[variant.dockerfile] = header + text.lstrip("\n")
+        jobs = [(variant.dockerfile, variant.template)]
+        if variant.parent is None:
+            jobs.append((variant.system_dockerfile, SYSTEM_TEMPLATE))
+        for path, template in jobs:
+            if path in files:
+                continue
+            try:
+                text = environment.get_template(str(template)).render(variant=variant)
+            except Exception as error:  # What a template computes may raise anything.
+                diagnostic = _diagnostic(error, root, template, path)
+                errors.setdefault(str(diagnostic.file), diagnostic)
+            else:
+                header = f"# Rendered from {template} by `nox -s render`. Do not edit.\n"
+                files[path] = header + text.lstrip("\n")
     if errors:
         raise InputError(list(errors.values()))
     return files
+
+
+def _diagnostic(
+    error: Exception, root: Path, template: PurePosixPath, path: PurePosixPath
+) -> Diagnostic:
+    """What is wrong with a template, and where."""
+    if isinstance(error, jinja2.TemplateNotFound):
+        file = PurePosixPath(error.name or template)
+        return Diagnostic(file, 0, 0, "", f"missing template of {path}")
+    if isinstance(error, jinja2.TemplateSyntaxError):
+        file = PurePosixPath(error.name or template)
+        return Diagnostic(file, error.lineno, 1, "", str(error.message))
+    file, line = _place(error, root, template)
+    message = str(error) if isinstance(error, jinja2.TemplateError) else repr(error)
+    return Diagnostic(file, line, 1 if line else 0, "", message)
 
 
 def _place(error: Exception, root: Path, template: PurePosixPath) -> tuple[PurePosixPath, int]:

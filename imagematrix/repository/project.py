@@ -1,5 +1,6 @@
 """The repository as the commands see it: its matrix, its images, its locks."""
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -9,10 +10,13 @@ from imagematrix.errors import Diagnostic, InputError
 from imagematrix.files import Reader, read_bytes, read_text, write_atomically
 from imagematrix.matrix.lockfile import Lock, parse_lock
 from imagematrix.matrix.schema import Matrix, load_matrix
+from imagematrix.matrix.slim import read_slim
 from imagematrix.matrix.variant import Variant, expand
+from imagematrix.plan.bake import committed_bake_file
 from imagematrix.plan.content import Content, image_contents
 from imagematrix.repository.dockerfiles import render_dockerfiles
 from imagematrix.repository.pages import CATALOGUE, README, catalogue, image_table, render_readme
+from imagematrix.repository.schemas import render_schemas
 from imagematrix.repository.sizes import (
     SIZES,
     UPDATE,
@@ -22,12 +26,15 @@ from imagematrix.repository.sizes import (
     read_budgets,
     updated,
 )
+from imagematrix.repository.slim import render_slim
 from imagematrix.repository.tree import (
     check_rendered,
     missing_examples,
     orphan_diagnostics,
     read_locks,
 )
+
+BAKE_FILE = PurePosixPath("docker-bake.json")
 
 
 @dataclass(frozen=True)
@@ -48,8 +55,9 @@ class Project:
 
     @cached_property
     def variants(self) -> tuple[Variant, ...]:
-        """Every image, parents before their children."""
-        return expand(self.matrix, self._readable_lock)
+        """Every image, parents before their children; raises InputError when the matrix or the
+        rules by which images are slimmed are wrong."""
+        return expand(self.matrix, self._readable_lock, read_slim(self.root, self.matrix))
 
     def _readable_lock(self, path: PurePosixPath) -> Lock | None:
         """A lock, or None: what is wrong with it is told where `locks` are asked for."""
@@ -75,10 +83,14 @@ class Project:
 
     def rendered(self) -> dict[PurePosixPath, str]:
         """Every file that is derived from the matrix, with its text."""
-        return {**self._dockerfiles(), **self._pages()}
+        return {**self._inputs(), **self._pages(), **render_schemas()}
 
-    def _dockerfiles(self) -> dict[PurePosixPath, str]:
-        return render_dockerfiles(self.root, self.variants)
+    def _inputs(self) -> dict[PurePosixPath, str]:
+        """What builds read of it."""
+        return {
+            **render_dockerfiles(self.root, self.variants),
+            **render_slim(self.root, self.variants),
+        }
 
     def _pages(self) -> dict[PurePosixPath, str]:
         readme = self.root / README
@@ -86,13 +98,15 @@ class Project:
         return {
             README: render_readme(text, image_table(self.variants, self.sizes)),
             CATALOGUE: catalogue(self.variants, self.budgets.measured),
+            BAKE_FILE: json.dumps(committed_bake_file(self.variants), indent=2) + "\n",
         }
 
     def check(self) -> None:
         """Raises InputError with all that differs between the files and the matrix."""
         _raise_all(
-            lambda: check_rendered(self.root, self._dockerfiles()),
+            lambda: check_rendered(self.root, self._inputs()),
             lambda: check_rendered(self.root, self._pages()),
+            lambda: check_rendered(self.root, render_schemas()),
             lambda: orphan_diagnostics(self.root, self.variants),
             lambda: missing_examples(self.root, self.variants),
             self._unknown_sizes,
@@ -102,7 +116,7 @@ class Project:
     def check_buildable(self) -> None:
         """Raises InputError with all that keeps images from being built as the matrix has them."""
         _raise_all(
-            lambda: check_rendered(self.root, self._dockerfiles(), self._read),
+            lambda: check_rendered(self.root, self._inputs(), self._read),
             self._lock_faults,
         )
 

@@ -13,11 +13,27 @@ from imagematrix.files import Reader, read_bytes, read_text
 from imagematrix.matrix.document import KeyPath
 from imagematrix.matrix.lockfile import Lock, parse_lock
 from imagematrix.matrix.schema import Accelerator, Matrix
+from imagematrix.matrix.slim import RULES_NAME
 from imagematrix.matrix.variant import Variant
+from imagematrix.repository.schemas import SLIM_SCHEMA
 
 # What the folder of an image holds, with what the first lines of each file say.
-_RENDERED = {"Dockerfile": b"by `nox -s render`", "requirements.txt": b"by `nox -s lock`"}
-_BASE_FILES = frozenset({"install.j2", "server"})
+_RENDERED = {
+    "Dockerfile": b"by `nox -s render`",
+    "slim.txt": b"by `nox -s render`",
+    "requirements.txt": b"by `nox -s lock`",
+}
+_BASE_FILES = frozenset(
+    {
+        "macros.j2",
+        "system.Dockerfile.j2",
+        "dpkg-excludes",
+        "server",
+        "tools",
+        RULES_NAME,
+        SLIM_SCHEMA,
+    }
+)
 
 
 def read_locks(
@@ -137,11 +153,14 @@ def orphans(root: Path, variants: Iterable[Variant]) -> tuple[PurePosixPath, ...
     Python, are nobody's business.
     """
     folders: dict[PurePosixPath, set[str]] = {PurePosixPath("base"): set(_BASE_FILES)}
-    frameworks = {"Dockerfile.j2"}
+    frameworks = {"Dockerfile.j2", SLIM_SCHEMA}
     for variant in variants:
         entries = folders.setdefault(variant.home, set())
-        entries |= {variant.folder.name, variant.template.name, variant.example.name}
+        entries |= {variant.folder.name, variant.example.name, RULES_NAME}
         folders[variant.folder] = set(_RENDERED)
+        if variant.parent is None:
+            folders[variant.system_dockerfile.parent] = {variant.system_dockerfile.name}
+            entries |= {variant.system_dockerfile.parent.name, variant.template.name}
         if variant.home.parent.name == "frameworks":
             frameworks.add(variant.framework)
     folders[PurePosixPath("frameworks")] = frameworks

@@ -3,12 +3,15 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from imagematrix.matrix.schema import MINIMAL
 from imagematrix.repository.project import Project
 
 ROOT = Path(__file__).resolve().parents[2]
 PARENT = "minimal-py312-inference"
 OTHER_PYTHON = "minimal-py313-inference"
-WITH_CUDA = next(v for v in Project(ROOT).variants if v.template.name == "Dockerfile.cuda.j2").name
+WITH_CUDA = next(
+    v.name for v in Project(ROOT).variants if v.parent == PARENT and v.framework == MINIMAL
+)
 SITE = "/usr/local/lib/python3.12/site-packages"
 
 
@@ -232,10 +235,13 @@ BROKEN = (
         {"files_of_the_records_are_there": f"recorded, but missing: {SITE}/httptools/py.typed"},
     ),
     Broken(
-        "untrimmed",
+        "not-slimmed",
         f"USER 0\nRUN mkdir {SITE}/httptools/tests && touch {SITE}/httptools/tests/test_core.c"
         f" {SITE}/httptools/parser/parser.pyi\nUSER 1000:1000",
-        {"what_is_trimmed_is_gone": "trimmed, but there: httptools/parser/parser.pyi, "},
+        {
+            "what_is_removed_is_gone": "removed by a rule, but there:"
+            " site-packages/httptools/parser/parser.pyi, "
+        },
     ),
     Broken(
         "half-removed-debian-package",

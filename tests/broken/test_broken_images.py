@@ -11,9 +11,10 @@ from typing import Any, cast
 
 import pytest
 
-from imagematrix.build.bake import image_tag
 from imagematrix.host.engine import Engine
-from imagematrix.matrix.variant import Trim, Variant
+from imagematrix.matrix.slim import SlimRule, Verb
+from imagematrix.matrix.variant import Variant
+from imagematrix.plan.bake import image_tag
 from imagematrix.repository.project import Project
 from tests.broken.broken import BROKEN, OTHER_PYTHON, PARENT, ROOT, SITE, WITH_CUDA, Broken
 from tests.images.checks import BY_LAYER, Check, NoGpuError, checks_of
@@ -216,12 +217,14 @@ SYMBOLS = (
 
 
 def test_library_with_symbols_is_rejected(engine: Engine) -> None:
-    """A library that the matrix strips, and that has its table of symbols still, is told."""
+    """A library that a slim rule strips, and that has its table of symbols still, is told."""
     project = Project(ROOT)
     # The parent's own example, which the image can serve: its container ends with a script that
     # fails to start, and what runs inside ends with it.
     parent = next(v for v in project.variants if v.name == PARENT)
-    variant = replace(parent, strip=(Trim("symbols", "httptools/*.so"),))
+    variant = replace(
+        parent, slim=(SlimRule(Verb.STRIP, "site-packages/httptools/*.so", "symbols"),)
+    )
     steps = f'USER 0\nRUN python3 -c "{SYMBOLS}" {SITE}/httptools/symbols.so\nUSER 1000:1000'
     with (
         _running(engine, Broken("symbols", steps, {}), variant) as running,

@@ -9,9 +9,9 @@ from uuid import uuid4
 import docker
 import pytest
 
-from imagematrix.build.bake import image_tag
 from imagematrix.host.engine import Engine
 from imagematrix.matrix.variant import Variant
+from imagematrix.plan.bake import image_tag
 from imagematrix.repository.project import Project
 from tests.derived.containers import Service, build, started
 from tests.images.running import build_images

@@ -5,8 +5,8 @@ import json
 import docker
 import pytest
 
-from imagematrix.build.bake import image_tag
 from imagematrix.matrix.schema import Track
+from imagematrix.plan.bake import image_tag
 from imagematrix.repository.project import Project
 from tests.derived.conftest import PARENT, ROOT, Build, Serve
 

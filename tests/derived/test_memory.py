@@ -3,7 +3,7 @@
 import docker
 import pytest
 
-from imagematrix.build.bake import image_tag
+from imagematrix.plan.bake import image_tag
 from tests.derived.conftest import PARENT
 from tests.derived.shapes import SHAPES, Shape, play
 

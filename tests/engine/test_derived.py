@@ -2,8 +2,8 @@
 
 import subprocess
 
-from imagematrix.build.bake import image_tag
 from imagematrix.host.engine import Engine
+from imagematrix.plan.bake import image_tag
 
 PARENT = "minimal-py312-inference"
 

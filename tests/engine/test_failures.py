@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from imagematrix.build.bake import image_tag
 from imagematrix.files import write_atomically
 from imagematrix.host.engine import Engine
+from imagematrix.plan.bake import image_tag
 from imagematrix.repository.locking import lock_header
 from imagematrix.repository.project import Project
 from imagematrix.repository.sizes import Budgets, Measured, Size, budgets_text
@@ -36,8 +36,8 @@ FRAMEWORK = """
         accelerators: [cpu]
         pins: [six==1.17.0]
 """
-PLAIN = '{% extends "frameworks/Dockerfile.j2" %}\n'
-SLEEP = f"{PLAIN}{{% block environment %}}RUN sleep 30\n{{% endblock %}}\n"
+# In the template of all frameworks, for one of them.
+SLEEP = '{% if variant.framework == "slow" %}RUN sleep 30\n{% endif -%}\n'
 
 
 @pytest.fixture(scope="module")
@@ -49,20 +49,21 @@ def project(tmp_path_factory: pytest.TempPathFactory, engine: Engine) -> Iterato
     for folder in (root / "base").glob("minimal-*"):
         if folder.name != PARENT:
             shutil.rmtree(folder)
-    (root / "base" / "Dockerfile.cuda.j2").unlink()
-    (root / "frameworks").mkdir()
-    shutil.copy(ROOT / "frameworks" / "Dockerfile.j2", root / "frameworks")
+    template = (ROOT / "frameworks" / "Dockerfile.j2").read_text()
+    label = "{{ labels(variant) }}"
+    assert label in template
+    write_atomically(
+        root / "frameworks" / "Dockerfile.j2", template.replace(label, f"{SLEEP}{label}")
+    )
     matrix = (ROOT / "matrix.yaml").read_text()
     installer = matrix[matrix.index("installer:") : matrix.index("indexes:")]
-    trim = matrix[matrix.index("\ntrim:") + 1 : matrix.index("\nframeworks:") + 1]
     minimal = matrix[matrix.index("  minimal:") : matrix.index("  scikit-learn:")]
     # Of its releases the first alone.
     minimal = "      - track:".join(minimal.split("      - track:")[:2])
     minimal = minimal.replace('pythons: ["3.11", "3.12", "3.13"]', 'pythons: ["3.12"]')
     frameworks = "".join(FRAMEWORK.format(name=name) for name in ("good", "corrupt", "slow"))
     (root / "matrix.yaml").write_text(
-        f'pythons:\n  "3.12": {{suite: trixie}}\n{installer}{trim}frameworks:\n'
-        f"{minimal}{frameworks}"
+        f'pythons:\n  "3.12": {{suite: trixie}}\n{installer}frameworks:\n{minimal}{frameworks}'
     )
     (root / "README.md").write_text("<!-- images -->\n<!-- /images -->\n")
     six = "4721f391ed90541fddacab5acf947aa0d3dc7d27b2e1e8eda2be8970586c3274"
@@ -73,8 +74,6 @@ def project(tmp_path_factory: pytest.TempPathFactory, engine: Engine) -> Iterato
         digest = six.replace("4", "5") if variant.name == CORRUPT else six
         lock = f"{parent_lock}six==1.17.0 \\\n    --hash=sha256:{digest}\n"
         write_atomically(root / variant.lock, lock_header(variant) + lock)
-        template = SLEEP if variant.name == SLOW else PLAIN
-        (root / variant.template).write_text(template)
     assert _run(root, "render").returncode == 0
     yield root
     client = engine.client()

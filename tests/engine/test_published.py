@@ -7,8 +7,8 @@ import urllib.request
 
 import pytest
 
-from imagematrix.build.bake import image_tag
 from imagematrix.host.engine import Engine
+from imagematrix.plan.bake import image_tag
 from tests.engine.conftest import ROOT
 from tests.images.running import build_images
 

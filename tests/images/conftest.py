@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from imagematrix.build.bake import image_tag
 from imagematrix.cli import parse
 from imagematrix.commands.options import selection_of
 from imagematrix.host.bootstrap import bootstrap_name
@@ -20,6 +19,7 @@ from imagematrix.host.engine import Engine
 from imagematrix.host.supply import find_supplies
 from imagematrix.matrix.selection import select, with_parents
 from imagematrix.matrix.variant import Variant
+from imagematrix.plan.bake import image_tag
 from imagematrix.repository.passed import checks_digest, forget_pass, has_passed, record_pass
 from imagematrix.repository.project import Project
 from tests.images.checks import checks_of

@@ -38,11 +38,11 @@ frameworks:
       - track: current
         pythons: ["3.12"]
         accelerators: [cpu]
-        pins: [granian==2.0]
+        pins: [httptools==2.0]
   xgboost:
     title: XGBoost
-    trim:
-      - {{what: test suites, path: "*/tests"}}
+    # Its line is
+    # named by tests.
     releases:
       - version: "3.4"
         track: current
@@ -61,22 +61,35 @@ frameworks:
 exclude: []
 """
 
+# What every image does without, and what one framework does.
+BASE_SLIM = """\
+remove:
+  type stubs: [site-packages/*.pyi]
+source:
+  pip: [site-packages/pip/*]
+"""
+XGBOOST_SLIM = """\
+remove:
+  test suites: [site-packages/xgboost/tests]
+"""
+
 MINIMAL = "minimal-py312-inference"
 XGBOOST = "xgboost3.4-py312-inference"
 PYTORCH = "pytorch2.0-py312-inference"
 
 TEMPLATES = {
-    "base/Dockerfile.j2": 'FROM debian:{{ variant.suite }}-slim\nLABEL name="{{ variant.name }}"\n',
-    "frameworks/Dockerfile.j2": "ARG BASE_IMAGE={{ variant.parent }}\nFROM ${BASE_IMAGE}\n"
-    "{% block system %}{% endblock %}USER 1000:1000\n",
-    "frameworks/xgboost/Dockerfile.j2": '{% extends "frameworks/Dockerfile.j2" %}\n'
-    "{% block system %}RUN true\n{% endblock %}\n",
-    "frameworks/pytorch/Dockerfile.j2": '{% extends "frameworks/Dockerfile.j2" %}\n',
+    "base/Dockerfile.j2": "FROM system-{{ variant.suite }}\n"
+    'LABEL name="{{ variant.name }}"\nUSER 1000:1000\n',
+    "base/system.Dockerfile.j2": "FROM {{ variant.debian_image }}\n",
+    "base/macros.j2": "{% macro system(variant) %}RUN true\n{% endmacro %}",
+    "frameworks/Dockerfile.j2": '{% from "base/macros.j2" import system -%}\n'
+    "ARG BASE_IMAGE={{ variant.parent }}\nFROM ${BASE_IMAGE}\n{{ system(variant) }}"
+    "# {{ variant.title }}\nUSER 1000:1000\n",
 }
 PACKAGES = {
-    MINIMAL: ("granian==2.0",),
-    XGBOOST: ("granian==2.0", "numpy==2.1", "xgboost-cpu==3.4.1"),
-    PYTORCH: ("granian==2.0", "torch==2.0.0+cpu"),
+    MINIMAL: ("httptools==2.0",),
+    XGBOOST: ("httptools==2.0", "numpy==2.1", "xgboost-cpu==3.4.1"),
+    PYTORCH: ("httptools==2.0", "torch==2.0.0+cpu"),
 }
 
 
@@ -128,7 +141,10 @@ class Repository:
         repository = cls(root)
         repository.put("matrix.yaml", MATRIX)
         repository.put("README.md", "# Images\n<!-- images -->\n<!-- /images -->\nThe end.\n")
-        repository.put("base/server/app.py", "pass\n")
+        for path in ("base/server/app.py", "base/tools/bin/finish.py", "base/dpkg-excludes"):
+            repository.put(path, "pass\n")
+        repository.put("base/slim.yaml", BASE_SLIM)
+        repository.put("frameworks/xgboost/slim.yaml", XGBOOST_SLIM)
         for path, text in TEMPLATES.items():
             repository.put(path, text)
         for variant in repository.project.variants:

@@ -17,7 +17,7 @@ from tests.unit.helpers import MINIMAL, PYTORCH, XGBOOST, Repository, host_confi
 TORCH = "torch-2.0.0+cpu-cp312-cp312-linux_x86_64.whl"
 CONTENT = b"a wheel"
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
-LOCK = lock_of("granian==2.0", "torch==2.0.0+cpu", digest=DIGEST)
+LOCK = lock_of("httptools==2.0", "torch==2.0.0+cpu", digest=DIGEST)
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_wheels_are_found_in_the_folders_of_the_host(
     (wheels / TORCH.replace("cp312-cp312", "cp311-cp311")).mkdir()
     (wheels / "notes.txt").write_text("x")
     variants = [at(variant, closed) for variant in repository.project.variants]
-    locks = {MINIMAL: lock_of("granian==2.0"), XGBOOST: lock_of("numpy==2"), PYTORCH: LOCK}
+    locks = {MINIMAL: lock_of("httptools==2.0"), XGBOOST: lock_of("numpy==2"), PYTORCH: LOCK}
 
     supplies = find_supplies(locks, variants, host_config(wheel_folders=(wheels,)))
 

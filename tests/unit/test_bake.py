@@ -6,13 +6,15 @@ from typing import Any
 
 import pytest
 
-from imagematrix.build.bake import BuildEnvironment, bake_file, target_images, target_name
 from imagematrix.matrix.schema import Suite
-from imagematrix.matrix.variant import Trim
+from imagematrix.matrix.selection import Selection, select
+from imagematrix.plan.bake import TOOLS, BuildEnvironment, bake_file, target_name, targets_of
 from imagematrix.plan.content import INPUTS_LABEL, Content, decode_inputs
 from imagematrix.plan.plan import Action, Step
+from imagematrix.repository.project import Project
 from tests.unit.helpers import MINIMAL, PYTORCH, REPOSITORY, XGBOOST, Repository
 
+SYSTEM, DEBIAN = "system-trixie", "debian:trixie-slim"
 XGBOOST_TARGET = "xgboost3_4-py312-inference"
 PYTORCH_TARGET = "pytorch2_0-py312-inference"
 
@@ -33,16 +35,19 @@ def acting(steps: tuple[Step, ...], **actions: Action) -> tuple[Step, ...]:
     )
 
 
-def targets(steps: tuple[Step, ...], environment: BuildEnvironment | None = None) -> dict[str, Any]:
+def all_targets(
+    steps: tuple[Step, ...], environment: BuildEnvironment | None = None
+) -> dict[str, Any]:
     file = bake_file(steps, environment or BuildEnvironment())
     assert file["group"] == {"default": {"targets": sorted(file["target"])}}
     found: dict[str, Any] = file["target"]
-    return {name: target for name, target in found.items() if "target" not in target}
+    return found
 
 
-def stages(steps: tuple[Step, ...], environment: BuildEnvironment | None = None) -> dict[str, Any]:
-    file = bake_file(steps, environment or BuildEnvironment())
-    return {name: target for name, target in file["target"].items() if "target" in target}
+def targets(steps: tuple[Step, ...], environment: BuildEnvironment | None = None) -> dict[str, Any]:
+    """Those of images."""
+    found = all_targets(steps, environment)
+    return {name: target for name, target in found.items() if "tags" in target}
 
 
 def test_every_image_that_is_built_is_a_target_and_no_other(steps: tuple[Step, ...]) -> None:
@@ -51,14 +56,14 @@ def test_every_image_that_is_built_is_a_target_and_no_other(steps: tuple[Step, .
         XGBOOST_TARGET
     ]
     nothing = acting(steps, minimal=Action.FRESH, pytorch=Action.FRESH, xgboost=Action.FRESH)
-    assert targets(nothing) == stages(nothing) == {}
+    assert all_targets(nothing) == {}
 
 
 def test_a_target_says_all_that_its_build_needs(steps: tuple[Step, ...]) -> None:
     assert targets(steps)[XGBOOST_TARGET] == {
         "context": f"frameworks/xgboost/{XGBOOST}",
         "dockerfile": "Dockerfile",
-        "contexts": {MINIMAL: f"target:{MINIMAL}", "installer": f"target:{MINIMAL}-installer"},
+        "contexts": {MINIMAL: f"target:{MINIMAL}", TOOLS: f"target:{TOOLS}"},
         "tags": [f"{XGBOOST}:latest"],
         "labels": steps[1].content.labels,
         "args": {},
@@ -74,7 +79,7 @@ def test_a_root_has_the_folder_of_the_server_as_its_context(steps: tuple[Step, .
     target = targets(steps)[MINIMAL]
 
     assert (target["context"], target["dockerfile"]) == ("base", f"{MINIMAL}/Dockerfile")
-    assert target["contexts"] == {"installer": f"target:{MINIMAL}-installer"}
+    assert target["contexts"] == {TOOLS: f"target:{TOOLS}", SYSTEM: f"target:{SYSTEM}"}
 
 
 def test_a_parent_that_is_not_built_is_the_local_image(steps: tuple[Step, ...]) -> None:
@@ -83,115 +88,89 @@ def test_a_parent_that_is_not_built_is_the_local_image(steps: tuple[Step, ...]) 
     assert target["contexts"][MINIMAL] == f"docker-image://{MINIMAL}:latest"
 
 
-def test_stand_ins_take_the_place_of_base_images(steps: tuple[Step, ...]) -> None:
-    sources = {
-        "debian:trixie-slim": "bootstrap/debian:trixie-slim",
-        "python:3.12-slim-trixie": "python:3.12-slim-trixie",
+def test_stand_ins_replace_base_images_where_they_are_used(steps: tuple[Step, ...]) -> None:
+    sources = {DEBIAN: f"bootstrap/{DEBIAN}", "python:3.12-slim-trixie": "mirror/python:3.12"}
+
+    contexts = {
+        name: target["contexts"]
+        for name, target in all_targets(steps, BuildEnvironment(base_sources=sources)).items()
     }
 
-    built = targets(steps, BuildEnvironment(base_sources=sources))
-
-    assert built[MINIMAL]["contexts"] == {
-        "debian:trixie-slim": "docker-image://bootstrap/debian:trixie-slim",
-        "installer": f"target:{MINIMAL}-installer",
-    }
-    assert "debian:trixie-slim" not in built[XGBOOST_TARGET]["contexts"]
+    debian = {DEBIAN: f"docker-image://bootstrap/{DEBIAN}"}
+    assert contexts[TOOLS] == debian
+    assert contexts[SYSTEM] == {TOOLS: f"target:{TOOLS}", **debian}
+    assert contexts[MINIMAL]["python:3.12-slim-trixie"] == "docker-image://mirror/python:3.12"
+    assert DEBIAN not in contexts[MINIMAL].keys() | contexts[XGBOOST_TARGET].keys()
 
 
-def stripping(steps: tuple[Step, ...], *frameworks: str) -> tuple[Step, ...]:
-    """The steps, where libraries of those frameworks are stripped."""
-    strip = (Trim("symbols", "x/*.so"),)
-    return tuple(
-        replace(step, variant=replace(step.variant, strip=strip))
-        if step.variant.framework in frameworks
-        else step
-        for step in steps
-    )
-
-
-def test_the_installer_is_made_once_from_the_first_image_of_the_run(
+def test_the_tools_and_the_system_are_made_once_and_are_no_images(
     steps: tuple[Step, ...],
 ) -> None:
-    environment = BuildEnvironment(secrets=("id=ca-bundle,src=/ca.crt",))
-
-    assert stages(steps, environment) == {
-        f"{MINIMAL}-installer": {
-            "context": "base",
-            "dockerfile": f"{MINIMAL}/Dockerfile",
-            "contexts": {},
-            "target": "installer",
-            "args": {},
-            "secret": ["id=ca-bundle,src=/ca.crt"],
-            "attest": ["type=provenance,disabled=true"],
-            "platforms": ["linux/amd64"],
-            "output": ["type=cacheonly"],
-        }
+    secret = "id=ca-bundle,src=/ca.crt"
+    sources = "id=apt-sources,env=TRIXIE"
+    environment = BuildEnvironment(
+        secrets=(secret,), suite_secrets={Suite.TRIXIE: (sources,), Suite.BOOKWORM: ("id=other",)}
+    )
+    common = {
+        "args": {},
+        "secret": [secret, sources],
+        "attest": ["type=provenance,disabled=true"],
+        "platforms": ["linux/amd64"],
+        "output": ["type=cacheonly"],
     }
-    without_minimal = acting(steps, minimal=Action.FRESH)
-    assert list(stages(without_minimal)) == [f"{XGBOOST_TARGET}-installer"]
-    for target in targets(without_minimal).values():
-        assert target["contexts"]["installer"] == f"target:{XGBOOST_TARGET}-installer"
+
+    found = all_targets(steps, environment)
+
+    assert found[TOOLS] == {**common, "context": "base/tools", "contexts": {}}
+    assert found[SYSTEM] == {
+        **common,
+        "context": "base",
+        "dockerfile": f"{SYSTEM}/Dockerfile",
+        "contexts": {TOOLS: f"target:{TOOLS}"},
+    }
+    # Only images without a parent start from the system.
+    assert SYSTEM not in all_targets(acting(steps, minimal=Action.FRESH), environment)
 
 
-def test_the_program_that_strips_is_made_once_and_waits_for_no_parent(
+def test_each_debian_release_has_its_own_system(steps: tuple[Step, ...]) -> None:
+    minimal = replace(steps[0].variant, name="old", suite=Suite.BOOKWORM)
+    of_two = (*steps, replace(steps[0], variant=minimal))
+
+    found = all_targets(of_two)
+
+    assert found["old"]["contexts"] == {
+        TOOLS: f"target:{TOOLS}",
+        "system-bookworm": "target:system-bookworm",
+    }
+    assert {SYSTEM, "system-bookworm", TOOLS} < found.keys()
+
+
+def test_a_target_is_for_all_images_that_cannot_be_built_without_it(
     steps: tuple[Step, ...],
 ) -> None:
-    sources = {"debian:trixie-slim": "bootstrap/debian:trixie-slim"}
-    both = stripping(steps, "xgboost", "pytorch")
-
-    made = stages(both, BuildEnvironment(base_sources=sources, proxies=("https_proxy",)))
-
-    binutils = made[f"{XGBOOST_TARGET}-binutils"]
-    assert len(made) == 2
-    assert binutils["contexts"] == {
-        "debian:trixie-slim": "docker-image://bootstrap/debian:trixie-slim"
+    assert targets_of(steps) == {
+        MINIMAL: (MINIMAL,),
+        XGBOOST_TARGET: (XGBOOST,),
+        PYTORCH_TARGET: (PYTORCH,),
+        TOOLS: (MINIMAL, XGBOOST, PYTORCH),
+        SYSTEM: (MINIMAL,),
     }
-    assert binutils["args"] == {
-        "https_proxy": "${https_proxy}", "BASE_IMAGE": "debian:trixie-slim"
-    }  # fmt: skip
-    built = targets(both)
-    assert "binutils" not in built[MINIMAL]["contexts"]
-    for name in (XGBOOST_TARGET, PYTORCH_TARGET):
-        assert built[name]["contexts"]["binutils"] == f"target:{XGBOOST_TARGET}-binutils"
+    assert targets_of(steps).keys() == all_targets(steps).keys()
 
 
-def test_images_of_two_debian_releases_share_no_stage(steps: tuple[Step, ...]) -> None:
-    of_two = tuple(
-        replace(step, variant=replace(step.variant, suite=Suite.BOOKWORM))
-        if step.variant.framework == "pytorch"
-        else step
-        for step in stripping(steps, "xgboost", "pytorch")
-    )
+def test_the_committed_file_builds_every_image_and_names_nothing_of_a_host() -> None:
+    definition = json.loads((REPOSITORY / "docker-bake.json").read_text())
+    variants = Project(REPOSITORY).variants
 
-    assert list(stages(of_two)) == [
-        f"{MINIMAL}-installer",
-        f"{XGBOOST_TARGET}-binutils",
-        f"{PYTORCH_TARGET}-binutils",
-    ]
-    assert "installer" not in targets(of_two)[PYTORCH_TARGET]["contexts"]
-
-
-def test_targets_are_told_of_images(steps: tuple[Step, ...]) -> None:
-    both = stripping(steps, "pytorch")
-    own = {MINIMAL: MINIMAL, XGBOOST_TARGET: XGBOOST, PYTORCH_TARGET: PYTORCH}
-    binutils = {f"{PYTORCH_TARGET}-binutils": PYTORCH}
-
-    assert target_images(both) == {**own, f"{MINIMAL}-installer": MINIMAL, **binutils}
-    assert target_images(both, share=False) == {**own, **binutils}
-
-
-def test_what_one_image_alone_needs_is_made_in_its_own_build(steps: tuple[Step, ...]) -> None:
-    alone = acting(steps, minimal=Action.FRESH, pytorch=Action.FRESH)
-
-    assert stages(alone) == {}
-    assert "installer" not in targets(alone)[XGBOOST_TARGET]["contexts"]
-
-
-def test_unless_it_is_to_be_no_image_is_given_a_stage_of_another(steps: tuple[Step, ...]) -> None:
-    file = bake_file(steps, BuildEnvironment(), share=False)
-
-    assert file["target"].keys() == {MINIMAL, XGBOOST_TARGET, PYTORCH_TARGET}
-    assert not any("installer" in target["contexts"] for target in file["target"].values())
+    for variant in variants:
+        target = definition["target"][target_name(variant.name)]
+        assert (REPOSITORY / target["context"] / target["dockerfile"]).is_file()
+        for context in target["contexts"].values():
+            assert context.removeprefix("target:") in definition["target"]
+        assert not target["secret"]
+        assert "labels" not in target
+    default = {target_name(variant.name) for variant in select(variants, Selection())}
+    assert set(definition["group"]["default"]["targets"]) == default
 
 
 def test_secrets_and_wheels_go_to_the_images_that_they_are_for(steps: tuple[Step, ...]) -> None:
@@ -253,9 +232,11 @@ def test_a_builder_without_images_is_given_official_bases_too(steps: tuple[Step,
     """What it would pull by itself may be newer than what the keys are of."""
     sources = {name: name for name in ("debian:trixie-slim", "python:3.12-slim-trixie")}
 
-    built = targets(steps, BuildEnvironment(base_sources=sources, names_bases=True))
+    def contexts(names_bases: bool) -> set[str]:
+        environment = BuildEnvironment(base_sources=sources, names_bases=names_bases)
+        found = all_targets(steps, environment).values()
+        return {context for target in found for context in target["contexts"].values()}
 
-    given = {name: f"docker-image://{name}" for name in sources}
-    assert built[MINIMAL]["contexts"].items() >= given.items()
-    usual = targets(steps, BuildEnvironment(base_sources=sources))[MINIMAL]["contexts"]
-    assert not usual.keys() & sources.keys()
+    given = {f"docker-image://{name}" for name in sources}
+    assert contexts(names_bases=True) >= given
+    assert not contexts(names_bases=False) & given

@@ -7,10 +7,10 @@ from unittest.mock import Mock
 import pytest
 
 from imagematrix import cli
-from imagematrix.build.bake import image_tag
 from imagematrix.commands import budget as budget_command
 from imagematrix.host.bases import BaseSource
 from imagematrix.measure.budget import Kind, compare, growth_report, largest
+from imagematrix.plan.bake import image_tag
 from imagematrix.plan.content import LOCK_LABEL
 from imagematrix.repository.sizes import (
     Budgets,
@@ -24,8 +24,10 @@ from tests.unit.helpers import MINIMAL, PYTORCH, XGBOOST, Repository
 
 MB = 10**6
 MEASURED = {
-    MINIMAL: Measured(Size(100 * MB, 30 * MB), 3, {"granian": "2.0"}, "bootstrap"),
-    XGBOOST: Measured(Size(300 * MB, 90 * MB), 4, {"granian": "2.0", "numpy": "2.1"}, "bootstrap"),
+    MINIMAL: Measured(Size(100 * MB, 30 * MB), 3, {"httptools": "2.0"}, "bootstrap"),
+    XGBOOST: Measured(
+        Size(300 * MB, 90 * MB), 4, {"httptools": "2.0", "numpy": "2.1"}, "bootstrap"
+    ),
 }
 BUDGETS = Budgets(2.0, MEASURED, {PYTORCH: "no wheel"})
 NOW = {name: measured.size for name, measured in MEASURED.items()}
@@ -98,7 +100,7 @@ def test_the_record_can_be_read_again(repository: Repository) -> None:
 
     assert read_budgets(repository.root) == BUDGETS
     assert repository.project.sizes == {MINIMAL: 100.0, XGBOOST: 300.0}
-    assert '"packages": "granian 2.0, numpy 2.1"' in budgets_text(BUDGETS)
+    assert '"packages": "httptools 2.0, numpy 2.1"' in budgets_text(BUDGETS)
 
 
 def test_an_update_keeps_what_was_not_measured_and_forgets_what_is_no_image() -> None:
@@ -147,11 +149,15 @@ def test_directories_are_told_where_their_bytes_are() -> None:
 def test_the_report_of_growth_says_what_changed_and_what_to_do() -> None:
     verdict = compare(MINIMAL, None, {MINIMAL: Size(120 * MB, 30 * MB)}, "bootstrap", BUDGETS)
     report = growth_report(
-        MINIMAL, verdict, {"granian": "2.0"}, {"granian": "2.1", "click": "8"}, [("/opt", 20 * MB)]
+        MINIMAL,
+        verdict,
+        {"httptools": "2.0"},
+        {"httptools": "2.1", "click": "8"},
+        [("/opt", 20 * MB)],
     )
     assert report == (
         "grew by more than 2 %: uncompressed 100.0 → 120.0 MB (+20.0 %)\n"
-        "what changed since: click 8 is new, granian 2.0 → 2.1\n"
+        "what changed since: click 8 is new, httptools 2.0 → 2.1\n"
         "its largest directories:\n"
         "      20.0 MB  /opt\n"
         f"if that is meant, record it with `nox -s budget -- --update {MINIMAL}`"
@@ -163,7 +169,7 @@ def sizes(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> dict[str, 
     """An engine with all images but PYTORCH, of these sizes."""
     sizes = dict(NOW)
     by_tag = {image_tag(name): name for name in sizes}
-    labels = {name: {LOCK_LABEL: '{"granian":["2.0","0000"]}'} for name in sizes}
+    labels = {name: {LOCK_LABEL: '{"httptools":["2.0","0000"]}'} for name in sizes}
 
     def measured(root: object, client: object, tags: Iterable[str]) -> dict[str, Size]:
         return {tag: sizes[by_tag[tag]] for tag in tags if tag in by_tag}
@@ -191,7 +197,7 @@ def test_the_command_fails_for_what_is_not_recorded_and_records_it(
     assert capsys.readouterr().err == "wrote README.md\nwrote docs/images.md\n"
     assert "| 300 MB |" in (repository.root / "README.md").read_text()
     budgets = repository.project.budgets
-    assert budgets.measured[XGBOOST] == Measured(NOW[XGBOOST], 2, {"granian": "2.0"}, "bootstrap")
+    assert budgets.measured[XGBOOST] == Measured(NOW[XGBOOST], 2, {"httptools": "2.0"}, "bootstrap")
     assert budgets.unmeasured.keys() == {PYTORCH}
     assert cli.main(["budget"]) == 0
 

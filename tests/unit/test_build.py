@@ -8,12 +8,12 @@ from typing import Any, cast
 import pytest
 
 from imagematrix.build import run as build
-from imagematrix.build.bake import BuildEnvironment
 from imagematrix.build.progress import BuildLog
 from imagematrix.build.results import Outcome
 from imagematrix.build.run import run_build
 from imagematrix.host.buildx import Builder
 from imagematrix.host.engine import Engine
+from imagematrix.plan.bake import TOOLS, BuildEnvironment
 from imagematrix.plan.content import Content
 from imagematrix.plan.plan import Action, Step
 from tests.unit.helpers import MINIMAL, PYTORCH, XGBOOST, Repository
@@ -62,23 +62,26 @@ def outcomes(
     return {result.name: (result.outcome, result.detail) for result in results}
 
 
-def test_a_shared_stage_that_fails_fails_no_image_but_its_own(
-    steps: tuple[Step, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("target", "failed"),
+    [(TOOLS, {MINIMAL, XGBOOST, PYTORCH}), ("system-trixie", {MINIMAL, XGBOOST, PYTORCH})],
+)
+def test_what_images_share_fails_all_that_need_it(
+    target: str,
+    failed: set[str],
+    steps: tuple[Step, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """BuildKit tells a shared step as one of any image that takes it."""
-    runs: list[list[str]] = []
-
     def buildkit(definition: Mapping[str, Any], _options: Sequence[str]) -> tuple[int, str]:
-        runs.append(sorted(definition["target"]))
-        if f"{MINIMAL}-installer" in definition["target"]:
-            name = "xgboost3_4-py312-inference"
-            return 1, f"#7 [{name} installer 1/1] RUN pip\n#7 ERROR: no network"
+        if target in definition["target"]:
+            return 1, f"#7 [{target} 1/1] RUN apt\n#7 ERROR: no network"
         return 0, ""
 
     found = outcomes(steps, buildkit, tmp_path, monkeypatch)
 
-    assert {outcome for outcome, _ in found.values()} == {Outcome.BUILT}
-    assert [len(run) for run in runs] == [4, 1, 2]
+    assert {name for name, (outcome, _) in found.items() if outcome == Outcome.FAILED} == failed
+    assert "no network" in found[MINIMAL][1]
 
 
 def test_an_image_that_fails_does_not_stop_the_others(

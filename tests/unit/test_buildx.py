@@ -13,12 +13,12 @@ from unittest.mock import Mock
 
 import pytest
 
-from imagematrix.build.bake import file_secret, local_paths
 from imagematrix.build.buildkit import running_bake
 from imagematrix.errors import UserError, WorkError
 from imagematrix.host.buildx import Builder, find_builder, require_buildx, require_cache
 from imagematrix.host.endpoint import Endpoint
 from imagematrix.host.engine import Engine
+from imagematrix.plan.bake import file_secret, local_paths
 
 ENGINE = Engine(Endpoint("unix:///nowhere"), "28.5", True, None)
 INSPECTED = """Name:          {name}

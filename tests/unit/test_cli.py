@@ -57,7 +57,7 @@ def test_a_broken_matrix_ends_every_command_with_all_its_errors_and_writes_nothi
         "matrix.yaml",
         ("title: XGBoost", "titel: XGBoost"),
         (minimal, minimal.replace("current", "curent")),
-        ("granian==2.0", "granian=2.0"),
+        ("httptools==2.0", "httptools=2.0"),
     )
     before = repository.files()
 
@@ -67,8 +67,8 @@ def test_a_broken_matrix_ends_every_command_with_all_its_errors_and_writes_nothi
     assert err == (
         "matrix.yaml:19:16: frameworks.minimal.releases[0].track: 'curent' is unknown;"
         " did you mean current?\n"
-        "matrix.yaml:22:16: frameworks.minimal.releases[0].pins[0]: 'granian=2.0' is no valid"
-        " requirement; write granian==2.0\n"
+        "matrix.yaml:22:16: frameworks.minimal.releases[0].pins[0]: 'httptools=2.0' is no valid"
+        " requirement; write httptools==2.0\n"
         "matrix.yaml:24:5: frameworks.xgboost: the key title is missing; add it\n"
         "matrix.yaml:24:5: frameworks.xgboost.titel: unknown key titel; did you mean title?\n"
         "4 errors; nothing was changed\n"
@@ -183,8 +183,9 @@ def test_render_removes_the_folder_of_an_image_that_is_no_longer_declared(
     status, out, err = run(capsys, "render")
 
     assert (status, err) == (0, "")
-    pages = "wrote README.md\nwrote docs/images.md\n"
-    assert out == f"wrote {new}/Dockerfile\n{pages}removed {XGBOOST_HOME}\n"
+    pages = "wrote README.md\nwrote docs/images.md\nwrote docker-bake.json\n"
+    files = f"wrote {new}/Dockerfile\nwrote {new}/slim.txt\n"
+    assert out == f"{files}{pages}removed {XGBOOST_HOME}\n"
     assert not (repository.root / XGBOOST_HOME).exists()
 
 

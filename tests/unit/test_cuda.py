@@ -49,7 +49,7 @@ def with_cuda(repository: Repository, *requirements: str) -> Variant:
     repository.put("matrix.yaml", changed(MATRIX, RELEASE))
     repository.put(
         "frameworks/xgboost/xgboost3.4-py312-cuda-inference/requirements.txt",
-        lock_text(["granian==2.0", "numpy==2.1", "xgboost-cpu==3.4.1", *requirements]),
+        lock_text(["httptools==2.0", "numpy==2.1", "xgboost-cpu==3.4.1", *requirements]),
     )
     (variant,) = (v for v in repository.project.variants if v.accelerator is Accelerator.CUDA)
     return variant

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from imagematrix.build.bake import BuildEnvironment
 from imagematrix.build.inputs import build_environment, uv_config
 from imagematrix.host.bases import Bases, BaseSource
 from imagematrix.host.buildx import Builder
@@ -16,6 +15,7 @@ from imagematrix.host.endpoint import Endpoint
 from imagematrix.host.engine import Engine
 from imagematrix.host.supply import Supply
 from imagematrix.matrix.variant import Index
+from imagematrix.plan.bake import BuildEnvironment
 from tests.unit.helpers import MINIMAL, PYTORCH, XGBOOST, Repository, host_config
 
 EXTRA = Index("extra", "https://wheels.example/cpu", ("torch",))
@@ -55,14 +55,14 @@ def secrets_of(options: tuple[str, ...], variables: dict[str, str]) -> dict[str,
     [
         (host_config(), Supply(), {}),
         (host_config(), Supply(index=EXTRA), {"extra-index-url": ["https://wheels.example/cpu"]}),
-        (host_config(), Supply((Path("/w/x.whl"),)), {"find-links": ["/mnt/wheels"]}),
+        (host_config(), Supply((Path("/w/x.whl"),)), {"find-links": ["/wheels"]}),
         (
             MIRROR,
             Supply((Path("/w/x.whl"),), EXTRA),
             {
                 "index-url": "https://user:wo%20rd@mirror.example/simple",
                 "extra-index-url": ["https://a.example", "https://wheels.example/cpu"],
-                "find-links": ["https://links.example", "/mnt/wheels"],
+                "find-links": ["https://links.example", "/wheels"],
             },
         ),
     ],
@@ -114,7 +114,7 @@ def test_mirrors_of_debian_are_passed_where_they_are_not_the_official_ones(
     environment, variables = given(repository, host_config(), {XGBOOST: Supply()}, mirrors)
 
     assert secrets_of(environment.secrets, variables).keys() == {"apt-config"}
-    secrets = secrets_of(environment.image_secrets[XGBOOST], variables)
+    secrets = secrets_of(environment.suite_secrets["trixie"], variables)
     assert secrets["apt-sources"] == debian_sources("trixie", mirrors)
 
 

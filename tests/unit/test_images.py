@@ -7,7 +7,7 @@ import pytest
 from imagematrix.errors import UserError
 from imagematrix.matrix.schema import Accelerator, Track, image_name
 from imagematrix.matrix.selection import Selection, select, with_parents
-from imagematrix.matrix.variant import Trim
+from imagematrix.matrix.slim import Verb
 from imagematrix.repository.project import Project
 from tests.unit.helpers import (
     MATRIX,
@@ -106,28 +106,16 @@ def test_a_variant_holds_all_that_later_stages_need(repository: Repository) -> N
 
     assert (variant.parent, variant.suite, variant.suite.glibc) == (MINIMAL, "trixie", "2.41")
     assert variant.pins == ("xgboost-cpu==3.4.1", "numpy>=2")
-    assert variant.trim == (Trim("test suites", "*/tests"),)
+    assert variant.patterns(Verb.SOURCE) == ("site-packages/pip/*",)
     assert variant.index is None
     assert variant.wheels == ()
     assert variant.description == "Inference image: XGBoost 3.4, Python 3.12, CPU"
     assert str(variant.dockerfile) == f"frameworks/xgboost/{XGBOOST}/Dockerfile"
     assert str(variant.lock) == f"frameworks/xgboost/{XGBOOST}/requirements.txt"
+    assert str(variant.slim_file) == f"frameworks/xgboost/{XGBOOST}/slim.txt"
     assert str(variant.context) == f"frameworks/xgboost/{XGBOOST}"
-    assert str(variant.template) == "frameworks/xgboost/Dockerfile.j2"
+    assert str(variant.template) == "frameworks/Dockerfile.j2"
     assert str(variant.example) == "frameworks/xgboost/example"
-
-
-def test_what_every_image_trims_comes_before_what_a_framework_adds(tmp_path: Path) -> None:
-    everywhere = 'trim: [{what: stubs, path: "*.pyi"}]\nframeworks:\n'
-    pins = "        pins: [xgboost-cpu==3.4.1, numpy>=2]\n"
-    strip = f'        strip: [{{what: symbols, path: "xgboost/*.so"}}]\n{pins}'
-    text = changed(MATRIX, ("frameworks:\n", everywhere), (pins, strip))
-    variants = variants_of(text, tmp_path)
-
-    stubs, suites = Trim("stubs", "*.pyi"), Trim("test suites", "*/tests")
-    assert [variant.trim for variant in variants] == [(stubs,), (stubs, suites), (stubs,)]
-    symbols = Trim("symbols", "xgboost/*.so")
-    assert [variant.strip for variant in variants] == [(), (symbols,), ()]
 
 
 def test_a_root_is_built_in_the_folder_that_holds_the_server(repository: Repository) -> None:

@@ -21,7 +21,7 @@ def test_a_lock_gives_version_hashes_and_line_of_each_package() -> None:
     text = (
         "# A comment \\\n"
         f"Typing_Extensions==4.10.0 \\\n    --hash=sha256:{A} \\\n    --hash=sha256:{B}\n"
-        "    # via granian, torch\n"
+        "    # via httptools, torch\n"
         f"\ntorch==2.13.0+cpu --hash=sha256:{B}  # from elsewhere\n"
     )
 

@@ -106,7 +106,7 @@ def test_uv_is_asked_for_the_platform_of_the_image(repository: Repository, fake:
             "name": "lock",
             "version": "0",
             "requires-python": "==3.12.*",
-            "dependencies": ["xgboost-cpu==3.4.1", "numpy>=2", "granian==2.0"],
+            "dependencies": ["xgboost-cpu==3.4.1", "numpy>=2", "httptools==2.0"],
         }
     }
 
@@ -118,7 +118,7 @@ def test_an_older_debian_bounds_the_wheels(repository: Repository, fake: FakeUv)
     lock(repository, MINIMAL)
 
     assert fake.option("--python-platform") == "x86_64-manylinux_2_36"
-    assert fake.project["project"]["dependencies"] == ["granian==2.0"]
+    assert fake.project["project"]["dependencies"] == ["httptools==2.0"]
 
 
 def test_a_lock_says_what_it_is_and_names_no_temporary_file(
@@ -126,8 +126,8 @@ def test_a_lock_says_what_it_is_and_names_no_temporary_file(
 ) -> None:
     hashed = "==1 \\\n    --hash=sha256:" + "0" * 64 + "\n"
     fake.resolves(
-        f"click{hashed}    # via granian, lock (pyproject.toml)\n"
-        f"granian{hashed}    # via lock (pyproject.toml)\n"
+        f"click{hashed}    # via httptools, lock (pyproject.toml)\n"
+        f"httptools{hashed}    # via lock (pyproject.toml)\n"
         f"numpy{hashed}    # via lock (pyproject.toml), scipy\n"
         f"scipy{hashed}    # via xgboost\n"
     )
@@ -135,8 +135,8 @@ def test_a_lock_says_what_it_is_and_names_no_temporary_file(
     assert lock(repository, XGBOOST)
 
     assert (repository.root / repository.variant(XGBOOST).lock).read_text() == (
-        f"{HEADER}click{hashed}    # via granian\n"
-        f"granian{hashed}numpy{hashed}    # via scipy\nscipy{hashed}    # via xgboost\n"
+        f"{HEADER}click{hashed}    # via httptools\n"
+        f"httptools{hashed}numpy{hashed}    # via scipy\nscipy{hashed}    # via xgboost\n"
     )
     assert not lock(repository, XGBOOST)
 
@@ -168,7 +168,7 @@ def test_a_declared_wheel_is_locked_without_asking_its_index(
     ]
     assert f"torch==2.0.0+cpu \\\n    --hash=sha256:{'b' * 64}\n" in text
     assert fake.option("--no-emit-package") == "torch"
-    assert fake.project["project"]["dependencies"] == ["filelock", "sympy>=1", "granian==2.0"]
+    assert fake.project["project"]["dependencies"] == ["filelock", "sympy>=1", "httptools==2.0"]
     assert "tool" not in fake.project
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from imagematrix.build.bake import image_tag
+from imagematrix.plan.bake import image_tag
 from imagematrix.plan.content import (
     INPUTS_LABEL,
     KEY_LABEL,
@@ -32,6 +32,7 @@ from tests.unit.helpers import (
 )
 
 DEBIAN, PYTHON = "debian:trixie-slim", "python:3.12-slim-trixie"
+SYSTEM = "system-trixie"
 BASES = {DEBIAN: "sha256:debian", PYTHON: "sha256:python"}
 Labels = dict[str, dict[str, str]]
 
@@ -72,13 +73,18 @@ def test_the_inputs_of_an_image_are_all_that_goes_into_it(repository: Repository
     assert inputs[MINIMAL].keys() == {
         f"base/{MINIMAL}/Dockerfile",
         f"base/{MINIMAL}/requirements.txt",
+        f"base/{SYSTEM}/Dockerfile",
+        f"base/{MINIMAL}/slim.txt",
         "base/server/app.py",
+        "base/tools/bin/finish.py",
+        "base/dpkg-excludes",
         DEBIAN,
         PYTHON,
     }
     assert inputs[XGBOOST].keys() == {
         f"frameworks/xgboost/{XGBOOST}/Dockerfile",
         f"frameworks/xgboost/{XGBOOST}/requirements.txt",
+        f"frameworks/xgboost/{XGBOOST}/slim.txt",
         "parent",
     }
     assert inputs[XGBOOST]["parent"] == image_key(inputs[MINIMAL])
@@ -150,21 +156,21 @@ def server_file_goes(repository: Repository) -> None:
             {XGBOOST: (f"frameworks/xgboost/{XGBOOST}/requirements.txt changed",)},
         ),
         (
-            lock("granian==2.0", "numpy==2.2", "scipy==1.0", "xgboost-cpu==3.4.1"),
+            lock("httptools==2.0", "numpy==2.2", "scipy==1.0", "xgboost-cpu==3.4.1"),
             {XGBOOST: ("lock: numpy 2.1 → 2.2", "lock: scipy 1.0 is new")},
         ),
         (
-            lock("granian==2.0", "numpy==2.1", "xgboost-cpu==3.4.1", digest="1" * 64),
+            lock("httptools==2.0", "numpy==2.1", "xgboost-cpu==3.4.1", digest="1" * 64),
             {
                 XGBOOST: tuple(
                     f"lock: hashes of {name} changed"
-                    for name in ("granian", "numpy", "xgboost-cpu")
+                    for name in ("httptools", "numpy", "xgboost-cpu")
                 )
             },
         ),
         (
-            edit("frameworks/xgboost/Dockerfile.j2", "RUN true", "RUN false"),
-            {XGBOOST: ("frameworks/xgboost/Dockerfile.j2 changed",)},
+            edit("base/macros.j2", "RUN true", "RUN false"),
+            {XGBOOST: ("base/macros.j2 changed",), PYTORCH: ("base/macros.j2 changed",)},
         ),
         (
             edit("frameworks/Dockerfile.j2", "USER 1000:1000", "USER 1000"),
@@ -175,12 +181,15 @@ def server_file_goes(repository: Repository) -> None:
         ),
         (
             edit(
-                "frameworks/xgboost/Dockerfile.j2",
-                "RUN true",
+                "base/Dockerfile.j2",
+                "USER 1000:1000",
                 "{% include 'frameworks/more.j2' %}",
                 more="RUN {{ variant.title }}",
             ),
-            {XGBOOST: ("frameworks/more.j2 is new", "frameworks/xgboost/Dockerfile.j2 changed")},
+            {
+                MINIMAL: ("base/Dockerfile.j2 changed", "frameworks/more.j2 is new"),
+                **CHILDREN_CHANGE,
+            },
         ),
         (
             append(f"base/{MINIMAL}/Dockerfile"),
@@ -189,6 +198,14 @@ def server_file_goes(repository: Repository) -> None:
         (
             append("base/server/app.py"),
             {MINIMAL: ("base/server/app.py changed",), **CHILDREN_CHANGE},
+        ),
+        (
+            append("base/tools/bin/finish.py"),
+            {MINIMAL: ("base/tools/bin/finish.py changed",), **CHILDREN_CHANGE},
+        ),
+        (
+            append(f"base/{SYSTEM}/Dockerfile"),
+            {MINIMAL: (f"base/{SYSTEM}/Dockerfile changed",), **CHILDREN_CHANGE},
         ),
         (
             server_file_goes,
@@ -201,8 +218,8 @@ def server_file_goes(repository: Repository) -> None:
         (lambda repository: repository.put("frameworks/xgboost/example/score.py", "x"), {}),
     ],
     ids=["dockerfile", "comment in lock", "pins", "hashes", "template",
-         "template of all", "included template", "parent", "server", "server files",
-         "bytecode", "example"],
+         "template of all", "included template", "parent", "server", "tools", "system",
+         "server files", "bytecode", "example"],
 )  # fmt: skip
 def test_what_changed_is_the_reason(
     change: Callable[[Repository], None],
@@ -216,7 +233,7 @@ def test_what_changed_is_the_reason(
 
 
 def test_a_package_that_is_gone_is_named(repository: Repository) -> None:
-    pins = ("granian==2.0", "numpy==2.1", "xgboost-cpu==3.4.1")
+    pins = ("httptools==2.0", "numpy==2.1", "xgboost-cpu==3.4.1")
     lock(*pins, "scipy==1.0")(repository)
     labels = labels_of(repository)
     lock(*pins)(repository)
@@ -226,34 +243,47 @@ def test_a_package_that_is_gone_is_named(repository: Repository) -> None:
 
 def test_what_the_matrix_gives_to_a_dockerfile_is_named(repository: Repository) -> None:
     repository.put(
-        "frameworks/xgboost/Dockerfile.j2",
-        "{% for trim in variant.trim %}# {{ trim.path }}\n{% endfor %}"
-        "# {{ variant.title }} {{ variant.installer.version }}\n",
+        "frameworks/Dockerfile.j2",
+        "{% for package in variant.system %}# {{ package }}\n{% endfor %}# {{ variant.title }}\n",
     )
     repository.render()
     labels = labels_of(repository)
     repository.change(
         "matrix.yaml",
         ("title: XGBoost", "title: XGBoost 3"),
-        ("version: 1.0.0", "version: 1.0.1"),
-        ('{what: test suites, path: "*/tests"}', '{what: C++ headers, path: "*/include"}'),
+        ("pins: [xgboost-cpu==3.4.1", "system: [libgomp1]\n        pins: [xgboost-cpu==3.4.1"),
     )
     repository.render()
 
     assert reasons(plan(repository, labels)) == {
         XGBOOST: (
-            "matrix.yaml: installer.version 1.0.0 → 1.0.1",
+            "matrix.yaml: system libgomp1 is new",
             "matrix.yaml: title XGBoost → XGBoost 3",
-            "matrix.yaml: trim C++ headers */include is new",
-            "matrix.yaml: trim test suites */tests is gone",
         )
     }
+
+
+@pytest.mark.parametrize(
+    ("file", "names"),
+    [("base/slim.yaml", [MINIMAL, XGBOOST, PYTORCH]), ("frameworks/xgboost/slim.yaml", [XGBOOST])],
+)
+def test_rules_that_change_are_named_by_their_file(
+    file: str, names: list[str], repository: Repository
+) -> None:
+    labels = labels_of(repository)
+    repository.change(file, ("remove:\n", "remove:\n  headers: [site-packages/a/include]\n"))
+    repository.render()
+
+    told = reasons(plan(repository, labels))
+
+    assert list(told) == names
+    assert all(f"{file} changed" in of_image for of_image in told.values())
 
 
 def test_what_the_dockerfile_stems_from_is_no_part_of_the_key(repository: Repository) -> None:
     labels = labels_of(repository)
     repository.put("matrix.yaml", MATRIX.replace("title: XGBoost", "title: XGBoost 3"))
-    repository.change("frameworks/xgboost/Dockerfile.j2", ("RUN true", "RUN {{ 'true' }}"))
+    repository.change("base/macros.j2", ("RUN true", "RUN {{ 'true' }}"))
 
     assert reasons(plan(repository, labels)) == {}
 
@@ -268,7 +298,7 @@ def test_an_image_that_does_not_tell_its_packages_is_told_by_the_file(
         labels[XGBOOST].pop(name)
         if text is not None:
             labels[XGBOOST][name] = text
-    lock("granian==2.0", "numpy==2.2", "xgboost-cpu==3.4.1")(repository)
+    lock("httptools==2.0", "numpy==2.2", "xgboost-cpu==3.4.1")(repository)
 
     assert reasons(plan(repository, labels)) == {
         XGBOOST: (f"frameworks/xgboost/{XGBOOST}/requirements.txt changed",)
@@ -281,9 +311,11 @@ def test_the_key_is_the_hash_of_what_the_files_hold(repository: Repository) -> N
 
     minimal, xgboost = repository.variant(MINIMAL), repository.variant(XGBOOST)
     contents = contents_of(repository)
-    copied = {"base/server/app.py": digest("base/server/app.py")}
-    parent = {str(path): digest(path) for path in (minimal.dockerfile, minimal.lock)}
-    child = {str(path): digest(path) for path in (xgboost.dockerfile, xgboost.lock)}
+    names = ("base/server/app.py", "base/tools/bin/finish.py", "base/dpkg-excludes")
+    copied = {name: digest(name) for name in names}
+    files = (minimal.dockerfile, minimal.lock, minimal.slim_file, minimal.system_dockerfile)
+    parent = {str(path): digest(path) for path in files}
+    child = {str(p): digest(p) for p in (xgboost.dockerfile, xgboost.lock, xgboost.slim_file)}
 
     assert contents[MINIMAL].inputs == parent | copied | BASES
     assert contents[MINIMAL].key == image_key(parent | copied | BASES)
@@ -294,7 +326,7 @@ def test_a_key_is_of_the_files_as_they_were_checked(repository: Repository) -> N
     project = repository.project
     project.check_buildable()
     before = contents_of(repository)
-    lock("granian==2.0", "numpy==2.2", "xgboost-cpu==3.4.1")(repository)
+    lock("httptools==2.0", "numpy==2.2", "xgboost-cpu==3.4.1")(repository)
 
     assert project.contents(project.variants, {MINIMAL: BASES}) == before
     assert contents_of(repository)[XGBOOST].key != before[XGBOOST].key

@@ -9,6 +9,7 @@ from packaging.utils import canonicalize_name
 
 from imagematrix.cli import parse
 from imagematrix.matrix.schema import MatrixSpec, Track
+from imagematrix.matrix.slim import BaseSlim, FrameworkSlim
 from imagematrix.repository.pages import image_table
 from imagematrix.repository.project import Project
 from tests.unit.helpers import REPOSITORY
@@ -125,7 +126,8 @@ def test_use_page_serves_every_framework() -> None:
 def test_every_key_of_the_matrix_is_explained() -> None:
     """Each key of each section stands in the page, as code."""
     code = set(re.findall(r"`([^`\n]+)`", ADD_AN_IMAGE.read_text()))
-    keys = set(keys_of(MatrixSpec.model_json_schema()))
+    models = (MatrixSpec, BaseSlim, FrameworkSlim)
+    keys = {key for model in models for key in keys_of(model.model_json_schema())}
     assert len(keys) > 20
     told = {part for text in code for part in re.split(r"[\[\].]+", text)}
     assert not keys - told, f"{sorted(keys - told)} are not explained"

@@ -10,6 +10,7 @@ from tests.unit.helpers import MINIMAL, PACKAGES, PYTORCH, XGBOOST, Repository, 
 XGBOOST_HOME = f"frameworks/xgboost/{XGBOOST}"
 LOCK = f"{XGBOOST_HOME}/requirements.txt"
 DOCKERFILE = f"{XGBOOST_HOME}/Dockerfile"
+SLIM = f"{XGBOOST_HOME}/slim.txt"
 
 
 def test_a_tree_that_the_matrix_gives_has_no_faults(repository: Repository) -> None:
@@ -41,7 +42,32 @@ def append(path: str, text: str) -> Callable[[Repository], None]:
         (remove(DOCKERFILE), [f"{DOCKERFILE}: is missing; run `nox -s render`"]),
         (
             append(DOCKERFILE, "RUN true\n"),
-            [f"{DOCKERFILE}:6:1: differs from what the matrix gives; run `nox -s render`"],
+            [f"{DOCKERFILE}:7:1: differs from what the matrix gives; run `nox -s render`"],
+        ),
+        (remove(SLIM), [f"{SLIM}: is missing; run `nox -s render`"]),
+        (
+            append(SLIM, "remove site-packages/numpy/doc\n"),
+            [f"{SLIM}:5:1: differs from what the matrix gives; run `nox -s render`"],
+        ),
+        (
+            write("base/slim.schema.json", ""),
+            ["base/slim.schema.json:1:1: differs from what the matrix gives; run `nox -s render`"],
+        ),
+        (
+            write("frameworks/slim.schema.json", "{}\n"),
+            [
+                "frameworks/slim.schema.json:1:1: differs from what the matrix gives;"
+                " run `nox -s render`"
+            ],
+        ),
+        (remove("base/slim.yaml"), ["base/slim.yaml: cannot be read: No such file or directory"]),
+        (
+            write("frameworks/xgboost/slim.yaml", "remvoe: {}\n"),
+            ["frameworks/xgboost/slim.yaml:1:1: remvoe: unknown key remvoe; did you mean remove?"],
+        ),
+        (
+            remove("frameworks/xgboost/slim.yaml"),
+            [f"{SLIM}:1:1: differs from what the matrix gives; run `nox -s render`"],
         ),
         (
             write(DOCKERFILE, ""),
@@ -76,34 +102,34 @@ def append(path: str, text: str) -> Callable[[Repository], None]:
             [f"{LOCK}:1:1: numpy is not pinned to one version; write the lock with `nox -s lock`"],
         ),
         (
-            write(LOCK, lock_text(["granian==2.0", "numpy==1.9", "xgboost-cpu==3.4.1"])),
+            write(LOCK, lock_text(["httptools==2.0", "numpy==1.9", "xgboost-cpu==3.4.1"])),
             [
                 "matrix.yaml:32:36: frameworks.xgboost.releases[0].pins[1]: promises numpy>=2,"
                 f" but {LOCK} holds 1.9 (line 4); run `nox -s lock -- {XGBOOST}`"
             ],
         ),
         (
-            write(LOCK, lock_text(["granian==2.0", "xgboost-cpu==3.4.1"])),
+            write(LOCK, lock_text(["httptools==2.0", "xgboost-cpu==3.4.1"])),
             [
                 "matrix.yaml:32:36: frameworks.xgboost.releases[0].pins[1]: promises numpy>=2,"
                 f" but {LOCK} holds nothing of that name; run `nox -s lock -- {XGBOOST}`"
             ],
         ),
         (
-            write(LOCK, lock_text(["granian==2.0", "numpy==2.2rc1", "xgboost-cpu==3.4.1"])),
+            write(LOCK, lock_text(["httptools==2.0", "numpy==2.2rc1", "xgboost-cpu==3.4.1"])),
             [],
         ),
         (
-            write(LOCK, lock_text(["granian==2.1", *PACKAGES[XGBOOST][1:]])),
+            write(LOCK, lock_text(["httptools==2.1", *PACKAGES[XGBOOST][1:]])),
             [
-                f"{LOCK}:2:1: {MINIMAL} brings granian 2.0, but this lock holds 2.1;"
+                f"{LOCK}:2:1: {MINIMAL} brings httptools 2.0, but this lock holds 2.1;"
                 f" run `nox -s lock -- {XGBOOST}`"
             ],
         ),
         (
             write(LOCK, lock_text(PACKAGES[XGBOOST][1:])),
             [
-                f"{LOCK}: {MINIMAL} brings granian 2.0, but this lock lacks it;"
+                f"{LOCK}: {MINIMAL} brings httptools 2.0, but this lock lacks it;"
                 f" run `nox -s lock -- {XGBOOST}`"
             ],
         ),
@@ -132,6 +158,7 @@ def test_a_folder_that_is_missing_altogether_is_told_by_its_files(repository: Re
 
     assert repository.problems() == [
         f"{DOCKERFILE}: is missing; run `nox -s render`",
+        f"{SLIM}: is missing; run `nox -s render`",
         f"matrix.yaml:28:9: frameworks.xgboost.releases[0]: {XGBOOST} has no lock;"
         f" run `nox -s lock -- {XGBOOST}`",
     ]
@@ -170,7 +197,7 @@ def test_sizes_that_are_no_table_are_an_error(text: str, repository: Repository)
         ("frameworks/xgboost/notes.txt", "x", "frameworks/xgboost/notes.txt", "by hand"),
         (f"{XGBOOST_HOME}/patch.diff", "x", f"{XGBOOST_HOME}/patch.diff", "by hand"),
         ("base/other.j2", "x", "base/other.j2", "by hand"),
-        ("frameworks/xgboost/Dockerfile.gpu.j2", "x", "frameworks/xgboost/Dockerfile.gpu.j2",
+        ("frameworks/xgboost/Dockerfile.j2", "x", "frameworks/xgboost/Dockerfile.j2",
          "by hand"),
     ],
 )  # fmt: skip

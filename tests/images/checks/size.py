@@ -2,11 +2,11 @@
 
 import warnings
 
-from imagematrix.build.bake import image_tag
 from imagematrix.host.bases import bases_of
 from imagematrix.matrix.schema import MINIMAL
 from imagematrix.measure.budget import Kind, compare, growth_report
 from imagematrix.measure.layers import image_sizes
+from imagematrix.plan.bake import image_tag
 from imagematrix.plan.content import told_versions
 from imagematrix.repository.sizes import UPDATE, read_budgets
 from tests.images.checks.check import layer

@@ -1,4 +1,4 @@
-"""What is left of that: no more and no less than the matrix says, and compiled."""
+"""What is left of that: no more and no less than the rules for it say, and compiled."""
 
 import re
 from fnmatch import translate
@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import PurePosixPath
 
 from imagematrix.matrix.schema import MINIMAL
-from imagematrix.matrix.variant import Trim
+from imagematrix.matrix.slim import Verb
 from tests.images.checks.check import layer, listing
 from tests.images.running import RunningImage
 
@@ -22,12 +22,13 @@ def bytecode_is_there(image: RunningImage) -> None:
     sources = [PurePosixPath(path) for path in files if path.endswith(".py")]
     assert len(sources) > 500, f"only {len(sources)} modules: the scan saw nothing"
     tag = f"cpython-{image.variant.python.replace('.', '')}"
+    without = image.variant.patterns(Verb.SOURCE)
     bare: list[str] = []
     needless: list[str] = []
     for source in sources:
         compiled = str(source.parent / "__pycache__" / f"{source.stem}.{tag}.pyc") in files
         below = str(source).removeprefix(library)
-        if _any_of(image.variant.uncompiled).match(below):
+        if _any_of(without).match(below):
             if compiled:
                 needless.append(str(source))
         elif not compiled:
@@ -57,59 +58,62 @@ print(json.dumps([len(flags), sorted(path for path, flag in flags.items() if fla
     assert not others, f"by time, or not compared: {listing(others)}"
 
 
-_SITE = re.compile(r"/usr/local/lib/python[\d.]+/site-packages/(.+)")
+_LIBRARY = re.compile(r"/usr/local/lib/python[\d.]+/(.+)")
 
 
 @cache
-def _any_of(trims: tuple[Trim, ...]) -> re.Pattern[str]:
-    """Matches what an entry names; nothing where there is none."""
-    return re.compile("|".join(f"(?:{translate(trim.path)})" for trim in trims) or "(?!)")
+def _any_of(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    """Matches what a pattern names; nothing where there is none."""
+    return re.compile("|".join(f"(?:{translate(pattern)})" for pattern in patterns) or "(?!)")
 
 
 @cache
-def _is_trimmed(path: str, trims: tuple[Trim, ...]) -> bool:
-    """Whether an entry names a path below site-packages, or a folder that the path is in."""
-    if _any_of(trims).match(path):
+def _is_named(path: str, patterns: tuple[str, ...]) -> bool:
+    """Whether a pattern names a path below the interpreter's library, or a folder that it is in."""
+    if _any_of(patterns).match(path):
         return True
     folder, slash, _ = path.rpartition("/")
-    return bool(slash) and _is_trimmed(folder, trims)
+    return bool(slash) and _is_named(folder, patterns)
 
 
 @layer(MINIMAL)
 def files_of_the_records_are_there(image: RunningImage) -> None:
-    """Each file that a distribution's RECORD names is there, unless the matrix trims it."""
+    """Each file that a distribution's RECORD names is there, unless a slim rule removes it."""
     recorded = [path for found in image.distributions for path in found.files]
     assert len(recorded) > 300, f"only {len(recorded)} files are recorded: the scan saw nothing"
     without = [found.name for found in image.distributions if not found.files]
     assert not without, f"without a RECORD, by which pip replaces them: {listing(without)}"
     there = {entry.path for entry in image.entries}
+    removed = image.variant.patterns(Verb.REMOVE)
     missing = (path for path in recorded if path not in there)
     found = [
         path
         for path in missing
-        if not ((below := _SITE.fullmatch(path)) and _is_trimmed(below[1], image.variant.trim))
+        if not ((below := _LIBRARY.fullmatch(path)) and _is_named(below[1], removed))
     ]
     assert not found, f"recorded, but missing: {listing(found)}"
 
 
 @layer(MINIMAL)
-def what_is_trimmed_is_gone(image: RunningImage) -> None:
-    """Nothing is left below site-packages of what the matrix trims."""
-    below = [match[1] for e in image.entries if (match := _SITE.fullmatch(e.path))]
-    assert len(below) > 500, f"only {len(below)} paths below site-packages: the scan saw nothing"
-    found = [path for path in below if _is_trimmed(path, image.variant.trim)]
-    assert not found, f"trimmed, but there: {listing(found)}"
+def what_is_removed_is_gone(image: RunningImage) -> None:
+    """Nothing is left of the interpreter and its packages that a slim rule removes."""
+    below = [match[1] for e in image.entries if (match := _LIBRARY.fullmatch(e.path))]
+    packaged = sum(path.startswith("site-packages/") for path in below)
+    assert packaged > 500, f"only {packaged} paths below site-packages: the scan saw nothing"
+    assert len(below) - packaged > 500, "few paths of the standard library: the scan saw nothing"
+    found = [path for path in below if _is_named(path, image.variant.patterns(Verb.REMOVE))]
+    assert not found, f"removed by a rule, but there: {listing(found)}"
 
 
 @layer(MINIMAL)
 def what_is_stripped_has_no_symbols(image: RunningImage) -> None:
-    """The libraries that the matrix strips have no table of symbols but that of the loader."""
-    strip = image.variant.strip
+    """The libraries that a slim rule strips have no table of symbols but that of the loader."""
+    strip = image.variant.patterns(Verb.STRIP)
     if not strip:
         return
-    matches = (match for e in image.entries if e.kind == "f" and (match := _SITE.fullmatch(e.path)))
-    files = [m[0] for m in matches if _is_trimmed(m[1], strip) and ".libs/" not in m[0]]
-    assert files, f"nothing matches {listing(entry.path for entry in strip)}"
+    found = (_LIBRARY.fullmatch(e.path) for e in image.entries if e.kind == "f")
+    files = [m[0] for m in found if m and _is_named(m[1], strip) and ".libs/" not in m[0]]
+    assert files, f"nothing matches {listing(strip)}"
     # The kinds of the sections of an ELF file: man 5 elf, "Section header (Shdr)".
     found = image.python(
         "import json, struct\n"

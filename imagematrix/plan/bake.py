@@ -1,4 +1,4 @@
-"""The file that `docker buildx bake` builds a plan from.
+"""The files that `docker buildx bake` builds from: one for a plan, and one that is committed.
 
 Format: https://docs.docker.com/build/bake/reference/ (its JSON form). Paths are relative to the
 repository.
@@ -6,17 +6,20 @@ repository.
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from imagematrix.matrix.platforms import PLATFORM
+from imagematrix.matrix.schema import Suite
+from imagematrix.matrix.selection import Selection, select
 from imagematrix.matrix.variant import Variant
 from imagematrix.plan.plan import Action, Step
 
-# The stages of base/install.j2 that hold uv, and `strip`.
-INSTALLER = "installer"
-BINUTILS = "binutils"
+# The image that holds what builds use and no image keeps, where it is, and what it is made on.
+TOOLS = "inference-tools"
+_TOOLS_FOLDER = "base/tools"
+TOOLS_DEBIAN = f"debian:{Suite.TRIXIE}-slim"
 # Before the name of an image, where a context is one that the engine has.
 LOCAL_IMAGE = "docker-image://"
 
@@ -25,15 +28,17 @@ LOCAL_IMAGE = "docker-image://"
 class BuildEnvironment:
     """What the builds of one machine are given, none of which stays in an image.
 
-    `base_sources` maps a base image to the local image that stands in for it. `secrets` are bake's
-    secret options by id, `image_secrets` more of them by image; `wheel_folders` maps an image to a
-    folder of wheels for it. `proxies` are the names of the environment's proxy variables.
+    `base_sources` maps a base image to the local image that replaces it. `secrets` are bake's
+    secret options by id; `suite_secrets` are more of them by Debian release, `image_secrets` by
+    image. `wheel_folders` maps an image to a folder of wheels for it. `proxies` are the names of
+    the environment's proxy variables.
     With `names_bases`, the builds are given the local image of each base under its own name too.
     `cache_from` and `cache_to` are `host/namespace` of a registry with the cache of each image.
     """
 
     base_sources: Mapping[str, str] = field(default_factory=dict)
     secrets: tuple[str, ...] = ()
+    suite_secrets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     image_secrets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     wheel_folders: Mapping[str, str] = field(default_factory=dict)
     proxies: tuple[str, ...] = ()
@@ -43,86 +48,54 @@ class BuildEnvironment:
     cache_to: str = ""
 
 
-def bake_file(
-    steps: Sequence[Step], environment: BuildEnvironment, *, share: bool = True
-) -> dict[str, Any]:
-    """One target for each image that is to be built, all in the group `default`, and one for each
-    stage that they share, if they are to.
+def bake_file(steps: Sequence[Step], environment: BuildEnvironment) -> dict[str, Any]:
+    """The bake file for the images that a plan builds.
 
     An image whose parent is built in the same run waits for it; else the local parent is used.
     """
     building = [step for step in steps if step.action is Action.BUILD]
-    names = {step.variant.name for step in building}
-    targets = {
-        target_name(step.variant.name): _target(step, names, environment) for step in building
-    }
-    stages: dict[str, dict[str, Any]] = {}
-    for stage in shared_stages(steps, share):
-        stages[stage.target] = _stage_target(stage, targets[target_name(stage.maker)], environment)
-        for name in stage.takers:
-            targets[target_name(name)]["contexts"][stage.name] = f"target:{stage.target}"
-    targets |= stages
-    # A stage that the group does not name would become an image without a name after all:
-    # https://github.com/docker/buildx/issues/2580
-    definition: dict[str, Any] = {
-        "group": {"default": {"targets": sorted(targets)}},
-        "target": targets,
-    }
+    definition = _definition([step.variant for step in building], environment)
+    for step in building:
+        definition["target"][target_name(step.variant.name)]["labels"] = step.content.labels
+    definition["group"] = {"default": {"targets": sorted(definition["target"])}}
     if environment.proxies:
         definition["variable"] = {name: {"default": ""} for name in environment.proxies}
     return definition
 
 
-@dataclass(frozen=True)
-class SharedStage:
-    """A stage that Dockerfiles have in common, and that is made once: from that of the image
-    `maker`, for the images `takers`, whose builds are given it under the stage's name.
-
-    One that can do without the parent starts from `base` instead, and waits for nothing.
+def committed_bake_file(variants: Sequence[Variant]) -> dict[str, Any]:
+    """The bake file for people without these tools: every image, on official base images, without
+    the labels that say what an image was made of. Its group `default` are the current CPU images.
     """
-
-    name: str
-    maker: str
-    takers: tuple[str, ...]
-    base: str | None = None
-
-    @property
-    def target(self) -> str:
-        """The name of the bake target that makes it."""
-        return f"{target_name(self.maker)}-{self.name}"
+    definition = _definition(variants, BuildEnvironment())
+    default = [target_name(variant.name) for variant in select(variants, Selection())]
+    return {"group": {"default": {"targets": sorted(default)}}, **definition}
 
 
-def shared_stages(steps: Sequence[Step], share: bool = True) -> tuple[SharedStage, ...]:
-    """The stages that images of one run have in common. What is in them is the same under every
-    Python, but programs of one Debian release need its C library.
+def _definition(variants: Sequence[Variant], environment: BuildEnvironment) -> dict[str, Any]:
+    """A target for each image, and for what builds them: the tools, and the system that the images
+    without a parent start from."""
+    names = {variant.name for variant in variants}
+    targets = {target_name(v.name): _image_target(v, names, environment) for v in variants}
+    if variants:
+        targets[TOOLS] = _tools_target(environment)
+    for variant in variants:
+        if variant.parent is None:
+            targets[variant.system_image] = _system_target(variant, environment)
+    return {"target": targets}
 
-    Without `share`, none that stands on one of the images: whose it is that fails is not told.
-    """
+
+def targets_of(steps: Sequence[Step]) -> dict[str, tuple[str, ...]]:
+    """The images that each target of the bake file is for; all that cannot be built without it."""
     building = [step.variant for step in steps if step.action is Action.BUILD]
-    stages = []
-    for suite in dict.fromkeys(variant.suite for variant in building):
-        images = [variant for variant in building if variant.suite == suite]
-        if share and len(images) > 1:
-            stages.append(SharedStage(INSTALLER, images[0].name, _names(images)))
-        if stripped := [variant for variant in images if variant.strip]:
-            maker = stripped[0]
-            base = maker.debian_image
-            stages.append(SharedStage(BINUTILS, maker.name, _names(stripped), base))
-    return tuple(stages)
-
-
-def _names(variants: Iterable[Variant]) -> tuple[str, ...]:
-    return tuple(variant.name for variant in variants)
-
-
-def target_images(steps: Sequence[Step], *, share: bool = True) -> dict[str, str]:
-    """The image that each target of the bake file is for; a shared stage is for its maker."""
-    images = {
-        target_name(step.variant.name): step.variant.name
-        for step in steps
-        if step.action is Action.BUILD
-    }
-    return images | {stage.target: stage.maker for stage in shared_stages(steps, share)}
+    targets: dict[str, tuple[str, ...]] = {target_name(v.name): (v.name,) for v in building}
+    if building:
+        targets[TOOLS] = tuple(variant.name for variant in building)
+    for variant in building:
+        if variant.parent is None:
+            system = variant.system_image
+            targets[system] = (*targets.get(system, ()), variant.name)
+    return targets
 
 
 def target_name(image: str) -> str:
@@ -180,23 +153,40 @@ def with_contexts(definition: Mapping[str, Any], instead: Mapping[str, str]) -> 
     return {**definition, "target": targets}
 
 
-def _stage_target(
-    stage: SharedStage, maker: Mapping[str, Any], environment: BuildEnvironment
-) -> dict[str, Any]:
-    contexts, args = maker["contexts"], maker["args"]
-    if stage.base is not None:
-        contexts = _stand_ins([stage.base], environment)
-        args = args | {"BASE_IMAGE": stage.base}
-    given = {key: maker[key] for key in ("context", "dockerfile", "secret", "attest", "platforms")}
-    # Its content goes to the builds that name it, and nowhere else.
-    output = ["type=cacheonly"]
-    return given | {
-        "target": stage.name, "contexts": dict(contexts), "args": args, "output": output
-    }  # fmt: skip
+def _tools_target(environment: BuildEnvironment) -> dict[str, Any]:
+    return {
+        **_common(Suite.TRIXIE, environment),
+        "context": _TOOLS_FOLDER,
+        "contexts": _stand_ins([TOOLS_DEBIAN], environment),
+        # Its content goes to the builds that name it, and nowhere else.
+        "output": ["type=cacheonly"],
+    }
+
+
+def _system_target(variant: Variant, environment: BuildEnvironment) -> dict[str, Any]:
+    contexts = _stand_ins([variant.debian_image], environment)
+    return {
+        **_common(variant.suite, environment),
+        "context": str(variant.context),
+        "dockerfile": str(variant.system_dockerfile.relative_to(variant.context)),
+        "contexts": {TOOLS: f"target:{TOOLS}", **contexts},
+        "output": ["type=cacheonly"],
+    }
+
+
+def _common(suite: Suite, environment: BuildEnvironment) -> dict[str, Any]:
+    """What all builds on a Debian release are given."""
+    return {
+        # Their values come from the environment, and BuildKit keeps these names out of the history.
+        "args": {name: f"${{{name}}}" for name in environment.proxies},
+        "secret": [*environment.secrets, *environment.suite_secrets.get(suite, ())],
+        "attest": ["type=provenance,disabled=true"],
+        "platforms": [PLATFORM],
+    }
 
 
 def _stand_ins(references: Iterable[str], environment: BuildEnvironment) -> dict[str, str]:
-    """The contexts that put local images in the place of base images."""
+    """The contexts that replace base images by local images."""
     sources = environment.base_sources
     return {
         reference: f"{LOCAL_IMAGE}{sources[reference]}"
@@ -210,32 +200,31 @@ def _cache_of(image: str, where: str) -> str:
     return f"type=registry,ref={where}/{image}:buildcache"
 
 
-def _target(step: Step, building: set[str], environment: BuildEnvironment) -> dict[str, Any]:
-    variant = step.variant
-    contexts = _stand_ins(variant.base_images, environment)
-    if variant.parent in building:
+def _image_target(
+    variant: Variant, building: Collection[str], environment: BuildEnvironment
+) -> dict[str, Any]:
+    bases = variant.base_images if variant.parent else [variant.python_image]
+    contexts = {TOOLS: f"target:{TOOLS}", **_stand_ins(bases, environment)}
+    if variant.parent is None:
+        contexts[variant.system_image] = f"target:{variant.system_image}"
+    elif variant.parent in building:
         contexts[variant.parent] = f"target:{target_name(variant.parent)}"
-    elif variant.parent is not None:
+    else:
         contexts[variant.parent] = f"{LOCAL_IMAGE}{image_tag(variant.parent)}"
     if variant.name in environment.wheel_folders:
         contexts["wheels"] = environment.wheel_folders[variant.name]
     compression = ",compression=uncompressed" if environment.uncompressed else ""
-    cache: dict[str, list[str]] = {}
+    target = _common(variant.suite, environment)
+    target["secret"] += environment.image_secrets.get(variant.name, ())
     # All of its stages: the last one of most images is a copy.
     if where := environment.cache_to:
-        cache["cache-to"] = [f"{_cache_of(variant.name, where)},mode=max"]
+        target["cache-to"] = [f"{_cache_of(variant.name, where)},mode=max"]
     if where := environment.cache_from:
-        cache["cache-from"] = [_cache_of(variant.name, where)]
-    return cache | {
+        target["cache-from"] = [_cache_of(variant.name, where)]
+    return target | {
         "context": str(variant.context),
         "dockerfile": str(variant.dockerfile.relative_to(variant.context)),
         "contexts": contexts,
         "tags": [image_tag(variant.name)],
-        "labels": step.content.labels,
-        # Their values come from the environment, and BuildKit keeps these names out of the history.
-        "args": {name: f"${{{name}}}" for name in environment.proxies},
-        "secret": [*environment.secrets, *environment.image_secrets.get(variant.name, ())],
-        "attest": ["type=provenance,disabled=true"],
-        "platforms": [PLATFORM],
         "output": [f"type=docker{compression}"],
     }

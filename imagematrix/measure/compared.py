@@ -1,0 +1,98 @@
+"""Two images of an engine, compared: as the same bytes, or as the same content."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from imagematrix.errors import UserError
+from imagematrix.measure.layers import read_layers
+from imagematrix.measure.trees import (
+    Difference,
+    Tree,
+    config_differences,
+    layer_differences,
+    merged,
+    read_tree,
+    tree_differences,
+)
+
+if TYPE_CHECKING:
+    import docker
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image as the engine has it. `digest` is that of its manifest where the engine has the
+    containerd image store, else that of its configuration, which names its layers as well."""
+
+    digest: str
+    layers: Sequence[str]
+    config: Mapping[str, Any]
+    history: Sequence[Mapping[str, Any]]
+
+
+def inspect(client: "docker.DockerClient", reference: str) -> Image:
+    """What the engine tells of an image; raises UserError where it has none of that name."""
+    import docker.errors
+
+    try:
+        told = client.api.inspect_image(reference)
+        history = client.api.history(reference)
+    except docker.errors.ImageNotFound:
+        raise UserError(f"the engine has no image {reference}") from None
+    when = {name: told.get(name) for name in ("Created", "Architecture", "Os")}
+    steps = [
+        {key: step.get(key) for key in ("Created", "CreatedBy", "Comment")} for step in history
+    ]
+    return Image(told["Id"], told["RootFS"]["Layers"], {**told["Config"], **when}, steps)
+
+
+def same_bytes(client: "docker.DockerClient", references: tuple[str, str]) -> list[Difference]:
+    """What differs between two images, in any layer, and in the configuration with its history;
+    nothing only where both have one digest."""
+    first, second = (inspect(client, reference) for reference in references)
+    if first.digest == second.digest:
+        return []
+    trees = _trees(client, dict(zip(references, (first, second), strict=True)))
+    found = layer_differences(*([trees[layer] for layer in i.layers] for i in (first, second)))
+    found += config_differences(
+        *({**image.config, "History": image.history} for image in (first, second))
+    )
+    # What no entry shows: two layers of the same entries that are other archives.
+    for number, pair in enumerate(zip(first.layers, second.layers, strict=False), 1):
+        if pair[0] != pair[1] and not any(d.layer == number for d in found):
+            found.append(Difference(number, "", "the archive of the same entries", *pair))
+    return found or [Difference(0, "", "digest", first.digest, second.digest)]
+
+
+def same_content(
+    client: "docker.DockerClient",
+    references: tuple[str, str],
+    without_labels: Collection[str],
+    *,
+    times: bool = False,
+) -> list[Difference]:
+    """What differs between the trees that containers of two images see, however they are layered,
+    and between what the images say of how to run them; of the labels not those that are named."""
+    first, second = (inspect(client, reference) for reference in references)
+    trees = _trees(client, dict(zip(references, (first, second), strict=True)))
+    one, other = (merged(trees[layer] for layer in image.layers) for image in (first, second))
+    found = tree_differences(one, other, times=times)
+    return found + config_differences(
+        *(_settings(image.config, without_labels) for image in (first, second))
+    )
+
+
+def _settings(config: Mapping[str, Any], without_labels: Collection[str]) -> Mapping[str, Any]:
+    labels = config.get("Labels") or {}
+    kept = {name: value for name, value in labels.items() if name not in without_labels}
+    return {**config, "Labels": kept, "Created": None}
+
+
+def _trees(client: "docker.DockerClient", images: Mapping[str, Image]) -> dict[str, Tree]:
+    """The tree of each layer, by its digest; those that images share are read once."""
+    found: dict[str, Tree] = {}
+    for reference, image in images.items():
+        if lacking := set(image.layers) - found.keys():
+            found |= read_layers(client, reference, lacking, read_tree)
+    return found

@@ -1,0 +1,205 @@
+"""What the files of two images are, path by path, and where they differ."""
+
+import hashlib
+import json
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime
+from typing import Any
+
+_CHUNK = 1 << 20
+_KINDS = {
+    tarfile.REGTYPE: "file",
+    tarfile.AREGTYPE: "file",
+    tarfile.DIRTYPE: "folder",
+    tarfile.SYMTYPE: "symbolic link",
+    tarfile.LNKTYPE: "hard link",
+    tarfile.CHRTYPE: "character device",
+    tarfile.BLKTYPE: "block device",
+    tarfile.FIFOTYPE: "pipe",
+}
+# What a layer takes away from those below it:
+# https://github.com/opencontainers/image-spec/blob/main/layer.md#whiteouts
+_GONE = ".wh."
+_OPAQUE = ".wh..wh..opq"
+_XATTR = "SCHILY.xattr."
+MISSING = "missing"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One path of a tree. `link` is what a symbolic link says; of the files that are one by hard
+    links, all but the first name it. The fields have the names that differences are called by."""
+
+    type: str
+    mode: str
+    owner: str
+    mtime: float
+    link: str = ""
+    size: int = 0
+    sha256: str = ""
+    device: str = ""
+    xattrs: str = ""
+
+
+_FIELDS = tuple(field.name for field in fields(Entry))
+Tree = Mapping[str, Entry]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What differs at a path, or in the configuration, between a first and a second image.
+
+    `layer` counts from 1, and is 0 where all layers are compared as one.
+    """
+
+    layer: int
+    path: str
+    what: str
+    first: str
+    second: str
+
+
+def read_tree(content: Any) -> Tree:
+    """The entries of the archive of a layer, in its order; nothing for what is no archive."""
+    entries: dict[str, Entry] = {}
+    try:
+        with tarfile.open(fileobj=content, mode="r|") as archive:
+            for member in archive:
+                name = member.name.removeprefix("./").strip("/")
+                entries[f"/{name}" if name != "." else "/"] = _entry(archive, member)
+    except tarfile.ReadError:
+        return {}
+    return _joined(entries)
+
+
+def _entry(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Entry:
+    file = archive.extractfile(member) if member.isfile() else None
+    digest = hashlib.sha256()
+    while file is not None and (chunk := file.read(_CHUNK)):
+        digest.update(chunk)
+    xattrs = {key: value for key, value in member.pax_headers.items() if key.startswith(_XATTR)}
+    return Entry(
+        type=_KINDS.get(member.type, f"type {member.type!r}"),
+        mode=f"{member.mode:04o}",
+        owner=f"{member.uid}:{member.gid}",
+        mtime=member.mtime,
+        link=f"/{member.linkname}" if member.islnk() else member.linkname,
+        size=member.size if file is not None else 0,
+        sha256=digest.hexdigest() if file is not None else "",
+        device=f"{member.devmajor}:{member.devminor}" if member.isdev() else "",
+        xattrs=" ".join(f"{key.removeprefix(_XATTR)}={xattrs[key]}" for key in sorted(xattrs)),
+    )
+
+
+def _joined(entries: Mapping[str, Entry]) -> Tree:
+    """With hard links as the files that they are. Which of the names has the content in an archive
+    is its order alone."""
+    groups: dict[str, list[str]] = {}
+    for path, entry in entries.items():
+        if entry.type == "hard link" and entry.link in entries:
+            groups.setdefault(entry.link, [entry.link]).append(path)
+    joined = {}
+    for file, paths in groups.items():
+        first, *others = sorted(paths)
+        joined[first] = entries[file]
+        joined |= {path: replace(entries[file], link=first) for path in others}
+    return {path: joined.get(path, entry) for path, entry in entries.items()}
+
+
+def merged(layers: Iterable[Tree]) -> Tree:
+    """The tree that a container of an image with these layers sees, the lowest layer first."""
+    tree: dict[str, Entry] = {}
+    for layer in layers:
+        gone, emptied = set(), set()
+        for path, entry in layer.items():
+            folder, _, name = path.rpartition("/")
+            if name == _OPAQUE:
+                emptied.add(folder)
+            elif name.startswith(_GONE):
+                gone.add(f"{folder}/{name.removeprefix(_GONE)}")
+            elif entry.type != "folder" and path in tree and tree[path].type == "folder":
+                gone.add(path)
+        if gone or emptied:
+            tree = {
+                path: entry
+                for path, entry in tree.items()
+                if path not in gone and not any(a in gone or a in emptied for a in _above(path))
+            }
+        for path, entry in layer.items():
+            if not path.rpartition("/")[2].startswith(_GONE):
+                tree[path] = entry
+    return tree
+
+
+def _above(path: str) -> Iterator[str]:
+    while path := path.rpartition("/")[0]:
+        yield path
+
+
+def tree_differences(
+    first: Tree, second: Tree, layer: int = 0, *, times: bool = True
+) -> list[Difference]:
+    """What differs between two trees, by path; without `times`, what is there and not when it was
+    written, nor in which order."""
+    found = []
+    for path in sorted(first.keys() | second.keys()):
+        one, other = first.get(path), second.get(path)
+        if one is None or other is None:
+            types = (entry.type if entry else MISSING for entry in (one, other))
+            found.append(Difference(layer, path, "type", *types))
+        elif one.type != other.type:
+            found.append(Difference(layer, path, "type", one.type, other.type))
+        elif one != other:
+            for name in _FIELDS:
+                pair = (getattr(one, name), getattr(other, name))
+                if pair[0] != pair[1] and (times or name != "mtime"):
+                    told = map(_date, pair) if name == "mtime" else map(str, pair)
+                    found.append(Difference(layer, path, name, *told))
+    if times and not found and list(first) != list(second):
+        found.append(Difference(layer, "", "order of the entries", "", ""))
+    return found
+
+
+def _date(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()
+
+
+def config_differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Difference]:
+    """What differs between two configurations, of lists the items."""
+    found = []
+    one, other = dict(_values("", first)), dict(_values("", second))
+    for name in sorted(one.keys() | other.keys()):
+        pair = (one.get(name), other.get(name))
+        if pair[0] == pair[1]:
+            continue
+        if isinstance(pair[0], list) and isinstance(pair[1], list):
+            own = [item for item in pair[0] if item not in pair[1]]
+            added = [item for item in pair[1] if item not in pair[0]]
+            pair = (own, added) if own or added else pair
+        texts = (MISSING if value is None else _text(value) for value in pair)
+        found.append(Difference(0, "", name, *texts))
+    return found
+
+
+def _values(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping) and value:
+        for key, part in value.items():
+            yield from _values(f"{name}.{key}" if name else key, part)
+    elif value not in (None, "", [], {}):
+        yield name, value
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+
+
+def layer_differences(first: Sequence[Tree], second: Sequence[Tree]) -> list[Difference]:
+    """What differs between two lists of layers, by layer and path."""
+    found = []
+    for number in range(max(len(first), len(second))):
+        one, other = (trees[number] if number < len(trees) else {} for trees in (first, second))
+        if one is not other:
+            found += tree_differences(one, other, number + 1)
+    return found
