@@ -20,18 +20,18 @@ def example_is_scored(image: RunningImage) -> None:
     status, _, body = image.request("/score", request)
     log = image.container.logs(tail=20).decode(errors="replace")
     assert status == 200, f"POST /score gave {status} {body[:300]!r}; the log:\n{log}"
-    differences = list(_differences(json.loads(body), expected, "response"))
-    assert not differences, f"not as computed another way: {'; '.join(differences[:5])}"
+    found = list(differences(json.loads(body), expected, "response"))
+    assert not found, f"not as computed another way: {'; '.join(found[:5])}"
 
 
-def _differences(told: Any, expected: Any, where: str) -> Iterable[str]:
+def differences(told: Any, expected: Any, where: str) -> Iterable[str]:
     """What differs, with numbers compared to 1e-5 of their size: models compute in 32 bits."""
     if isinstance(expected, dict) and isinstance(told, dict) and told.keys() == expected.keys():
         for key, value in expected.items():
-            yield from _differences(told[key], value, f"{where}.{key}")
+            yield from differences(told[key], value, f"{where}.{key}")
     elif isinstance(expected, list) and isinstance(told, list) and len(told) == len(expected):
         for i, (left, right) in enumerate(zip(told, expected, strict=True)):
-            yield from _differences(left, right, f"{where}[{i}]")
+            yield from differences(left, right, f"{where}[{i}]")
     elif isinstance(expected, float) and isinstance(told, int | float):
         if not math.isclose(told, expected, rel_tol=1e-5, abs_tol=1e-6):
             yield f"{where} is {told}, expected {expected}"
