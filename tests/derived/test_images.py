@@ -8,7 +8,7 @@ import pytest
 from imagematrix.matrix.variant import Variant
 from imagematrix.plan.bake import image_tag
 from imagematrix.repository.project import Project
-from tests.derived.conftest import ROOT, Build, Serve
+from tests.derived.conftest import PARENT, ROOT, Build, Serve
 
 SCRIPT = """
 import importlib.metadata, json, os
@@ -38,6 +38,16 @@ RUN apt-get update \\
  && apt-get install --yes --no-install-recommends libgomp1 \\
  && rm -rf /var/lib/apt/lists/*
 USER dockeruser
+"""
+# As docs/sizes.md has it.
+BACK = """
+USER root
+RUN pip install --no-cache-dir --root-user-action=ignore --force-reinstall --no-deps {package} \\
+ && test -e {site}/httptools/parser/parser.pyi
+RUN rm /etc/dpkg/dpkg.cfg.d/inference-images \\
+ && apt-get update \\
+ && apt-get install --yes --no-install-recommends --reinstall util-linux \\
+ && lsblk --version
 """
 LOADS_LIBRARY = """
 import ctypes, os
@@ -115,6 +125,17 @@ def test_apt_adds_libraries(derive: Build, serve: Serve) -> None:
     service = serve({"main.py": LOADS_LIBRARY}, image=derive(APT)).await_ready()
     answer = service.score({})
     assert (answer.status, answer.json) == (200, {"uid": 1000})
+
+
+def test_what_is_left_out_comes_back(derive: Build, serve: Serve) -> None:
+    project = Project(ROOT)
+    variant = next(v for v in project.variants if v.name == PARENT)
+    site = f"/usr/local/lib/python{variant.python}/site-packages"
+    as_it_is = serve({}, command=["sleep", "300"])
+    as_it_is.execute("sh", "-c", f"! test -e {site}/httptools/parser/parser.pyi")
+    as_it_is.execute("sh", "-c", "! command -v lsblk")
+    version = project.locks[PARENT]["httptools"].version
+    derive(BACK.format(package=f"httptools=={version}", site=site))
 
 
 @pytest.mark.parametrize("server", COMMANDS)
