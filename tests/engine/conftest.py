@@ -18,6 +18,7 @@ from imagematrix.host.debian import apt_get, os_release_ids
 from imagematrix.host.engine import Engine
 from imagematrix.repository.project import Project
 from tests.engine.engines import OwnEngine, fresh_engine
+from tests.images.running import one_at_a_time
 
 ROOT = Path(__file__).resolve().parents[2]
 _CACHES = {"__pycache__", ".hypothesis", ".mypy_cache", ".pytest_cache", ".ruff_cache"}
@@ -51,13 +52,15 @@ def free_port(address: str = "127.0.0.1") -> int:
 
 def _require(program: str, package: str) -> str:
     """The path of a program, after installing its Debian package where that is possible."""
-    if shutil.which(program) is None:
-        if os.geteuid() != 0 or "debian" not in os_release_ids():
-            pytest.skip(
-                f"{program} is not installed, and only root on Debian could install it here"
-            )
-        apt_get("update")
-        apt_get("install", "--no-install-recommends", package)
+    # Two processes cannot install at a time.
+    with one_at_a_time():
+        if shutil.which(program) is None:
+            if os.geteuid() != 0 or "debian" not in os_release_ids():
+                pytest.skip(
+                    f"{program} is not installed, and only root on Debian could install it here"
+                )
+            apt_get("update")
+            apt_get("install", "--no-install-recommends", package)
     found = shutil.which(program)
     if found is None:
         pytest.fail(f"the package {package} has no {program}")

@@ -325,16 +325,21 @@ def gives_gpus(engine: Engine, reference: str) -> bool:
     return True
 
 
-def build_images(engine: Engine, *names: str) -> None:
-    """Makes sure that the engine has these images as they are now; what is fresh is not built.
-
-    One process of a test run does that at a time: the next one finds fresh what both need.
-    """
-    command = [sys.executable, "-m", "imagematrix", "build", *names]
+@contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Waits for the other processes of a test run that are in this, and keeps them out."""
     lock = ROOT / WORK_FOLDER / "tests.lock"
     lock.parent.mkdir(exist_ok=True)
     with lock.open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+
+
+def build_images(engine: Engine, *names: str) -> None:
+    """Makes sure that the engine has these images as they are now; what is fresh is not built."""
+    command = [sys.executable, "-m", "imagematrix", "build", *names]
+    # The next process finds fresh what both need.
+    with one_at_a_time():
         result = subprocess.run(
             command,
             cwd=ROOT,
