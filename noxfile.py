@@ -134,6 +134,12 @@ def test_images(session: nox.Session) -> None:
 
 
 @nox.session
+def examples(session: nox.Session) -> None:
+    """Make examples in their images, compare them with what is committed: -- PATTERN… --write."""
+    imagematrix(session, "examples")
+
+
+@nox.session
 def budget(session: nox.Session) -> None:
     """Compare the sizes of the images with their record; `-- --update` records them as they are."""
     imagematrix(session, "budget")
@@ -141,7 +147,7 @@ def budget(session: nox.Session) -> None:
 
 @nox.session
 def reproduce(session: nox.Session) -> None:
-    """Compare two images of the engine path by path: `-- --compare IMAGE IMAGE`."""
+    """Build images twice without cache and compare them, or two that are there with --compare."""
     imagematrix(session, "reproduce")
 
 

@@ -18,6 +18,7 @@ _COMMANDS = {
     "lock": "resolve the requirements of images",
     "reproduce": "prove that images come out the same, or compare two that are there",
     "budget": "compare the sizes of images with their record",
+    "examples": "make the examples in their images, and compare them with what is committed",
     "check": "prove that the files are what the matrix gives",
     "names": "print the names of images",
     "engine": "show, start or stop the engine that was set up here",

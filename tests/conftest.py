@@ -11,8 +11,11 @@ from imagematrix.host.engine import Engine, find_engine
 # What each test of these files shares with others is named before the last hyphen of its parameter:
 # the container of an image, an unpacked Docker.
 _BY_PARAMETER = {"tests/images/test_images.py", "tests/engine/test_versions.py"}
-# Both build in the second engine.
-_TOGETHER = {"tests/engine/test_remote.py": "tests/engine/test_registry.py"}
+# Each pair has one engine.
+TOGETHER = {
+    "tests/engine/test_remote.py": "tests/engine/test_registry.py",
+    "tests/engine/test_reproduce.py": "tests/engine/test_parents.py",
+}
 
 
 def scope_of(nodeid: str) -> str:
@@ -23,7 +26,7 @@ def scope_of(nodeid: str) -> str:
         return nodeid
     if path in _BY_PARAMETER:
         return f"{path}::{test.rpartition('-')[0]}"
-    return _TOGETHER.get(path, path)
+    return TOGETHER.get(path, path)
 
 
 # Not by marks and `--dist=loadgroup`: with pytest 9.2 that groups nothing, and says nothing

@@ -1,11 +1,11 @@
-"""Take Werkzeug from its released wheel into the server: which part of it, and what is changed.
+"""Copy the part of Werkzeug that the server needs from its released wheel, and patch it.
 
-``python vendoring/vendor.py`` writes the files below ``inference_server/_vendor/werkzeug``
-anew; with ``--check`` it compares them instead, and ends with 1 when they differ. The wheel comes
-from the package index that pip is configured with, or from ``--wheel FILE``; its hash is pinned.
+``python vendoring/vendor.py`` rewrites the files below ``inference_server/_vendor/werkzeug``. With
+``--check`` it compares them instead, and exits with 1 if they differ. The wheel comes from the
+package index that pip is configured with, or from ``--wheel FILE``; its hash is pinned.
 
-For a new release: set ``VERSION`` and ``SHA256``, run it, and where the patch does not apply, mend
-the files by hand and write the patch anew from the difference to ``--unpatched FOLDER``.
+For a new release, set ``VERSION`` and ``SHA256`` and run it. If the patch does not apply, fix the
+files by hand and make a new patch from the difference to ``--unpatched FOLDER``.
 """
 
 from __future__ import annotations

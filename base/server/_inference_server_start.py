@@ -1,7 +1,7 @@
-"""What every Python of the image knows of the server: the promised names, and how ours start.
+"""Loaded into every Python of the image: the import names for scripts, and how the server starts.
 
-``inference-server.pth`` loads this file into each interpreter as it starts, so it imports nothing
-that is not there already and does nothing that takes time.
+``inference-server.pth`` loads this file when an interpreter starts. So it imports only what the
+interpreter has loaded already, and does nothing that takes time.
 """
 
 import sys
@@ -12,24 +12,24 @@ if TYPE_CHECKING:
     from typing import List, Optional, Sequence
 
 ROOT = __file__.rpartition("/")[0]
-# The server under a name that no module of an app has. A worker knows it by this one alone, so
-# that an app may have a package `inference_server` of its own.
+# The name of the server in workers, which no module of an app has. An app may have its own package
+# `inference_server`.
 ALIAS = "_inference_server"
 PROMISED = ("azureml", "azureml_inference_server_http")
 
 
 class PromisedNames:
-    """Finds the import paths that scripts use where nothing else has them.
+    """Finds the import paths that scripts use, where no installed package has them.
 
-    It comes last: what is really installed wins. But a package ``azureml`` that does not extend
-    its path cannot hide ``azureml.contrib.services``.
+    It comes last, so installed packages win. It also finds ``azureml.contrib.services`` below an
+    installed ``azureml`` that does not extend its path.
     """
 
     @staticmethod
     def find_spec(
         name: str, path: "Optional[Sequence[str]]" = None, target: object = None
     ) -> "Optional[ModuleSpec]":
-        """The module below our folder, whatever the path of its parent is."""
+        """The module in this folder, whatever the path of its parent is."""
         parents = name.split(".")[:-1]
         if (parents or [name])[0] in PROMISED:
             from importlib.machinery import PathFinder
@@ -39,13 +39,13 @@ class PromisedNames:
 
 
 class OwnNames:
-    """Finds what ``python -m inference_server`` runs before the working directory is looked at."""
+    """Finds ``inference_server`` for ``python -m`` before the working directory is searched."""
 
     @staticmethod
     def find_spec(
         name: str, path: "Optional[Sequence[str]]" = None, target: object = None
     ) -> "Optional[ModuleSpec]":
-        """The package, and nothing else."""
+        """The package; other names are left to the next finders."""
         return _spec(name) if name == "inference_server" else None
 
 
@@ -70,7 +70,7 @@ def _command_line() -> "List[str]":
 
 
 def own_path() -> "List[str]":
-    """The module path of what is ours: the installation first, the working directory never."""
+    """The module path for the server: the installation first, never the working directory."""
     import os
 
     # In a virtual environment, the standard library is not below its prefix.
@@ -80,12 +80,13 @@ def own_path() -> "List[str]":
 
 
 def run_worker() -> None:
-    """Run a worker; see ``inference_server.supervisor``."""
-    # What a user put on the path stays as it is, without the working directory, which `-c` puts
-    # first: see `script.load` for what comes last.
+    """Run a worker process; ``workers.supervisor`` starts it."""
+    # The path that the user has set, without the working directory, which `-c` puts first.
+    # `script.load` appends to it.
     theirs = [place for place in sys.path if place not in ("", ROOT)]
     sys.path[:] = own_path()
-    from _inference_server import worker  # type: ignore[import-not-found] # found by PromisedNames
+    # PromisedNames finds it.
+    from _inference_server.script import worker  # type: ignore[import-not-found]
 
     sys.path[:] = theirs
     worker.main()
@@ -96,7 +97,7 @@ _words = _command_line()
 if "-m" in _words:
     _module = ([*_words, ""])[_words.index("-m") + 1]
     if _module.partition(".")[0] == "inference_server":
-        # What `-m` itself needs, as long as only places of the installation are on the path.
-        import runpy  # noqa: F401 - it is to be there
+        # `-m` needs it. Imported now, while only the installation is on the path.
+        import runpy  # noqa: F401 - for its place in sys.modules
 
         sys.meta_path.insert(0, OwnNames)

@@ -1,16 +1,16 @@
-"""The entry script under the name that a worker gives it, for the child processes of a script.
+"""The entry script under its name in a worker, for the child processes of a script.
 
-What a child gets by ``pickle`` names its module, so that has to be importable there. In the worker
-itself the script already is what this name stands for.
+Pickled objects name their module, so a child process must be able to import it. In the worker
+itself, this name already refers to the script.
 """
 
 import os
 import sys
 from importlib.machinery import SourceFileLoader
 
-import _inference_server_start  # noqa: F401 - the names that a script imports
+import _inference_server_start  # noqa: F401 - registers the names that scripts import
 
 __file__ = os.environ.get("INFERENCE_SERVER_SCRIPT", "")
 if not __file__:
-    raise ImportError("entry_module is the entry script, in a worker and in what it starts only")
+    raise ImportError("entry_module exists in workers and their child processes only")
 SourceFileLoader(__name__, __file__).exec_module(sys.modules[__name__])

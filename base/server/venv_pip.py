@@ -1,8 +1,7 @@
-"""The image's own pip for a virtual environment; ``python -m venv`` runs this as ``ensurepip``.
+"""Install the image's pip into a virtual environment; ``python -m venv`` runs it as ``ensurepip``.
 
-CPython's module of that name installs from a wheel of pip that it carries: a second pip, and an
-older one than the image's, which is copied here instead. The server comes along: an environment
-has none of the image's packages.
+CPython's ``ensurepip`` brings a wheel of pip, which is older than the image's, so the image's pip
+is copied instead. The server is added as well: an environment has no packages of the image.
 """
 
 from __future__ import annotations
@@ -19,18 +18,18 @@ def bootstrap(**_options: Any) -> None:
     """Put pip into the environment of this interpreter, if it is one and has none."""
     paths = sysconfig.get_paths()
     base = {"base": sys.base_prefix, "platbase": sys.base_exec_prefix}
-    theirs = sysconfig.get_paths(vars=base)
-    if paths["purelib"] == theirs["purelib"]:
+    image = sysconfig.get_paths(vars=base)
+    if paths["purelib"] == image["purelib"]:
         return
     for name in ("pip", "pip-*.dist-info"):
-        for path in glob.glob(os.path.join(theirs["purelib"], name)):
+        for path in glob.glob(os.path.join(image["purelib"], name)):
             target = os.path.join(paths["purelib"], os.path.basename(path))
             if not os.path.exists(target):
                 shutil.copytree(path, target)
     for name in ("pip", "pip[0-9]*"):
-        for path in glob.glob(os.path.join(theirs["scripts"], name)):
+        for path in glob.glob(os.path.join(image["scripts"], name)):
             _copy_script(path, os.path.join(paths["scripts"], os.path.basename(path)))
-    _add_the_server(theirs["purelib"], paths["purelib"])
+    _add_the_server(image["purelib"], paths["purelib"])
 
 
 def _copy_script(path: str, target: str) -> None:
@@ -41,13 +40,13 @@ def _copy_script(path: str, target: str) -> None:
     os.chmod(target, 0o755)
 
 
-def _add_the_server(theirs: str, ours: str) -> None:
-    """The server, and the parser of HTTP that it needs, come last on the path here too."""
+def _add_the_server(image: str, environment: str) -> None:
+    """Put the server, and the HTTP parser that it needs, last on the path of the environment."""
     name = "inference-server.pth"
-    with open(os.path.join(theirs, name), encoding="utf-8") as file:
+    with open(os.path.join(image, name), encoding="utf-8") as file:
         lines = file.read()
-    parser = os.path.join(os.path.dirname(os.path.dirname(theirs)), "inference-server")
-    with open(os.path.join(ours, name), "w", encoding="utf-8") as file:
+    parser = os.path.join(os.path.dirname(os.path.dirname(image)), "inference-server")
+    with open(os.path.join(environment, name), "w", encoding="utf-8") as file:
         file.write("{}{}\n".format(lines, parser))
 
 

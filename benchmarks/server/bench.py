@@ -300,7 +300,7 @@ def main() -> int:
         f"Medians of {options.runs} runs of {options.seconds:g} s that alternate, Python "
         f"{about['python']}, one worker, server pinned to one core, client to another.\n"
         f"The machine's load average was {min(loads):.1f} to {max(loads):.1f} (1 is the server "
-        f"itself). The load is made by {about['load']}.\nA ratio above 1 is in favour of ours.\n\n"
+        f"itself). The load is made by {about['load']}.\nRatios above 1: this server is better.\n\n"
     )
     page = "# The scoring server and the reference, measured\n\n" + note + text
     (options.output / f"{stem}.md").write_text(page)

@@ -439,8 +439,11 @@ def start_mode(kind: Kind, folder: Path, mode: Start) -> tuple[str, str]:
         except Exception:
             code = f"none in {PATIENCE_S:g} s"
         log = (folder / f"{kind.name}.log").read_text().rstrip().splitlines() or [""]
-        told = mode.last in log[-1]
-        return f"exit code {code}; the last line tells why: {'yes' if told else 'no'}", "-"
+        explained = mode.last in log[-1]
+        return (
+            f"exit code {code}; the last line tells why: {'yes' if explained else 'no'}",
+            "-",
+        )
 
 
 def port_taken(kind: Kind, folder: Path) -> tuple[str, str]:
@@ -454,8 +457,11 @@ def port_taken(kind: Kind, folder: Path) -> tuple[str, str]:
             except Exception:
                 code = "none"
             log = (folder / f"{kind.name}.log").read_text().rstrip().splitlines() or [""]
-            told = "Address already in use" in log[-1]
-            return f"exit code {code}; the last line tells why: {'yes' if told else 'no'}", "-"
+            explained = "Address already in use" in log[-1]
+            return (
+                f"exit code {code}; the last line tells why: {'yes' if explained else 'no'}",
+                "-",
+            )
 
 
 def all_modes(kind: Kind, folder: Path, only: str) -> dict[str, tuple[str, str]]:
@@ -477,12 +483,12 @@ def all_modes(kind: Kind, folder: Path, only: str) -> dict[str, tuple[str, str]]
 
 def wanted() -> dict[str, str]:
     """What ours should do, as a pattern."""
-    told = r"; the last line tells why: yes"
+    reason = r"; the last line tells why: yes"
     patterns = {mode.name: mode.wanted for mode in MODES}
-    patterns.update({mode.name: f"exit code {mode.code}{told}" for mode in STARTS})
+    patterns.update({mode.name: f"exit code {mode.code}{reason}" for mode in STARTS})
     patterns["SIGTERM, idle"] = patterns["SIGINT, idle"] = r"exit code 0 after \d\.\d s"
     patterns["SIGTERM, a request in run()"] = r"exit code 0 after \d\.\d s; the request got: 200"
-    patterns["port is taken"] = "exit code 1" + told
+    patterns["port is taken"] = "exit code 1" + reason
     return patterns
 
 

@@ -4,7 +4,7 @@
 
 The scenes of ``tests/server/test_hostile.py`` in full size, each on a server of its own, while a
 probe asks for the health. Writes ``hostile.json`` and ``hostile.md``. The exit code says whether
-the health was told in time throughout, no client caused a fault, the front did not grow, and
+health was answered in time throughout, no client caused an error, the service did not grow, and
 scoring worked right afterwards. It takes a few minutes, on a machine that does nothing else.
 """
 
@@ -74,7 +74,7 @@ Act = Callable[[Server, Scene, int], None]
 
 
 def idle(_server: Server, _scene: Scene, _size: int) -> None:
-    """Nobody: what the probe sees of this machine."""
+    """No client: what the probe measures of this machine."""
     time.sleep(5)
 
 
@@ -146,7 +146,7 @@ def leaving(server: Server, scene: Scene, _size: int) -> None:
 
 
 SCENES: dict[str, Act] = {
-    "nobody": idle,
+    "none": idle,
     "requests ahead, of each kind, at each depth": upgrades,
     "40 connections with 9,000 requests ahead": flood,
     "mutated requests": mutated,
@@ -178,14 +178,16 @@ class Report:
 
     @property
     def row(self) -> str:
-        told = ", ".join(f"{count:,} x {status}" for status, count in sorted(self.answers.items()))
+        counts = ", ".join(
+            f"{count:,} x {status}" for status, count in sorted(self.answers.items())
+        )
         health = ", ".join(
             f"{count:,} x {status}" for status, count in sorted(self.health.answers.items())
         )
         times = f"{self.health.p50_ms:.1f} / {self.health.p99_ms:.1f} / {self.health.worst_ms:.1f}"
         growth = "{:.1f}, then {:.1f}".format(*self.growth_mib)
         right = "; ".join(self.wrong[:3]) or "yes"
-        cells = [self.name, told, f"{self.seconds:.1f}", health, times, growth, right]
+        cells = [self.name, counts, f"{self.seconds:.1f}", health, times, growth, right]
         return f"| {' | '.join(cells)} |"
 
 
@@ -218,7 +220,7 @@ def play(name: str, act: Act, size: int) -> Report:
         scene.wrong.append(f"health: {health}")
     first, then = resting[1] - resting[0], resting[2] - resting[1]
     if first > NEEDED_MIB or then > GROWTH_MIB:
-        scene.wrong.append(f"the front grew by {first:.1f} MiB, then by {then:.1f}")
+        scene.wrong.append(f"the service grew by {first:.1f} MiB, then by {then:.1f}")
     wrong = list(dict.fromkeys(scene.wrong))
     return Report(name, dict(+scene.answers), seconds, health, (first, then), wrong)
 
@@ -242,18 +244,18 @@ def main() -> int:
         "",
         f"{options.requests:,} mutated requests; Python {sys.version.split()[0]}. The times are of"
         " `GET /` on new connections, one each 10 ms, in milliseconds: median / p99 / worst. The"
-        " first row is what the probe sees when nobody else is there. Each scene is played twice.",
+        " first row is what the probe sees without other clients. Each scene is played twice.",
         "",
-        "| clients | answers | seconds | health | times | front grew, MiB | as it should |",
+        "| clients | answers | seconds | health | times | service grew, MiB | as it should |",
         "|---|---|---|---|---|---|---|",
         *(report.row for report in reports),
     ]
     (options.output / "hostile.md").write_text("\n".join(lines) + "\n")
-    told = [
+    scenes = [
         {**vars(report), "health": {**vars(report.health), "answers": dict(report.health.answers)}}
         for report in reports
     ]
-    (options.output / "hostile.json").write_text(json.dumps(told, indent=2) + "\n")
+    (options.output / "hostile.json").write_text(json.dumps(scenes, indent=2) + "\n")
     wrong = [f"{report.name}: {fault}" for report in reports for fault in report.wrong]
     print(f"\n{len(reports)} scenes, {len(wrong)} faults", *wrong[:20], sep="\n  ")
     return 1 if wrong or not reports else 0

@@ -31,8 +31,8 @@ def row(outcome: Outcome) -> str:
         str(outcome.limit_mb),
         ", ".join(f"{count:,} x {status}" for status, count in answers) or "-",
         f"{outcome.peak_mib:.0f}",
-        f"{outcome.front_most_mib:.0f}",
-        f"{outcome.front_grew_mib:.0f}",
+        f"{outcome.service_most_mib:.0f}",
+        f"{outcome.service_grew_mib:.0f}",
         f"{health.p50_ms:.0f} / {health.worst_ms:.0f}",
         "; ".join(outcome.wrong) or "yes",
     ]
@@ -61,16 +61,16 @@ def main() -> int:
         "# Memory, by what clients send",
         "",
         f"Containers of {PARENT} with a limit in MB. In MiB: what the container took at most, with"
-        " the buffers of the kernel and what it read of files; how much larger the front was at"
+        " the buffers of the kernel and what it read of files; how much larger the service was at"
         " most, and in the end. In milliseconds: the median and the worst time of `GET /`.",
         "",
-        "| clients send | limit | answers | peak | front, most | front, after | health | right |",
+        "| clients send | limit | answers | peak | service, most | after | health | right |",
         "|---|---|---|---|---|---|---|---|",
         *map(row, outcomes),
     ]
     (options.output / "memory.md").write_text("\n".join(lines) + "\n")
-    told = [{**vars(each), "health": vars(each.health)} for each in outcomes]
-    (options.output / "memory.json").write_text(json.dumps(told, indent=2) + "\n")
+    report = [{**vars(each), "health": vars(each.health)} for each in outcomes]
+    (options.output / "memory.json").write_text(json.dumps(report, indent=2) + "\n")
     wrong = [row(each) for each in outcomes if each.wrong]
     print(f"\n{len(outcomes)} shapes in containers, {len(wrong)} went wrong", *wrong, sep="\n  ")
     return 1 if wrong or not outcomes else 0

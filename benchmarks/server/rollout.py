@@ -45,7 +45,7 @@ def run(data):
 
 
 class Balancer:
-    """Which server gets the next request, by what the probes told last."""
+    """Which server gets the next request, by the last results of the probes."""
 
     def __init__(self, servers: list[Running]) -> None:
         self._servers = servers
@@ -145,7 +145,7 @@ def rollout(clients: int) -> tuple[str, bool]:
 
 
 def too_long_a_queue(limit_s: int = 2) -> tuple[str, bool]:
-    """When those that wait behind a slow request are told."""
+    """When requests that wait behind a slow one are answered."""
     settings = {"INFERENCE_SERVER_QUEUE_TIMEOUT": str(limit_s)}
     with start(OURS, WORK, None, SCRIPT, settings) as server:
         _await(server)

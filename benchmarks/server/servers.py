@@ -183,7 +183,7 @@ def start(
     if script is not None:
         (root / "main.py").write_text(script)
     port = port or free_port()
-    told = {"SERVER_PORT": str(port), "WORKER_COUNT": "1", **(settings or {})}
+    variables = {"SERVER_PORT": str(port), "WORKER_COUNT": "1", **(settings or {})}
     environ = {
         key: value
         for key, value in os.environ.items()
@@ -195,11 +195,11 @@ def start(
         container = f"benchmark-{kind.name}-{port}"
         command = ["docker", "run", "--rm", "--name", container, "--network", "host"]
         command += ["--volume", f"{root}:/var/azureml-app:ro"]
-        command += [word for key in told for word in ("--env", f"{key}={told[key]}")]
+        command += [word for key in variables for word in ("--env", f"{key}={variables[key]}")]
         command += [part.format(port=port) for part in kind.image]
     else:
         environment = kind.install(folder)
-        environ.update({"AML_APP_ROOT": str(root), **told})
+        environ.update({"AML_APP_ROOT": str(root), **variables})
         if kind.source is not None:
             environ["PYTHONPATH"] = str(kind.source)
         program, *arguments = [part.format(port=port) for part in kind.command]

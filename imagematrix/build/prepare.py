@@ -2,12 +2,12 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from imagematrix.build.inputs import build_environment
-from imagematrix.build.run import image_labels, present_images
+from imagematrix.build.run import as_present, present_images
 from imagematrix.console import say
 from imagematrix.host.bases import Bases, BaseSource, ensure_bases
 from imagematrix.host.buildx import Builder, find_builder
@@ -19,8 +19,8 @@ from imagematrix.host.supply import Supply, find_supplies
 from imagematrix.matrix.platforms import PLATFORM
 from imagematrix.matrix.selection import Selection, select, with_parents
 from imagematrix.matrix.variant import Variant
-from imagematrix.plan.bake import BuildEnvironment
-from imagematrix.plan.content import Content
+from imagematrix.plan.bake import LATEST, BuildEnvironment
+from imagematrix.plan.content import Content, Present
 from imagematrix.plan.plan import Action, Step, make_plan
 from imagematrix.repository.project import Project
 
@@ -29,13 +29,14 @@ from imagematrix.repository.project import Project
 class Request:
     """Which images are to be built, and on which base images: `bases` is None for those that are
     here, `refresh` gets them again. `force` rebuilds fresh images. `builder` is the name of one of
-    buildx, nothing for the one that is current."""
+    buildx, nothing for the one that is current. `tag` is that of the images."""
 
     selection: Selection
     bases: BaseSource | None = None
     refresh: bool = False
     force: bool = False
     builder: str = ""
+    tag: str = LATEST
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,10 @@ def prepare(project: Project, request: Request) -> Prepared:
     host = read_host_config(os.environ, Path.home())
     ids = {variant.name: bases.ids for variant in needed}
     contents = project.contents(needed, ids)
-    present = present_images(engine, [variant.name for variant in needed])
-    labels = {name: image_labels(image) for name, image in present.items()}
+    present = present_images(engine, [variant.name for variant in needed], request.tag)
+    known = {name: as_present(image) for name, image in present.items()}
     steps, supplies = planned(
-        project, needed, contents, labels, host, request, bases.why_unavailable
+        project, needed, contents, known, host, request, bases.why_unavailable
     )
     building = [step.variant for step in steps if step.action is Action.BUILD]
     builder = find_builder(engine, request.builder) if building else Builder()
@@ -80,6 +81,7 @@ def prepare(project: Project, request: Request) -> Prepared:
     if building:
         for sentence in host.ignored:
             say(f"Not passed to builds: {sentence}.")
+    environment = replace(environment, tag=request.tag)
     return Prepared(engine, builder, bases, steps, environment, variables, present)
 
 
@@ -100,7 +102,7 @@ def planned(
     project: Project,
     needed: Sequence[Variant],
     contents: Mapping[str, Content],
-    labels: Mapping[str, Mapping[str, str]],
+    present: Mapping[str, Present],
     host: HostConfig,
     request: Request,
     no_base: Callable[[Variant], str],
@@ -110,7 +112,7 @@ def planned(
     `no_base` says why an image's base cannot be had, or nothing.
     """
     # An index is asked only for the images that would have to be built.
-    draft = make_plan(needed, contents, labels, {}, force=request.force)
+    draft = make_plan(needed, contents, present, {}, force=request.force)
     stale = [step.variant for step in draft if step.action is Action.BUILD]
     supplies = find_supplies(project.locks, stale, host)
     missing = {
@@ -120,4 +122,4 @@ def planned(
     }
     if not missing:
         return draft, supplies
-    return make_plan(needed, contents, labels, missing, force=request.force), supplies
+    return make_plan(needed, contents, present, missing, force=request.force), supplies

@@ -6,7 +6,7 @@ from pathlib import Path
 from imagematrix.build.prepare import Request, chosen_bases, needed_images, planned
 from imagematrix.console import say
 from imagematrix.host.config import read_host_config
-from imagematrix.host.published import published_labels
+from imagematrix.host.published import published_images
 from imagematrix.host.setup import ensure_engine
 from imagematrix.matrix.variant import Variant
 from imagematrix.plan.content import told_base_ids
@@ -21,17 +21,18 @@ def plan_against(project: Project, request: Request, against: str) -> tuple[Step
     """
     needed = needed_images(project, request)
     host = read_host_config(os.environ, Path.home())
-    labels = published_labels(against, [v.name for v in needed], host.ca_bundle)
+    present = published_images(against, [v.name for v in needed], host.ca_bundle)
     if request.bases or request.refresh:
         bases = chosen_bases(ensure_engine(), needed, request)
         ids = {variant.name: bases.ids for variant in needed}
         no_base = bases.why_unavailable
     else:
         say("Bases: taken to be those of what is published; with --bases they are asked for.")
-        ids = {v.name: told_base_ids(v, labels[v.name]) for v in needed if v.name in labels}
+        known = [(v, present[v.name].labels) for v in needed if v.name in present]
+        ids = {variant.name: told_base_ids(variant, labels) for variant, labels in known}
         no_base = _any_base
     contents = project.contents(needed, ids)
-    return planned(project, needed, contents, labels, host, request, no_base)[0]
+    return planned(project, needed, contents, present, host, request, no_base)[0]
 
 
 def _any_base(variant: Variant) -> str:

@@ -10,14 +10,24 @@ from typing import Any, TextIO
 from imagematrix.build.buildkit import running_bake
 from imagematrix.build.progress import BuildLog, FailedStep
 from imagematrix.build.results import Outcome, Result
+from imagematrix.console import say
 from imagematrix.errors import WorkError
 from imagematrix.files import WORK_FOLDER
 from imagematrix.host.buildx import Builder
-from imagematrix.host.engine import Engine
-from imagematrix.plan.bake import BuildEnvironment, bake_file, image_tag, target_name, targets_of
+from imagematrix.host.engine import Engine, layers_of
+from imagematrix.plan.bake import (
+    LATEST,
+    BuildEnvironment,
+    bake_file,
+    image_tag,
+    target_name,
+    targets_of,
+)
+from imagematrix.plan.content import Present
 from imagematrix.plan.plan import Action, Step
 
 _LOG = WORK_FOLDER / "build.log"
+_ASTRAY = "it is not on the layers of its parent, though it was built on them"
 
 
 def run_build(
@@ -38,6 +48,11 @@ def run_build(
     BuildKit ends a run at the first failure, and reports a step that several images share as one of
     any of them. So after a failure the images without a parent in the run are built first, then the
     others, each time without those that failed; but for `anew`, finished layers are kept.
+
+    BuildKit knows a copied file by its content alone. So where a parent was rebuilt with the same
+    content and other times, a step of its child is still found in the cache with the older layers
+    of the parent below it, and a run that builds both takes it. Such a child is built again, on its
+    parent as an image, which BuildKit knows by its layers.
     """
     log_file = root / _LOG
     log_file.parent.mkdir(exist_ok=True)
@@ -45,6 +60,7 @@ def run_build(
     failed: dict[str, str] = {}
     seconds: dict[str, float] = defaultdict(float)
     one_run = True
+    astray: set[str] = set()
     with log_file.open("w", encoding="utf-8") as log:
         while pending:
             targets = pending if one_run else without_pending_parent(plan, pending)
@@ -58,7 +74,12 @@ def run_build(
             for name in targets:
                 seconds[name] += progress.seconds[target_name(name)]
             if status == 0:
-                pending -= targets
+                found = beside_their_parents(engine, plan, targets, environment.tag)
+                for name in sorted(found - astray):
+                    say(f"{name} is on older layers of its parent, from the cache; building again.")
+                failed |= dict.fromkeys(found & astray, _ASTRAY)
+                pending = (pending - targets) | (found - astray)
+                astray |= found
                 continue
             if one_run and len(targets) > 1:
                 one_run = False
@@ -75,16 +96,30 @@ def run_build(
             failed |= _children_of(failed, plan)
             pending -= failed.keys()
     built = [step.variant.name for step in plan if step.action is Action.BUILD]
-    there = {**present, **present_images(engine, built)}
+    there = {**present, **present_images(engine, built, environment.tag)}
     # In MB (10^6 bytes): the sum of the layers as archives, which are uncompressed as made here.
     sizes = {name: image["Size"] / 1e6 for name, image in there.items()}
     return tuple(_result(step, failed, seconds, sizes) for step in plan)
 
 
-def image_labels(told: Mapping[str, Any]) -> Mapping[str, str]:
-    """The labels among what the engine tells of an image."""
-    labels: Mapping[str, str] = told["Config"].get("Labels") or {}
-    return labels
+def as_present(told: Mapping[str, Any]) -> Present:
+    """An image as a plan sees it, from what the engine tells of it."""
+    return Present(told["Config"].get("Labels") or {}, layers_of(told))
+
+
+def beside_their_parents(
+    engine: Engine, plan: Sequence[Step], names: Set[str], tag: str
+) -> set[str]:
+    """Those of the named images that are not on the layers that their parent has now."""
+    parents = {step.variant.name: step.variant.parent for step in plan if step.variant.parent}
+    children = {name: parents[name] for name in names if name in parents}
+    told = present_images(engine, {*children, *children.values()}, tag)
+    there = {name: as_present(image) for name, image in told.items()}
+    return {
+        name
+        for name, parent in children.items()
+        if name in there and parent in there and not there[name].is_on(there[parent])
+    }
 
 
 def without_pending_parent(plan: Sequence[Step], pending: Set[str]) -> set[str]:
@@ -161,7 +196,9 @@ def _result(
     return Result(name, outcome, size, seconds.get(name, 0), "; ".join(step.reasons))
 
 
-def present_images(engine: Engine, names: Iterable[str]) -> dict[str, Mapping[str, Any]]:
+def present_images(
+    engine: Engine, names: Iterable[str], tag: str = LATEST
+) -> dict[str, Mapping[str, Any]]:
     """What the engine tells of those of our images that it has, under their names."""
-    tags = {image_tag(name): name for name in names}
+    tags = {image_tag(name, tag): name for name in names}
     return {tags[tag]: told for tag, told in engine.inspect(tags).items()}

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from imagematrix.build.run import image_labels, present_images
+from imagematrix.build.run import as_present, present_images
 from imagematrix.commands.options import add_selection, selection_of
 from imagematrix.console import say, table
 from imagematrix.files import write_atomically
@@ -14,7 +14,7 @@ from imagematrix.host.bases import bases_of
 from imagematrix.host.setup import ensure_engine
 from imagematrix.matrix.selection import select, with_parents
 from imagematrix.measure.budget import Kind, Verdict, compare
-from imagematrix.measure.layers import image_layers, image_sizes
+from imagematrix.measure.layers import image_sizes
 from imagematrix.plan.bake import image_tag
 from imagematrix.plan.content import told_versions
 from imagematrix.repository.project import Project
@@ -33,16 +33,18 @@ def run(project: Project, options: argparse.Namespace) -> int:
     chosen = with_parents(select(project.variants, selection_of(options)), project.variants)
     engine = ensure_engine()
     tags = {variant.name: image_tag(variant.name) for variant in chosen}
-    labels = {n: image_labels(told) for n, told in present_images(engine, tags).items()}
+    present = {name: as_present(told) for name, told in present_images(engine, tags).items()}
     with contextlib.closing(engine.client()) as client:
         by_tag = image_sizes(project.root, client, tags.values())
         sizes = {name: by_tag[tag] for name, tag in tags.items() if tag in by_tag}
-        layers = {name: len(image_layers(client, tags[name])) for name in sizes}
-        bases = {v.name: bases_of(client, v, labels[v.name]) for v in chosen if v.name in sizes}
+        bases = {
+            v.name: bases_of(client, v, present[v.name].labels) for v in chosen if v.name in sizes
+        }
     if options.update:
         measured = {
-            name: Measured(size, layers[name], told_versions(labels[name]), bases[name])
+            name: Measured(size, len(image.layers or ()), told_versions(image.labels), bases[name])
             for name, size in sizes.items()
+            if (image := present[name])
         }
         project.record(measured, [name for name in tags if name not in sizes])
         # Read anew: the table in the README has the sizes.

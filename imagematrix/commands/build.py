@@ -12,7 +12,7 @@ from imagematrix.build.results import exit_status, results_json, results_table
 from imagematrix.build.run import run_build
 from imagematrix.commands.options import add_bases, add_selection, request_of
 from imagematrix.host.buildx import require_cache
-from imagematrix.plan.bake import BuildEnvironment, bake_file
+from imagematrix.plan.bake import LATEST, BuildEnvironment, bake_file
 from imagematrix.repository.project import Project
 
 
@@ -24,6 +24,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--print", action="store_true", help="only print the bake file, of fresh images too"
     )
+    parser.add_argument("--tag", default=LATEST, help="of the images, beside those of other tags")
     where: dict[str, Any] = {"default": "", "metavar": "HOST/NAMESPACE"}
     parser.add_argument("--cache-from", help="take steps that this registry has as cache", **where)
     parser.add_argument("--cache-to", help="put all steps into this registry as cache", **where)

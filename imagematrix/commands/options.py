@@ -6,6 +6,7 @@ from imagematrix.build.prepare import Request
 from imagematrix.host.bases import BaseSource
 from imagematrix.matrix.schema import Accelerator, Track
 from imagematrix.matrix.selection import Selection
+from imagematrix.plan.bake import LATEST
 
 
 def add_selection(parser: argparse.ArgumentParser) -> None:
@@ -55,8 +56,13 @@ def add_builder(parser: argparse.ArgumentParser) -> None:
 
 
 def request_of(options: argparse.Namespace) -> Request:
-    """What is to be built, on what and by whom, from the options of `add_selection`, `add_bases`
-    and `--force`."""
+    """What is to be built, on what and by whom, from the options of `add_selection`, `add_bases`,
+    `--force` and, where a command has it, `--tag`."""
     return Request(
-        selection_of(options), options.bases, options.pull, options.force, options.builder
+        selection_of(options),
+        options.bases,
+        options.pull,
+        options.force,
+        options.builder,
+        getattr(options, "tag", LATEST),
     )

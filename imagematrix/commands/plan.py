@@ -40,6 +40,7 @@ def run(project: Project, options: argparse.Namespace) -> int:
                 "reasons": step.reasons,
                 "key": step.key,
                 "labels": step.content.labels,
+                "layers": step.layers,
             }
             for step in steps
         ]

@@ -19,7 +19,7 @@ from imagematrix.commands.options import add_builder, add_selection, request_of,
 from imagematrix.errors import UserError
 from imagematrix.host.buildx import find_builder
 from imagematrix.host.config import read_host_config
-from imagematrix.host.published import labels_in_registry, registry_of
+from imagematrix.host.published import images_in_registry, registry_of
 from imagematrix.matrix.selection import select
 from imagematrix.repository.project import Project
 
@@ -58,7 +58,7 @@ def run(project: Project, options: argparse.Namespace) -> int:
     builder = find_builder(prepared.engine, options.builder)
     names = [variant.name for variant in chosen]
     today = datetime.now(UTC).date()
-    tag = next_tag(today, lambda tag: bool(labels_in_registry(registry, namespace, names, tag)))
+    tag = next_tag(today, lambda tag: bool(images_in_registry(registry, namespace, names, tag)))
     definition = publication(names, options.registry, [tag, "latest"])
     run_publication(project.root, prepared.engine, builder, definition)
     pushed = [f"{options.registry}/{name}:{tag}" for name in names]

@@ -10,17 +10,17 @@ import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from imagematrix.console import say
 from imagematrix.errors import UserError, WorkError
 from imagematrix.host.bootstrap import bootstrap_name, make_stand_in
 from imagematrix.host.buildx import require_buildx
-from imagematrix.host.engine import Engine, inspect_images
+from imagematrix.host.engine import Engine, inspect_images, layers_of
 from imagematrix.matrix.platforms import PLATFORM
 from imagematrix.matrix.variant import Variant
 from imagematrix.plan.bake import TOOLS_DEBIAN
-from imagematrix.plan.content import told_base_ids
+from imagematrix.plan.content import layers_id, told_base_ids
 
 if TYPE_CHECKING:
     import docker
@@ -57,8 +57,8 @@ def bases_of(
     """Whose bases an image with these labels is on, as far as the engine still has stand-ins."""
     told = told_base_ids(variant, labels)
     names = {bootstrap_name(reference): known for reference, known in told.items()}
-    here = inspect_images(client, names)
-    stand_in = any(image["Id"] == names[name] for name, image in here.items())
+    here = _layers_ids(inspect_images(client, names))
+    stand_in = any(known == names[name] for name, known in here.items())
     return BaseSource.BOOTSTRAP if stand_in else BaseSource.REGISTRY
 
 
@@ -132,8 +132,12 @@ def _ensure(
 
 
 def _ids(engine: Engine, images: Mapping[str, str]) -> dict[str, str]:
-    ids = engine.ids(images.values())
-    return {ref: id_ for ref, image in images.items() if (id_ := ids[image]) is not None}
+    ids = _layers_ids(engine.inspect(images.values()))
+    return {reference: ids[image] for reference, image in images.items() if image in ids}
+
+
+def _layers_ids(images: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    return {image: layers_id(layers_of(told)) for image, told in images.items()}
 
 
 def _pull(
@@ -144,10 +148,10 @@ def _pull(
     import docker.errors
 
     images = tuple(images)
-    present = engine.ids(images)
+    present = engine.inspect(images)
     problems: dict[str, str] = {}
     for image in images:
-        if (present[image] is not None and not refresh) or (problems and all_or_none):
+        if (image in present and not refresh) or (problems and all_or_none):
             continue
         repository, tag = image.rsplit(":", 1)
         say(f"Pulling {image} …")

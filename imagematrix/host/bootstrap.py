@@ -29,10 +29,9 @@ from imagematrix.host.debian import (
     os_release_ids,
 )
 from imagematrix.host.engine import Engine
+from imagematrix.matrix.platforms import EPOCH
 
 BOOTSTRAP_LABEL = "inference.base"
-# Fixed, so that the same input makes the same stand-in: 2020-01-01, as Debian's tools count time.
-_EPOCH = 1577836800
 
 
 def bootstrap_name(reference: str) -> str:
@@ -103,7 +102,7 @@ def _debian_root(suite: str, archive: Path) -> str:
     command += ["mmdebstrap", "--variant=minbase", "--mode=root", "--format=tar"]
     command += [f"--dpkgopt={option}" for option in _SLIM]
     command += [f"--customize-hook={hook}", suite, str(archive), debian_mirrors().main]
-    environ = {**os.environ, "SOURCE_DATE_EPOCH": str(_EPOCH)}
+    environ = {**os.environ, "SOURCE_DATE_EPOCH": str(EPOCH)}
     result = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
     if result.returncode != 0:
         last = "\n  ".join(result.stderr.strip().splitlines()[-6:])
@@ -252,7 +251,7 @@ def _stripped(path: Path) -> bytes:
 
 def _add(tar: tarfile.TarFile, name: str, source: Path, data: bytes | None) -> None:
     info = tarfile.TarInfo(str(PurePosixPath("usr/local") / name))
-    info.mtime = _EPOCH
+    info.mtime = EPOCH
     if data is not None:
         info.size = len(data)
         info.mode = 0o755 if source.stat().st_mode & stat.S_IXUSR else 0o644

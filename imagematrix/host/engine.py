@@ -198,6 +198,11 @@ def inspect_images(
     return told
 
 
+def layers_of(told: Mapping[str, Any]) -> tuple[str, ...]:
+    """The digests of an image's layers, unpacked, from the lowest on, in what the engine tells."""
+    return tuple(told["RootFS"].get("Layers") or ())
+
+
 def plain_version(text: str) -> str:
     """`26.1.5+dfsg1` as `26.1.5`."""
     match = re.match(r"\d+(\.\d+)*", text)

@@ -1,8 +1,8 @@
-"""The labels of published images: in a registry, or as the build that published them noted them."""
+"""Published images: in a registry, or as the build that published them noted them."""
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,7 @@ from typing import Any
 from imagematrix.errors import UserError
 from imagematrix.files import read_text
 from imagematrix.host.registry import Registry
-
-Labels = Mapping[str, str]
+from imagematrix.plan.content import Present
 
 _TAG = "latest"
 _HINT = "write it with `nox -s plan -- --json`"
@@ -20,10 +19,10 @@ _REGISTRY = re.compile(r"((?:[^/\s]+[.:][^/\s]+)|localhost)/([a-z0-9._/-]*[a-z0-
 _REQUESTS = 8
 
 
-def published_labels(
+def published_images(
     against: str, names: Iterable[str], ca_bundle: Path | None
-) -> dict[str, Labels]:
-    """The labels of those of the named images that are published, under their names.
+) -> dict[str, Present]:
+    """Those of the named images that are published, under their names.
 
     `against` is a file that `nox -s plan -- --json` wrote, or `host/namespace` of a registry.
     Raises UserError for anything else.
@@ -32,7 +31,7 @@ def published_labels(
         noted = _noted(Path(against))
         return {name: noted[name] for name in names if name in noted}
     registry, namespace = registry_of(against, ca_bundle)
-    return labels_in_registry(registry, namespace, list(names), _TAG)
+    return images_in_registry(registry, namespace, list(names), _TAG)
 
 
 def registry_of(text: str, ca_bundle: Path | None) -> tuple[Registry, str]:
@@ -43,30 +42,30 @@ def registry_of(text: str, ca_bundle: Path | None) -> tuple[Registry, str]:
     return Registry(match[1], ca_bundle), match[2]
 
 
-def _noted(path: Path) -> dict[str, Labels]:
+def _noted(path: Path) -> dict[str, Present]:
     try:
         rows = json.loads(read_text(path, path))
         if not isinstance(rows, list):
             raise TypeError(rows)
         # What was unavailable then was not published.
         built = [row for row in rows if row["action"] != "unavailable"]
-        return {row["image"]: _labels(row["labels"]) for row in built}
+        return {row["image"]: _present(row["labels"], row.get("layers")) for row in built}
     except (AttributeError, KeyError, TypeError, ValueError):
         raise UserError(f"{path} does not tell the labels of images; {_HINT}") from None
 
 
-def _labels(value: Any) -> Labels:
-    if not all(isinstance(text, str) for text in value.values()):
-        raise TypeError(value)
-    labels: Labels = value
-    return labels
+def _present(labels: Any, layers: Any) -> Present:
+    texts = [*labels.values(), *(layers or [])]
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError(texts)
+    return Present(labels, None if layers is None else tuple(layers))
 
 
-def labels_in_registry(
+def images_in_registry(
     registry: Registry, namespace: str, names: Sequence[str], tag: str
-) -> dict[str, Labels]:
-    """The labels of those of the named images that the registry has under the tag."""
+) -> dict[str, Present]:
+    """Those of the named images that the registry has under the tag."""
     with ThreadPoolExecutor(_REQUESTS) as pool:
-        found = pool.map(lambda name: registry.labels(f"{namespace}/{name}", tag), names)
+        found = pool.map(lambda name: registry.image(f"{namespace}/{name}", tag), names)
         told = dict(zip(names, found, strict=True))
-    return {name: labels for name, labels in told.items() if labels is not None}
+    return {name: image for name, image in told.items() if image is not None}

@@ -18,6 +18,7 @@ from docker.errors import DockerException
 
 from imagematrix.errors import WorkError
 from imagematrix.matrix.platforms import PLATFORM
+from imagematrix.plan.content import Present
 
 _INDEXES = (
     "application/vnd.oci.image.index.v1+json",
@@ -47,8 +48,8 @@ class Registry:
             self._session.verify = str(ca_bundle)
         self._authorization: dict[str, str] = {}
 
-    def labels(self, repository: str, tag: str) -> Mapping[str, str] | None:
-        """The labels of the linux/amd64 image of a tag; None where there is no such tag."""
+    def image(self, repository: str, tag: str) -> Present | None:
+        """The linux/amd64 image of a tag; None where there is no such tag."""
         manifest = self._manifest(repository, tag)
         if manifest is not None and manifest.get("mediaType") in _INDEXES:
             manifest = self._manifest(repository, self._for_platform(manifest, repository, tag))
@@ -61,8 +62,10 @@ class Registry:
         answer = self._get(f"{repository}/blobs/{digest}", repository)
         if answer is None:
             raise self._strange(f"{repository}:{tag}", "its config is missing")
-        config = self._json(answer, repository).get("config") or {}
-        return config.get("Labels") or {}
+        config = self._json(answer, repository)
+        layers = (config.get("rootfs") or {}).get("diff_ids")
+        labels = (config.get("config") or {}).get("Labels") or {}
+        return Present(labels, tuple(layers) if layers else None)
 
     def _manifest(self, repository: str, reference: str) -> dict[str, Any] | None:
         accept = ", ".join((*_INDEXES, *_MANIFESTS))

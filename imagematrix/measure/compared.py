@@ -1,10 +1,12 @@
 """Two images of an engine, compared: as the same bytes, or as the same content."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from imagematrix.errors import UserError
+from imagematrix.host.engine import layers_of
 from imagematrix.measure.layers import read_layers
 from imagematrix.measure.trees import (
     Difference,
@@ -12,7 +14,9 @@ from imagematrix.measure.trees import (
     config_differences,
     layer_differences,
     merged,
+    read_texts,
     read_tree,
+    text_difference,
     tree_differences,
 )
 
@@ -44,23 +48,26 @@ def inspect(client: "docker.DockerClient", reference: str) -> Image:
     steps = [
         {key: step.get(key) for key in ("Created", "CreatedBy", "Comment")} for step in history
     ]
-    return Image(told["Id"], told["RootFS"]["Layers"], {**told["Config"], **when}, steps)
+    return Image(told["Id"], layers_of(told), {**told["Config"], **when}, steps)
 
 
-def same_bytes(client: "docker.DockerClient", references: tuple[str, str]) -> list[Difference]:
-    """What differs between two images, in any layer, and in the configuration with its history;
-    nothing only where both have one digest."""
+def same_bytes(
+    client: "docker.DockerClient", references: tuple[str, str], above: int = 0
+) -> list[Difference]:
+    """What differs between two images in any layer above the lowest `above`, which are their
+    parents', and in the configuration with its history; nothing only where both have one digest."""
     first, second = (inspect(client, reference) for reference in references)
     if first.digest == second.digest:
         return []
     trees = _trees(client, dict(zip(references, (first, second), strict=True)))
-    found = layer_differences(*([trees[layer] for layer in i.layers] for i in (first, second)))
+    one, other = ([trees[layer] for layer in image.layers] for image in (first, second))
+    found = _with_lines(client, references, (first, second), layer_differences(one, other, above))
     found += config_differences(
         *({**image.config, "History": image.history} for image in (first, second))
     )
     # What no entry shows: two layers of the same entries that are other archives.
     for number, pair in enumerate(zip(first.layers, second.layers, strict=False), 1):
-        if pair[0] != pair[1] and not any(d.layer == number for d in found):
+        if number > above and pair[0] != pair[1] and not any(d.layer == number for d in found):
             found.append(Difference(number, "", "the archive of the same entries", *pair))
     return found or [Difference(0, "", "digest", first.digest, second.digest)]
 
@@ -78,9 +85,43 @@ def same_content(
     trees = _trees(client, dict(zip(references, (first, second), strict=True)))
     one, other = (merged(trees[layer] for layer in image.layers) for image in (first, second))
     found = tree_differences(one, other, times=times)
+    found = _with_lines(client, references, (first, second), found)
     return found + config_differences(
         *(_settings(image.config, without_labels) for image in (first, second))
     )
+
+
+def _with_lines(
+    client: "docker.DockerClient",
+    references: tuple[str, str],
+    images: tuple[Image, Image],
+    found: Sequence[Difference],
+) -> list[Difference]:
+    """The differences, with the lines of short texts that differ. What both images have below is
+    not read for it."""
+    paths = {one.path for one in found if one.what == "sha256"}
+    if not paths:
+        return list(found)
+    shared = set(images[0].layers) & set(images[1].layers)
+    texts: list[list[Mapping[str, str]]] = []
+    for reference, image in zip(references, images, strict=True):
+        own = set(image.layers) - shared
+        read = read_layers(client, reference, own, partial(read_texts, paths=paths))
+        texts.append([read.get(layer, {}) for layer in image.layers])
+
+    def text(layers: Sequence[Mapping[str, str]], one: Difference) -> str | None:
+        if one.layer:
+            return layers[one.layer - 1].get(one.path)
+        return next((layer[one.path] for layer in reversed(layers) if one.path in layer), None)
+
+    told = []
+    for one in found:
+        pair = [text(layers, one) for layers in texts] if one.what == "sha256" else [None, None]
+        if pair[0] is not None and pair[1] is not None:
+            told.append(replace(one, lines=text_difference(pair[0], pair[1])))
+        else:
+            told.append(one)
+    return told
 
 
 def _settings(config: Mapping[str, Any], without_labels: Collection[str]) -> Mapping[str, Any]:

@@ -18,6 +18,7 @@ import zstandard
 
 from imagematrix.errors import WorkError
 from imagematrix.files import WORK_FOLDER, write_atomically
+from imagematrix.host.engine import layers_of
 from imagematrix.repository.sizes import Size
 
 if TYPE_CHECKING:
@@ -45,10 +46,10 @@ def image_sizes(
     """
     import docker.errors
 
-    layers: dict[str, list[str]] = {}
+    layers: dict[str, tuple[str, ...]] = {}
     for image in references:
         try:
-            layers[image] = image_layers(client, image)
+            layers[image] = layers_of(client.api.inspect_image(image))
         except docker.errors.ImageNotFound:
             continue
     known = _known(root)
@@ -59,15 +60,6 @@ def image_sizes(
             _keep(root, known)
     empty = Size(0, 0)
     return {image: sum((known[layer] for layer in own), empty) for image, own in layers.items()}
-
-
-def image_layers(client: "docker.DockerClient", image: str) -> list[str]:
-    """The digests of an image's layers, unpacked, from the lowest on.
-
-    Raises docker.errors.ImageNotFound.
-    """
-    layers: list[str] = client.api.inspect_image(image)["RootFS"]["Layers"]
-    return layers
 
 
 def read_layers(
@@ -83,7 +75,7 @@ def read_layers(
     found = _read_files(client, wanted, read)
     if found.keys() < wanted:
         # All that has the name of a layer that is not asked for need not be unpacked.
-        known = found.keys() | (set(image_layers(client, image)) - wanted)
+        known = found.keys() | (set(layers_of(client.api.inspect_image(image))) - wanted)
         found |= _read_archive(client, image, known, read)
     if lacking := wanted - found.keys():
         raise WorkError(f"the engine does not give {len(lacking)} layers of {image}")

@@ -1,14 +1,19 @@
 """What the files of two images are, path by path, and where they differ."""
 
+import difflib
 import hashlib
 import json
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Any
 
 _CHUNK = 1 << 20
+# Of texts that differ, what is shown: lines that are of use, and no whole programs.
+_LONGEST_TEXT = 1 << 18
+_MOST_LINES = 8
 _KINDS = {
     tarfile.REGTYPE: "file",
     tarfile.AREGTYPE: "file",
@@ -51,7 +56,8 @@ Tree = Mapping[str, Entry]
 class Difference:
     """What differs at a path, or in the configuration, between a first and a second image.
 
-    `layer` counts from 1, and is 0 where all layers are compared as one.
+    `layer` counts from 1, and is 0 where all layers are compared as one. `lines` are those of a
+    short text that differ, as a patch has them.
     """
 
     layer: int
@@ -59,6 +65,7 @@ class Difference:
     what: str
     first: str
     second: str
+    lines: tuple[str, ...] = ()
 
 
 def read_tree(content: Any) -> Tree:
@@ -67,8 +74,7 @@ def read_tree(content: Any) -> Tree:
     try:
         with tarfile.open(fileobj=content, mode="r|") as archive:
             for member in archive:
-                name = member.name.removeprefix("./").strip("/")
-                entries[f"/{name}" if name != "." else "/"] = _entry(archive, member)
+                entries[_path(member)] = _entry(archive, member)
     except tarfile.ReadError:
         return {}
     return _joined(entries)
@@ -91,6 +97,36 @@ def _entry(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Entry:
         device=f"{member.devmajor}:{member.devminor}" if member.isdev() else "",
         xattrs=" ".join(f"{key.removeprefix(_XATTR)}={xattrs[key]}" for key in sorted(xattrs)),
     )
+
+
+def read_texts(content: Any, paths: Collection[str]) -> Mapping[str, str]:
+    """Of these paths in the archive of a layer those that are short texts."""
+    found = {}
+    try:
+        with tarfile.open(fileobj=content, mode="r|") as archive:
+            for member in archive:
+                path = _path(member)
+                if path not in paths or not member.isfile() or member.size > _LONGEST_TEXT:
+                    continue
+                data = archive.extractfile(member)
+                with suppress(UnicodeDecodeError):
+                    found[path] = data.read().decode() if data is not None else ""
+    except tarfile.ReadError:
+        return {}
+    return {path: text for path, text in found.items() if "\0" not in text}
+
+
+def text_difference(first: str, second: str) -> tuple[str, ...]:
+    """The first lines in which two texts differ, as a patch has them."""
+    lines = difflib.unified_diff(first.splitlines(), second.splitlines(), lineterm="", n=0)
+    changed = [line for line in lines if not line.startswith(("---", "+++", "@@"))]
+    more = [f"… and {len(changed) - _MOST_LINES} lines more"] if len(changed) > _MOST_LINES else []
+    return tuple(changed[:_MOST_LINES] + more)
+
+
+def _path(member: tarfile.TarInfo) -> str:
+    name = member.name.removeprefix("./").strip("/")
+    return f"/{name}" if name != "." else "/"
 
 
 def _joined(entries: Mapping[str, Entry]) -> Tree:
@@ -147,16 +183,16 @@ def tree_differences(
     for path in sorted(first.keys() | second.keys()):
         one, other = first.get(path), second.get(path)
         if one is None or other is None:
-            types = (entry.type if entry else MISSING for entry in (one, other))
-            found.append(Difference(layer, path, "type", *types))
+            types = [entry.type if entry else MISSING for entry in (one, other)]
+            found.append(Difference(layer, path, "type", types[0], types[1]))
         elif one.type != other.type:
             found.append(Difference(layer, path, "type", one.type, other.type))
         elif one != other:
             for name in _FIELDS:
                 pair = (getattr(one, name), getattr(other, name))
                 if pair[0] != pair[1] and (times or name != "mtime"):
-                    told = map(_date, pair) if name == "mtime" else map(str, pair)
-                    found.append(Difference(layer, path, name, *told))
+                    told = [_date(value) if name == "mtime" else str(value) for value in pair]
+                    found.append(Difference(layer, path, name, told[0], told[1]))
     if times and not found and list(first) != list(second):
         found.append(Difference(layer, "", "order of the entries", "", ""))
     return found
@@ -178,8 +214,8 @@ def config_differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> l
             own = [item for item in pair[0] if item not in pair[1]]
             added = [item for item in pair[1] if item not in pair[0]]
             pair = (own, added) if own or added else pair
-        texts = (MISSING if value is None else _text(value) for value in pair)
-        found.append(Difference(0, "", name, *texts))
+        texts = [MISSING if value is None else _text(value) for value in pair]
+        found.append(Difference(0, "", name, texts[0], texts[1]))
     return found
 
 
@@ -195,10 +231,12 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
 
 
-def layer_differences(first: Sequence[Tree], second: Sequence[Tree]) -> list[Difference]:
-    """What differs between two lists of layers, by layer and path."""
+def layer_differences(
+    first: Sequence[Tree], second: Sequence[Tree], above: int = 0
+) -> list[Difference]:
+    """What differs between two lists of layers, by layer and path, above the lowest `above`."""
     found = []
-    for number in range(max(len(first), len(second))):
+    for number in range(above, max(len(first), len(second))):
         one, other = (trees[number] if number < len(trees) else {} for trees in (first, second))
         if one is not other:
             found += tree_differences(one, other, number + 1)

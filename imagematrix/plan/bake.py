@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from imagematrix.matrix.platforms import PLATFORM
+from imagematrix.matrix.platforms import EPOCH, PLATFORM
 from imagematrix.matrix.schema import Suite
 from imagematrix.matrix.selection import Selection, select
 from imagematrix.matrix.variant import Variant
@@ -20,6 +20,7 @@ from imagematrix.plan.plan import Action, Step
 TOOLS = "inference-tools"
 _TOOLS_FOLDER = "base/tools"
 TOOLS_DEBIAN = f"debian:{Suite.TRIXIE}-slim"
+LATEST = "latest"
 # Before the name of an image, where a context is one that the engine has.
 LOCAL_IMAGE = "docker-image://"
 
@@ -34,6 +35,7 @@ class BuildEnvironment:
     the environment's proxy variables.
     With `names_bases`, the builds are given the local image of each base under its own name too.
     `cache_from` and `cache_to` are `host/namespace` of a registry with the cache of each image.
+    `tag` is that of the images which are made, and built upon.
     """
 
     base_sources: Mapping[str, str] = field(default_factory=dict)
@@ -46,6 +48,7 @@ class BuildEnvironment:
     names_bases: bool = False
     cache_from: str = ""
     cache_to: str = ""
+    tag: str = LATEST
 
 
 def bake_file(steps: Sequence[Step], environment: BuildEnvironment) -> dict[str, Any]:
@@ -103,9 +106,9 @@ def target_name(image: str) -> str:
     return image.replace(".", "_")
 
 
-def image_tag(name: str) -> str:
-    """The local tag of an image."""
-    return f"{name}:latest"
+def image_tag(name: str, tag: str = LATEST) -> str:
+    """The local name of an image."""
+    return f"{name}:{tag}"
 
 
 def file_secret(name: str, path: str) -> str:
@@ -164,12 +167,11 @@ def _tools_target(environment: BuildEnvironment) -> dict[str, Any]:
 
 
 def _system_target(variant: Variant, environment: BuildEnvironment) -> dict[str, Any]:
-    contexts = _stand_ins([variant.debian_image], environment)
     return {
         **_common(variant.suite, environment),
         "context": str(variant.context),
         "dockerfile": str(variant.system_dockerfile.relative_to(variant.context)),
-        "contexts": {TOOLS: f"target:{TOOLS}", **contexts},
+        "contexts": _stand_ins([variant.debian_image], environment),
         "output": ["type=cacheonly"],
     }
 
@@ -177,8 +179,10 @@ def _system_target(variant: Variant, environment: BuildEnvironment) -> dict[str,
 def _common(suite: Suite, environment: BuildEnvironment) -> dict[str, Any]:
     """What all builds on a Debian release are given."""
     return {
-        # Their values come from the environment, and BuildKit keeps these names out of the history.
-        "args": {name: f"${{{name}}}" for name in environment.proxies},
+        # The values of proxies come from the environment; BuildKit keeps all of these out of the
+        # history.
+        "args": {"SOURCE_DATE_EPOCH": str(EPOCH)}
+        | {name: f"${{{name}}}" for name in environment.proxies},
         "secret": [*environment.secrets, *environment.suite_secrets.get(suite, ())],
         "attest": ["type=provenance,disabled=true"],
         "platforms": [PLATFORM],
@@ -210,7 +214,7 @@ def _image_target(
     elif variant.parent in building:
         contexts[variant.parent] = f"target:{target_name(variant.parent)}"
     else:
-        contexts[variant.parent] = f"{LOCAL_IMAGE}{image_tag(variant.parent)}"
+        contexts[variant.parent] = f"{LOCAL_IMAGE}{image_tag(variant.parent, environment.tag)}"
     if variant.name in environment.wheel_folders:
         contexts["wheels"] = environment.wheel_folders[variant.name]
     compression = ",compression=uncompressed" if environment.uncompressed else ""
@@ -225,6 +229,6 @@ def _image_target(
         "context": str(variant.context),
         "dockerfile": str(variant.dockerfile.relative_to(variant.context)),
         "contexts": contexts,
-        "tags": [image_tag(variant.name)],
+        "tags": [image_tag(variant.name, environment.tag)],
         "output": [f"type=docker{compression}"],
     }

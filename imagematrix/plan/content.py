@@ -1,16 +1,17 @@
 """What goes into an image, and the key that is the hash of it all.
 
 Two images of one key hold the same: the rendered Dockerfile and list of slim rules, the lock, the
-files that are copied, the parent's key, and the identities of the base images. The state of
-Debian's mirror at the time is left out, so a key does not tell whether security updates are
-waiting; `--force` builds anew, and takes nothing from BuildKit's cache.
+files that are copied, the parent's key, and the layers of the base images. A key is the same on
+every machine and engine. The state of Debian's mirror at the time is left out, so a key does not
+tell whether security updates are waiting; `--force` rebuilds, and takes nothing from BuildKit's
+cache.
 """
 
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property, partial
+from functools import cache, cached_property, partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,21 @@ PARENT = "parent"
 Inputs = Mapping[str, str]
 # Version, and the start of a hash of the hashes, by name of the package.
 Packages = Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Present:
+    """An image that is there: its labels, and the digests of its layers, unpacked, from the lowest
+    on; None where they are not known."""
+
+    labels: Mapping[str, str]
+    layers: tuple[str, ...] | None = None
+
+    def is_on(self, parent: "Present") -> bool:
+        """Whether its lowest layers are those of the parent, as far as both are known."""
+        if self.layers is None or parent.layers is None:
+            return True
+        return self.layers[: len(parent.layers)] == parent.layers
 
 
 @dataclass(frozen=True)
@@ -110,6 +126,21 @@ def image_contents(
         own = partial(lambda name: sources()[name], variant.name)
         result[variant.name] = Content(inputs, locks[variant.name], own)
     return result
+
+
+def layers_id(layers: Sequence[str]) -> str:
+    """What identifies a base image with these layers, on every engine: their ChainID.
+
+    https://github.com/opencontainers/image-spec/blob/main/config.md#layer-chainid
+
+    An engine's own ID would be of the manifest or of the configuration, by its image store. And no
+    image takes anything of a base's configuration (ENV, CMD, labels, when it was made): only files.
+    """
+    return reduce(_chained, layers) if layers else ""
+
+
+def _chained(below: str, layer: str) -> str:
+    return f"sha256:{hashlib.sha256(f'{below} {layer}'.encode()).hexdigest()}"
 
 
 def told_base_ids(variant: Variant, labels: Mapping[str, str]) -> dict[str, str]:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from imagematrix.matrix.variant import Variant
-from imagematrix.plan.content import KEY_LABEL, Content
-from imagematrix.plan.reasons import differences
+from imagematrix.plan.content import KEY_LABEL, Content, Present
+from imagematrix.plan.reasons import differences, parent_changes
 
 
 class Action(StrEnum):
@@ -19,12 +19,14 @@ class Action(StrEnum):
 
 @dataclass(frozen=True)
 class Step:
-    """One image of a plan. `reasons` is empty for a fresh image only."""
+    """One image of a plan. `reasons` is empty for a fresh image only, of which `layers` are those
+    that it has, where they are known."""
 
     variant: Variant
     action: Action
     reasons: tuple[str, ...]
     content: Content
+    layers: tuple[str, ...] | None = None
 
     @property
     def key(self) -> str:
@@ -35,38 +37,56 @@ class Step:
 def make_plan(
     variants: Sequence[Variant],
     contents: Mapping[str, Content],
-    present_labels: Mapping[str, Mapping[str, str]],
+    present: Mapping[str, Present],
     unavailable: Mapping[str, str],
     *,
     force: bool = False,
 ) -> tuple[Step, ...]:
     """One step for each image, parents before their children.
 
-    `present_labels` holds the labels of the images that the engine has, `unavailable` the reason
-    for each image that cannot be built on this machine.
+    `present` holds the images that are there, `unavailable` the reason for each image that cannot
+    be built on this machine. An image whose own content is as described is built all the same where
+    its parent is, or where it is not on the layers that its parent has now.
     """
     steps: dict[str, Step] = {}
     for variant in variants:
-        wanted = contents[variant.name]
-        labels = present_labels.get(variant.name)
+        wanted, image = contents[variant.name], present.get(variant.name)
         parent = steps.get(variant.parent) if variant.parent else None
-        reasons: tuple[str, ...]
-        if labels is not None and labels.get(KEY_LABEL) == wanted.key and not force:
-            action, reasons = Action.FRESH, ()
+        reasons = _reasons(variant, wanted, image, parent, present, force)
+        layers = None
+        if not reasons:
+            action, layers = Action.FRESH, image.layers if image else None
         elif parent is not None and parent.action is Action.UNAVAILABLE:
             reasons = (f"its parent {parent.variant.name} is unavailable",)
             action = Action.UNAVAILABLE
         elif variant.name in unavailable:
             action, reasons = Action.UNAVAILABLE, (unavailable[variant.name],)
         else:
-            action, reasons = Action.BUILD, _reasons(variant, wanted, labels, force)
-        steps[variant.name] = Step(variant, action, reasons, wanted)
+            action = Action.BUILD
+        steps[variant.name] = Step(variant, action, reasons, wanted, layers)
     return tuple(steps.values())
 
 
 def _reasons(
-    variant: Variant, wanted: Content, labels: Mapping[str, str] | None, force: bool
+    variant: Variant,
+    wanted: Content,
+    image: Present | None,
+    parent: Step | None,
+    present: Mapping[str, Present],
+    force: bool,
 ) -> tuple[str, ...]:
-    if labels is None:
+    """Why an image is to be built, nothing for a fresh one."""
+    if image is None:
         return ("no such image yet",)
-    return ("forced",) if force else differences(variant, wanted, labels)
+    if force:
+        return ("forced",)
+    found: list[str] = []
+    if image.labels.get(KEY_LABEL) != wanted.key:
+        found += differences(variant, wanted, image.labels)
+    if parent is not None and parent.action is Action.BUILD:
+        found.append(parent_changes(variant))
+    elif parent is not None and parent.action is Action.FRESH:
+        name = parent.variant.name
+        if not image.is_on(present[name]):
+            found.append(f"its parent {name} was rebuilt")
+    return tuple(dict.fromkeys(found))

@@ -39,9 +39,14 @@ def differences(variant: Variant, wanted: Content, labels: Mapping[str, str]) ->
     return tuple(dict.fromkeys(told)) or ("the key was made another way",)
 
 
+def parent_changes(variant: Variant) -> str:
+    """That the parent of an image becomes another one."""
+    return f"its parent {variant.parent} changes"
+
+
 def _difference(name: str, old: str | None, new: str | None, variant: Variant) -> str:
     if name == PARENT:
-        return f"its parent {variant.parent} changes"
+        return parent_changes(variant)
     named = f"base image {name}" if ":" in name else name
     if old is None:
         return f"{named} is new"

@@ -1,8 +1,7 @@
 """The Dockerfile of each image, from its template."""
 
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import jinja2
 
@@ -12,21 +11,13 @@ from imagematrix.matrix.variant import Variant
 SYSTEM_TEMPLATE = PurePosixPath("base/system.Dockerfile.j2")
 
 
-class _Environment(jinja2.Environment):
-    """Its templates share its globals; in Jinja each has a ChainMap over them, in which the names
-    are looked up one by one for each rendering."""
-
-    def make_globals(self, d: MutableMapping[str, Any] | None) -> MutableMapping[str, Any]:
-        return super().make_globals(d) if d else self.globals
-
-
 def render_dockerfiles(root: Path, variants: Iterable[Variant]) -> dict[PurePosixPath, str]:
     """The text of each Dockerfile, under its path relative to `root`: that of every image, and of
     the Debian that images without a parent start from.
 
     Raises InputError for a template that is missing or wrong, with its line.
     """
-    environment = _Environment(
+    environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(root),
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,

@@ -15,6 +15,7 @@ from imagematrix.matrix.variant import Variant, expand
 from imagematrix.plan.bake import committed_bake_file
 from imagematrix.plan.content import Content, image_contents
 from imagematrix.repository.dockerfiles import render_dockerfiles
+from imagematrix.repository.examples import missing_examples
 from imagematrix.repository.pages import CATALOGUE, README, catalogue, image_table, render_readme
 from imagematrix.repository.schemas import render_schemas
 from imagematrix.repository.sizes import (
@@ -29,7 +30,6 @@ from imagematrix.repository.sizes import (
 from imagematrix.repository.slim import render_slim
 from imagematrix.repository.tree import (
     check_rendered,
-    missing_examples,
     orphan_diagnostics,
     read_locks,
 )

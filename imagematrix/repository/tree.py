@@ -15,6 +15,7 @@ from imagematrix.matrix.lockfile import Lock, parse_lock
 from imagematrix.matrix.schema import Accelerator, Matrix
 from imagematrix.matrix.slim import RULES_NAME
 from imagematrix.matrix.variant import Variant
+from imagematrix.repository.examples import EXAMPLES, SHARED, identifier
 from imagematrix.repository.schemas import SLIM_SCHEMA
 
 # What the folder of an image holds, with what the first lines of each file say.
@@ -147,17 +148,18 @@ def _first_difference(present: bytes, expected: bytes) -> int:
 
 
 def orphans(root: Path, variants: Iterable[Variant]) -> tuple[PurePosixPath, ...]:
-    """What lies in base/ and frameworks/ but belongs to no image of the matrix.
+    """What lies in base/, frameworks/ and examples/ but belongs to no image of the matrix.
 
     Folders that are orphaned as a whole are named alone. Files that start with a dot, and caches of
     Python, are nobody's business.
     """
-    folders: dict[PurePosixPath, set[str]] = {PurePosixPath("base"): set(_BASE_FILES)}
+    folders = {PurePosixPath("base"): set(_BASE_FILES), EXAMPLES: set(SHARED)}
     frameworks = {"Dockerfile.j2", SLIM_SCHEMA}
     for variant in variants:
         entries = folders.setdefault(variant.home, set())
         entries |= {variant.folder.name, variant.example.name, RULES_NAME}
         folders[variant.folder] = set(_RENDERED)
+        folders[EXAMPLES].add(identifier(variant.framework))
         if variant.parent is None:
             folders[variant.system_dockerfile.parent] = {variant.system_dockerfile.name}
             entries |= {variant.system_dockerfile.parent.name, variant.template.name}
@@ -212,13 +214,3 @@ def orphan_diagnostics(root: Path, variants: Iterable[Variant]) -> Iterator[Diag
         how = "by hand" if by_hand else "with `nox -s render`"
         hint = f"remove it {how}, or declare its image"
         yield Diagnostic(path, 0, 0, "", "belongs to no image of the matrix", hint)
-
-
-def missing_examples(root: Path, variants: Iterable[Variant]) -> Iterator[Diagnostic]:
-    """The files of the examples that are not there; without them no image can be checked."""
-    for folder in dict.fromkeys(variant.example for variant in variants):
-        for name in ("score.py", "request.json", "response.json"):
-            path = folder / name
-            if not (root / path).is_file():
-                hint = "docs/add-an-image.md says what an example is"
-                yield Diagnostic(path, 0, 0, "", "is missing", hint)

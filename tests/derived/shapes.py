@@ -34,9 +34,8 @@ from tests.server.hostile import (
 SERVER = Path(__file__).parents[2] / "base" / "server"
 MEGABYTE = 1_000_000
 HEALTH_S = 1.0
-# A front that is so much larger when a shape is over has to show that it keeps what it needed at a
-# time for the next one: when the shape is played again and again, it soon grows by no more than the
-# second figure.
+# A service that is so much larger after a shape has to show that it reuses that memory: when the
+# shape is repeated, it soon grows by no more than the second figure.
 KEPT_MIB = 16.0
 GROWTH_MIB = 4.0
 AGAIN = 4
@@ -307,8 +306,8 @@ SHAPES = [
     Shape("small requests beside bodies of 30 MB", mixed(6)),
 ]
 
-# Of a container, in one go: what it took at most, how many of its processes the kernel ended, and
-# what the front holds and held at most. The front is what the first process, tini, started.
+# Of a container, in one command: its peak memory, how many of its processes the kernel killed, and
+# the memory of the service now and at most. The service is the child of the first process, tini.
 _MEASURE = r"""
 cd /sys/fs/cgroup
 cat memory.peak memory/memory.max_usage_in_bytes 2>/dev/null | head -1
@@ -325,7 +324,7 @@ class Memory:
 
     peak: float
     killed: int
-    front: int
+    service_pid: int
     resident: float
     most: float
 
@@ -351,8 +350,8 @@ class Outcome:
     answers: Counter[str]
     health: Seen
     peak_mib: float
-    front_most_mib: float
-    front_grew_mib: float
+    service_most_mib: float
+    service_grew_mib: float
     wrong: list[str]
 
 
@@ -397,8 +396,8 @@ def play(client: docker.DockerClient, image: str, shape: Shape, limit_mb: int) -
         after = measure(service)
         if after.killed > before.killed:
             wrong.append(f"the kernel ended {after.killed - before.killed} processes")
-        if after.front != before.front:
-            wrong.append("the front was started anew")
+        if after.service_pid != before.service_pid:
+            wrong.append("the service was restarted")
         grew = after.resident - before.resident
         if grew > KEPT_MIB:
             wrong += _grows_on(shape, address, service, after.resident)
@@ -440,7 +439,7 @@ def _scores(service: Service, patience_s: float = 15) -> bool:
 
 
 def _grows_on(shape: Shape, address: Address, service: Service, resident_mib: float) -> list[str]:
-    """What is wrong with a front that was so large after the first time."""
+    """The error of a service that was so large after the first time, if it keeps growing."""
     sizes = [resident_mib]
     for _ in range(AGAIN):
         _played(shape, address)
@@ -449,4 +448,4 @@ def _grows_on(shape: Shape, address: Address, service: Service, resident_mib: fl
         sizes.append(measure(service).resident)
         if sizes[-1] - sizes[-2] <= GROWTH_MIB:
             return []
-    return ["the front grows each time: " + ", ".join(f"{size:.0f}" for size in sizes) + " MiB"]
+    return ["the service grows each time: " + ", ".join(f"{size:.0f}" for size in sizes) + " MiB"]

@@ -126,3 +126,21 @@ def second_engine(engine: Engine, registry: str) -> Iterator[OwnEngine]:
     _require("ip", "iproute2")
     with fresh_engine([f"http://{registry}"]) as found:
         yield found
+
+
+@pytest.fixture(scope="session")
+def small_engine(engine: Engine) -> Iterator[Engine]:
+    """An engine with nothing but the base images of a minimal image, which it keeps in another way
+    than the engine of this host."""
+    if os.geteuid() != 0 or not all(map(shutil.which, ("dockerd", "ip"))):
+        pytest.skip("an engine of its own needs root, dockerd and ip")
+    variant = next(v for v in Project(ROOT).variants if v.name == "minimal-py312-inference")
+    bases = ensure_bases(engine, [variant], BaseSource.AUTO)
+    other = not engine.containerd_store
+    with fresh_engine(containerd_store=other) as own:
+        found = own.engine
+        save = ["docker", "save", *bases.images.values()]
+        saved = subprocess.Popen(save, env=engine.environ(), stdout=subprocess.PIPE)
+        subprocess.run(["docker", "load"], env=found.environ(), stdin=saved.stdout, check=True)
+        assert saved.wait() == 0
+        yield found

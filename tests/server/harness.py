@@ -43,7 +43,7 @@ class Answer:
 
 
 def free_port() -> int:
-    """A port that nobody listens on, of those that no client gets for its own end."""
+    """A free port, outside of the range that the system gives to clients."""
     while True:
         port = random.randrange(10_000, 32_000)
         with socket.socket(socket.AF_INET6) as sock, suppress(OSError):
@@ -116,7 +116,7 @@ class Server:
             if self.process.poll() is not None:
                 if "Address already in use" not in self.log:
                     raise AssertionError(f"the server ended: {self.process.returncode}\n{self.log}")
-                # Somebody was faster with the port.
+                # Another process has taken the port.
                 self.port = free_port()
                 self._environ["SERVER_PORT"] = str(self.port)
                 self.process = self._start()

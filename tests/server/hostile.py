@@ -335,8 +335,10 @@ class Seen:
         return set(self.answers) == {"200"}
 
     def __str__(self) -> str:
-        told = ", ".join(f"{count} x {status}" for status, count in sorted(self.answers.items()))
-        return f"{told}; p50 {self.p50_ms:.1f}, p99 {self.p99_ms:.1f}, worst {self.worst_ms:.1f} ms"
+        counts = ", ".join(f"{count} x {status}" for status, count in sorted(self.answers.items()))
+        return (
+            f"{counts}; p50 {self.p50_ms:.1f}, p99 {self.p99_ms:.1f}, worst {self.worst_ms:.1f} ms"
+        )
 
 
 class Probe:
@@ -362,8 +364,8 @@ class Probe:
         _traceback: TracebackType | None,
     ) -> None:
         output, _ = self._process.communicate()
-        told: dict[str, Any] = json.loads(output)
-        self._seen = Seen(Counter(told.pop("answers")), **told)
+        report: dict[str, Any] = json.loads(output)
+        self._seen = Seen(Counter(report.pop("answers")), **report)
 
     @property
     def seen(self) -> Seen:

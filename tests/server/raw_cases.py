@@ -1448,7 +1448,7 @@ INTENDED: list[tuple[Sample, str, str, Any, Any, str]] = [
         "response.status_code",
         "raises TypeError",
         200,
-        "what cannot be sent is told where it is made, not when half of the answer is out",
+        "what cannot be sent raises where it is made, not when half of the answer is sent",
     ),
     (
         BARE,

@@ -18,7 +18,7 @@ from typing import Any, Mapping, NamedTuple, Sequence
 
 
 class Sample(NamedTuple):
-    """A request. Names of headers are written as they come from the front."""
+    """A request. Names of headers are written as the service passes them on."""
 
     method: str = "POST"
     query: str = ""
@@ -65,11 +65,12 @@ def evaluate(
 
 
 def _ours(sample: Sample) -> Any:
-    import _inference_server_start  # noqa: F401 - it knows the next name
-    from _inference_server import inputs  # type: ignore[import-not-found]
+    import _inference_server_start  # noqa: F401 - finds the next module
+    from _inference_server.script import inputs  # type: ignore[import-not-found]
+    from _inference_server.workers import messages  # type: ignore[import-not-found]
 
     return inputs.make_request(
-        inputs.Call(
+        messages.Call(
             sample.method,
             "/score",
             sample.query,

@@ -36,13 +36,13 @@ def settings(*arguments: str, **environ: str) -> dict[str, str]:
 
 
 def test_every_option_of_the_reference_has_its_variable() -> None:
-    told = settings(
+    environ = settings(
         *("--entry_script", "src/score.py", "--model_dir", "./models", "--port", "8080"),
         *("--health_port", "8081", "--worker_count", "3", "--config_file", "../config.json"),
         *("--access_control_allow_origins", "a.example, b.example", "--rest"),
         *("--appinsights_instrumentation_key", "key"),
     )
-    assert told == {
+    assert environ == {
         "AML_APP_ROOT": "/home/user/app",
         "AZUREML_ENTRY_SCRIPT": "/home/user/app/src/score.py",
         "AZUREML_MODEL_DIR": "./models",
@@ -63,7 +63,7 @@ def test_what_no_option_names_stays_with_the_environment() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "script", "root"),
+    ("given", "script", "root"),
     [
         ("/var/azureml-app", "/var/azureml-app/code/score.py", "/var/azureml-app"),
         # The image sets it for all that runs in it, but the code is where the command was called.
@@ -72,22 +72,22 @@ def test_what_no_option_names_stays_with_the_environment() -> None:
         ("", "/opt/score.py", "/home/user/app"),
     ],
 )
-def test_the_app_root(told: str, script: str, root: str) -> None:
+def test_the_app_root(given: str, script: str, root: str) -> None:
     arguments = ("--entry_script", script)
-    assert azmlinfsrv.settings_of(arguments, {"AML_APP_ROOT": told}, "/home/user/app")[
+    assert azmlinfsrv.settings_of(arguments, {"AML_APP_ROOT": given}, "/home/user/app")[
         "AML_APP_ROOT"
     ] == (root)
 
 
 def test_a_model_dir_is_found_from_another_app_root() -> None:
-    told = settings("--model_dir", "models", AML_APP_ROOT="/app")
-    assert told["AZUREML_MODEL_DIR"] == "/home/user/app/models"
+    environ = settings("--model_dir", "models", AML_APP_ROOT="/app")
+    assert environ["AZUREML_MODEL_DIR"] == "/home/user/app/models"
 
 
-def test_a_health_port_that_nobody_listens_on_is_told() -> None:
-    told = settings("--health_port", "8081")
-    assert "no effect without SEPERATE_HEALTH_ENDPOINT" in azmlinfsrv.warnings(told, {})[0]
-    assert azmlinfsrv.warnings(told, {"SEPERATE_HEALTH_ENDPOINT": "true"}) == []
+def test_a_health_port_without_effect_is_reported() -> None:
+    environ = settings("--health_port", "8081")
+    assert "no effect without SEPERATE_HEALTH_ENDPOINT" in azmlinfsrv.warnings(environ, {})[0]
+    assert azmlinfsrv.warnings(environ, {"SEPERATE_HEALTH_ENDPOINT": "true"}) == []
 
 
 @pytest.mark.parametrize(

@@ -144,7 +144,7 @@ def test_a_client_that_leaves_behind_its_body_is_not_scored(serve: Serve, size: 
     assert server.score(b"x").seconds < 4
 
 
-def test_half_bodies_lock_nobody_out(serve: Serve) -> None:
+def test_half_bodies_lock_no_client_out(serve: Serve) -> None:
     server = serve(SCRIPT, INFERENCE_SERVER_BODY_MEMORY="1000000")
     with ExitStack() as stack:
         for _ in range(100):
@@ -211,4 +211,4 @@ def test_a_worker_that_ends_as_soon_as_it_is_ready_is_not_started_for_ever(serve
     time.sleep(3)
     started = server.log.count("loaded ")
     assert 1 <= started <= 4
-    server.await_log("the worker ended as soon as it was ready: it left with exit code 7")
+    server.await_log("the worker ended as soon as it was ready: it exited with code 7")

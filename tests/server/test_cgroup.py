@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "base" / "server"))
 
-from inference_server import cgroup, config, extensions, log
+from inference_server import cgroup, config, extra_packages, log
 
 OWN = "/docker/1f2e"
 NEWER = "31 23 0:28 {top} /sys/fs/cgroup ro,nosuid - cgroup2 cgroup rw\n"
@@ -141,9 +141,9 @@ def test_processors_that_are_not_allowed_limit(
     [(0.5, 1, 1), (1.0, 1, 1), (2.9, 1, 2), (4.0, 2, 2), (4.0, 3, 1), (None, 2, 4), (None, 99, 1)],
 )
 def test_workers_share_the_processors(limit: float | None, workers: int, threads: int) -> None:
-    told = cgroup.thread_environment({}, workers, limit)
-    assert {"OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "LOKY_MAX_CPU_COUNT"} <= told.keys()
-    assert set(told.values()) == {str(threads)}
+    variables = cgroup.thread_environment({}, workers, limit)
+    assert {"OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "LOKY_MAX_CPU_COUNT"} <= variables.keys()
+    assert set(variables.values()) == {str(threads)}
 
 
 @pytest.mark.parametrize("limit", [None, 8.0, 64.0])
@@ -152,13 +152,13 @@ def test_the_default_of_the_libraries_stays_where_it_is_right(limit: float | Non
 
 
 def test_what_a_user_sets_wins() -> None:
-    told = cgroup.thread_environment({"OMP_NUM_THREADS": "3", "NUMBA_NUM_THREADS": ""}, 1, 1.0)
-    assert "OMP_NUM_THREADS" not in told
-    assert told["NUMBA_NUM_THREADS"] == "1"
+    variables = cgroup.thread_environment({"OMP_NUM_THREADS": "3", "NUMBA_NUM_THREADS": ""}, 1, 1.0)
+    assert "OMP_NUM_THREADS" not in variables
+    assert variables["NUMBA_NUM_THREADS"] == "1"
 
 
 def test_workers_are_told_how_many_threads_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cgroup, "cpu_limit", lambda: 4.0)
     environ = {"WORKER_COUNT": "2", "TF_NUM_INTEROP_THREADS": "7"}
-    told = extensions.prepare(config.load(environ), environ, log.Log("server", False))
-    assert (told["OMP_NUM_THREADS"], told["TF_NUM_INTEROP_THREADS"]) == ("2", "7")
+    variables = extra_packages.prepare(config.load(environ), environ, log.Log("server", False))
+    assert (variables["OMP_NUM_THREADS"], variables["TF_NUM_INTEROP_THREADS"]) == ("2", "7")

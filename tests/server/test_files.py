@@ -16,7 +16,7 @@ from .harness import SOURCE
 
 sys.path.insert(0, str(SOURCE))
 
-from inference_server import account, config, exits
+from inference_server import account, config, exit_codes
 
 FINE = "def init(): pass\ndef run(data): return 1\n"
 
@@ -47,7 +47,7 @@ def test_a_byte_order_mark(tmp_path: Path) -> None:
     ],
 )
 def test_faults_of_the_file(tmp_path: Path, content: str, reason: str) -> None:
-    with pytest.raises(exits.FatalError) as fault:
+    with pytest.raises(exit_codes.FatalError) as fault:
         load(tmp_path, content)
     assert reason in fault.value.message
 
@@ -73,8 +73,8 @@ def test_what_is_ignored_is_told_at_start(serve: Serve) -> None:
 
 def test_what_asks_for_nothing_is_not_told() -> None:
     assert config.load({}).warnings == ()
-    told = {"AML_APP_INSIGHTS_ENABLED": "false", "AML_DBG_MODEL_INFO": ""}
-    assert config.load(told).warnings == ()
+    given = {"AML_APP_INSIGHTS_ENABLED": "false", "AML_DBG_MODEL_INFO": ""}
+    assert config.load(given).warnings == ()
     assert (
         "INFERENCE_SERVER_BODY_MEMORY"
         in config.load({"INFERENCE_SERVER_READER_LIMIT": "5"}).warnings[0]

@@ -53,7 +53,7 @@ def test_a_server_that_is_not_ready_is_not_healthy(serve: Serve) -> None:
     assert health(server, INFERENCE_SERVER_HOST="127.0.0.1") == 1
 
 
-def test_nobody_at_the_address_is_not_healthy(serve: Serve) -> None:
+def test_an_address_without_a_server_is_not_healthy(serve: Serve) -> None:
     server = serve(FINE)
     assert health(server, INFERENCE_SERVER_HOST="127.0.0.3") == 1
 

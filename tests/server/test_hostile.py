@@ -1,4 +1,4 @@
-"""Clients that mean harm: others are still answered, and nobody is answered with a fault."""
+"""Malicious clients: others are still answered, and no answer is an internal error."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def test_a_stream_to_a_client_that_reads_slowly(serve: Serve) -> None:
             return len(data)
     """
     server = serve(script)
-    # More than the buffers of the system take; the last read of the front holds more and more.
+    # More than the buffers of the system take; the last read of the service holds more and more.
     for count in range(7000, 7070, 4):
         with held(address(server), [post(b"stream %d" % count, CLOSE)]) as [sock]:
             received = 0

@@ -217,7 +217,7 @@ def test_what_a_script_left_behind_does_not_hold_up_the_stop(serve: Serve) -> No
 
 
 class Unread(Server):
-    """Its log is a pipe that nobody reads."""
+    """Its log is a pipe that is not read."""
 
     def __init__(self, root: Path, environ: dict[str, str]) -> None:
         self.reader, writer = os.pipe()
@@ -226,14 +226,14 @@ class Unread(Server):
 
     @property
     def log(self) -> str:
-        return "nobody has read it"
+        return "not read yet"
 
     def memory(self) -> int:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.split("VmRSS:")[1].split()[0]) * 1024
 
 
-def test_a_log_that_nobody_reads(tmp_path: Path) -> None:
+def test_a_log_that_is_not_read(tmp_path: Path) -> None:
     script = """
         def init(): pass
         def run(data):
@@ -249,11 +249,11 @@ def test_a_log_that_nobody_reads(tmp_path: Path) -> None:
         for _ in range(50):
             assert server.score().json == 1
         assert server.memory() - before < 32 * 1024 * 1024
-        # Then somebody does.
+        # Then it is read.
         found = tmp_path / "found"
         with found.open("wb") as file, subprocess.Popen(["cat"], stdin=server.reader, stdout=file):
             deadline = time.monotonic() + 20
-            while "nobody read the log" not in found.read_text():
+            while "the log was not read" not in found.read_text():
                 assert time.monotonic() < deadline
                 server.get("/nothing")
             assert server.stop() == 0

@@ -1,4 +1,4 @@
-"""What the front takes for clients is no more than what its account says it holds."""
+"""What the service takes for clients is no more than what its account says it holds."""
 
 from __future__ import annotations
 
@@ -72,14 +72,14 @@ SHAPES: dict[str, tuple[int, Callable[[], bytes]]] = {
 
 
 def resident(server: Server) -> int:
-    """Bytes of the front."""
+    """Memory of the service process in bytes."""
     status = Path(f"/proc/{server.process.pid}/status").read_text()
     [found] = re.findall(r"VmRSS:\s+(\d+) kB", status)
     return int(found) * 1024
 
 
 def held(server: Server) -> int:
-    """Bytes, as the front has them on its account."""
+    """Bytes on the account of the service."""
     [found] = re.findall(
         r"^inference_memory_held_bytes (\d+)$", server.get("/metrics").body.decode(), re.MULTILINE
     )

@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
+import ast
+import graphlib
 import inspect
 import logging
+import os
 import socket
+import subprocess
 import sys
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "base" / "server"))
+from .harness import PYTHON, SOURCE
 
-from inference_server import (
-    app,
-    config,
-    exits,
-    inputs,
-    outputs,
-    wire,
-)
+sys.path.insert(0, str(SOURCE))
+
+from inference_server import app, config, exit_codes
+from inference_server.script import inputs, outputs
+from inference_server.workers import frames, messages
 
 
 def call(
     method: str = "POST", content: bytes = b"", kind: str = "", query: str = ""
-) -> inputs.Call:
-    return inputs.Call(method, "/score", query, kind, {}, "", content)
+) -> messages.Call:
+    return messages.Call(method, "/score", query, kind, {}, "", content)
 
 
 def test_settings_have_the_defaults_of_the_contract() -> None:
@@ -46,8 +48,8 @@ def test_an_idle_connection_outlives_those_of_balancers() -> None:
     assert config.load({}).idle_timeout_s > 60
 
 
-def test_all_wrong_settings_are_told_at_once() -> None:
-    with pytest.raises(exits.FatalError) as fault:
+def test_all_wrong_settings_are_reported_at_once() -> None:
+    with pytest.raises(exit_codes.FatalError) as fault:
         config.load({"WORKER_COUNT": "0", "SERVER_PORT": "http", "WORKER_PRELOAD": "perhaps"})
     assert fault.value.code == 3
     for text in ("WORKER_COUNT='0'", "SERVER_PORT='http'", "WORKER_PRELOAD='perhaps'"):
@@ -64,7 +66,7 @@ def test_a_config_file_fills_what_the_environment_leaves_out(tmp_path: Path) -> 
     assert (settings.scoring_timeout_ms, settings.service_name) == (5, "environment")
 
 
-def test_the_config_file_of_a_model_is_none_of_ours(tmp_path: Path) -> None:
+def test_the_config_file_of_a_model_is_ignored(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"hidden_size": 768}')
     assert config.load({"AML_APP_ROOT": str(tmp_path)}).worker_count == 1
 
@@ -117,7 +119,7 @@ def test_schema_input() -> None:
     ],
 )
 def test_schema_input_refuses(content: bytes, kind: str, status: int, message: str) -> None:
-    with pytest.raises(inputs.RefusedError) as refused:
+    with pytest.raises(messages.RefusedError) as refused:
         make_schema_input()(call(content=content, kind=kind))
     assert refused.value.status == status
     assert refused.value.message.startswith(message)
@@ -133,24 +135,112 @@ def test_frames() -> None:
     ours, theirs = socket.socketpair()
     large = bytes(range(256)) * 40
     for content in (b"", b"abc", large):
-        wire.send(ours, wire.SCORE, 7, ("a", {"b": 1}), content, 1.5)
-    wire.send(ours, wire.READY)
-    reader = wire.Reader(theirs)
+        frames.send(ours, frames.SCORE, 7, ("a", {"b": 1}), content, 1.5)
+    frames.send(ours, frames.READY)
+    reader = frames.Reader(theirs)
     for content in (b"", b"abc", large):
-        assert reader.next() == (wire.SCORE, 7, ("a", {"b": 1}), content, 1.5)
-    assert reader.next() == (wire.READY, 0, None, b"", 0.0)
-    ours.sendall(wire.pack(wire.SCORE, 0, None, b"abc")[:-1])
+        assert reader.next() == (frames.SCORE, 7, ("a", {"b": 1}), content, 1.5)
+    assert reader.next() == (frames.READY, 0, None, b"", 0.0)
+    ours.sendall(frames.pack(frames.SCORE, 0, None, b"abc")[:-1])
     ours.close()
-    with pytest.raises(wire.ClosedError):
+    with pytest.raises(frames.ClosedError):
         reader.next()
 
 
-def test_the_package_needs_only_the_standard_library() -> None:
-    """What the modules import at their top, by the syntax tree; carriers are imported late."""
-    import ast
+# The rooms of the package, the lowest first: their modules, and the rooms that they may import. A
+# name that ends with a dot means all modules of a package that no other room has. What runs in
+# the service's process and what runs in a worker's meet in the first two rooms only.
+ROOMS: dict[str, tuple[str, str]] = {
+    "protocol": ("workers.frames workers.messages", ""),
+    "ground": (
+        "account cgroup config encoding exit_codes interpreter log swagger syntax __init__",
+        "",
+    ),
+    "workers": ("workers.", "protocol ground"),
+    "app": ("app memory metrics", "protocol ground workers"),
+    "http": ("http.", "protocol ground workers app"),
+    "service": (
+        "__main__ azmlinfsrv extra_packages health service",
+        "protocol ground workers app http",
+    ),
+    "vendored": ("_vendor.", ""),
+    "aml": ("aml.", "protocol ground vendored"),
+    "script": ("script.", "protocol ground aml"),
+}
+PACKAGE = Path(app.__file__).parent
 
-    folder = Path(app.__file__).parent
-    files = list(folder.rglob("*.py"))
+
+def modules() -> dict[str, Path]:
+    """The files of all modules by their names in the package; a package is ``name.__init__``."""
+    return {
+        ".".join(file.relative_to(PACKAGE).with_suffix("").parts): file
+        for file in PACKAGE.rglob("*.py")
+    }
+
+
+def room_of(module: str) -> str:
+    exact = [room for room, (names, _) in ROOMS.items() if module in names.split()]
+    folder = module.partition(".")[0] + "."
+    [room] = exact or [room for room, (names, _) in ROOMS.items() if folder in names.split()]
+    return room
+
+
+def imported(module: str, file: Path) -> Iterator[str]:
+    """The modules of the package that a module imports, wherever in its text it does."""
+    names = modules()
+    here = module.split(".")[:-1]
+    for node in ast.walk(ast.parse(file.read_text())):
+        if not isinstance(node, ast.ImportFrom) or not node.level:
+            continue
+        base = here[: len(here) - node.level + 1]
+        if node.module:
+            base += node.module.split(".")
+        for alias in node.names:
+            for path in ([*base, alias.name], base, [*base, "__init__"]):
+                if ".".join(path) in names:
+                    yield ".".join(path)
+                    break
+
+
+def test_a_room_imports_only_what_is_below_it() -> None:
+    below: list[str] = []
+    for room, (_, allowed) in ROOMS.items():
+        assert set(allowed.split()) <= set(below), room
+        below.append(room)
+    graph = {module: set(imported(module, file)) for module, file in modules().items()}
+    for module, others in graph.items():
+        room = room_of(module)
+        for other in others:
+            assert room_of(other) in (room, *ROOMS[room][1].split()), f"{module} imports {other}"
+    ours = {module for module in graph if room_of(module) != "vendored"}
+    graphlib.TopologicalSorter({module: graph[module] & ours for module in ours}).prepare()
+
+
+@pytest.mark.parametrize(
+    ("start", "present", "absent"),
+    [
+        ("service", ("http.listener", "workers.supervisor"), ("script", "aml", "_vendor")),
+        ("health", ("config",), ("script", "aml", "_vendor", "http", "workers", "app", "log")),
+        ("script.worker", ("script.load",), ("aml", "_vendor", "http", "app", "workers.pool")),
+    ],
+)
+def test_a_process_loads_its_own_rooms_only(
+    start: str, present: tuple[str, ...], absent: tuple[str, ...]
+) -> None:
+    code = f"import sys, inference_server.{start}; print(*sys.modules)"
+    environ = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    output = subprocess.run(
+        [PYTHON, "-c", code], env=environ, stdout=subprocess.PIPE, check=True, text=True
+    ).stdout
+    prefix = "inference_server."
+    loaded = {name[len(prefix) :] for name in output.split() if name.startswith(prefix)}
+    assert loaded.issuperset(present)
+    assert not [name for name in loaded if f"{name}.".startswith(tuple(f"{a}." for a in absent))]
+
+
+def test_the_package_needs_only_the_standard_library() -> None:
+    """What the modules import at their top, by the syntax tree; httptools is imported late."""
+    files = modules().values()
     assert len(files) > 40
     for file in files:
         for node in ast.parse(file.read_text()).body:

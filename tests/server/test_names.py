@@ -159,13 +159,15 @@ class PlainServer(ImageServer):
 
 TRAP = "raise ImportError('this is the module of the app: ' + __name__)\n"
 NAMES = """
-    abc argparse array asyncio base64 bisect calendar code collections config contextlib copy
-    ctypes dataclasses datetime decimal email encoding enum front functools getpass hashlib heapq
-    hmac http httptools importlib inspect io ipaddress json linecache log logging math
-    multiprocessing operator os pathlib pickle pip pkgutil pool pwd queue random raw re
-    resource runpy secrets select selectors shutil signal site sitecustomize socket ssl stat
-    string struct subprocess sysconfig tempfile textwrap threading time token tokenize
-    traceback types typing urllib usercustomize uuid warnings weakref wire worker zlib
+    abc aml app argparse array asyncio base64 bisect calendar code collections config connection
+    contextlib copy ctypes dataclasses datetime decimal email encoding enum exit_codes
+    extra_packages frames functools getpass hashlib heapq hmac http httptools importlib inputs
+    inspect io ipaddress json linecache listener load log logging math messages multiprocessing
+    operator os outputs pathlib pickle pip pkgutil pool pwd queue random raw re reader resource
+    runpy script secrets select selectors service shutil signal site sitecustomize socket ssl
+    stat string struct subprocess supervisor sysconfig tempfile textwrap threading time token
+    tokenize traceback types typing urllib usercustomize uuid warnings weakref wire worker
+    workers zlib
 """
 TRAPS = {f"{name}.py": TRAP for name in NAMES.split()}
 TRAPS["inference_server/__init__.py"] = "WHO = 'the app'\n"
@@ -225,7 +227,7 @@ def test_packages_are_installed_beside_an_app_with_such_modules(
 
 @pytest.mark.parametrize("options", [[], ["--system-site-packages"]])
 def test_a_virtual_environment_on_the_path(tmp_path: Path, options: list[str]) -> None:
-    """It is made from the interpreter of the front, and has no package of the server."""
+    """It is made from the interpreter of the service, and has no package of the server."""
     base = "import os, sys; print(os.path.realpath(sys.executable))"
     interpreter = python(Path(PYTHON), "-c", base, cwd=tmp_path)
     packages = python(Path(PYTHON), "-c", PACKAGES, cwd=tmp_path)
@@ -242,7 +244,7 @@ def test_a_virtual_environment_on_the_path(tmp_path: Path, options: list[str]) -
         def command(self) -> list[str]:
             return [interpreter, "-m", "inference_server"]
 
-    # The front needs httptools, which the interpreter itself need not have.
+    # The service needs httptools, which the interpreter itself need not have.
     environ = {"PATH": f"{venv}/bin:/usr/bin:/bin", "PYTHONPATH": f"{SOURCE}:{packages}"}
     with Base(root, environ) as server:
         server.await_ready()
@@ -250,7 +252,7 @@ def test_a_virtual_environment_on_the_path(tmp_path: Path, options: list[str]) -
 
 
 def test_an_app_on_pythonpath(started: ExitStack, tmp_path: Path) -> None:
-    """The user's own PYTHONPATH reaches the worker; the front does not look there."""
+    """The user's own PYTHONPATH reaches the worker; the service does not look there."""
     root = tmp_path / "app"
     files = {name: TRAPS[name] for name in ("random.py", "asyncio.py", "httptools.py", "uuid.py")}
     script = "import helper, sys\ndef init(): pass\ndef run(d): return [helper.WHO, sys.path[0]]\n"

@@ -327,7 +327,7 @@ def test_broken_requests(plain: Server, data: bytes) -> None:
     assert plain.get("/").status == 200
 
 
-def test_half_sent_bodies_time_out_and_block_nobody(serve: Serve) -> None:
+def test_half_sent_bodies_time_out_and_block_no_client(serve: Serve) -> None:
     server = serve(SCRIPT, INFERENCE_SERVER_READ_TIMEOUT="1.5")
     head = b"POST /score HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{"
     clients = []
@@ -442,7 +442,7 @@ def test_a_client_cannot_forge_log_lines(plain: Server) -> None:
     plain.await_log("/forged\\n2026-01-01 fake")
 
 
-def test_a_log_that_nobody_reads_holds_up_no_request(tmp_path: Path) -> None:
+def test_a_log_that_is_not_read_delays_no_request(tmp_path: Path) -> None:
     root = tmp_path / "app"
     root.mkdir()
     (root / "main.py").write_text("def init(): pass\ndef run(data): return data")
@@ -511,7 +511,7 @@ def test_many_clients_at_once_get_their_own_answers(serve: Serve) -> None:
 
 
 def test_a_worker_that_dies_under_load_costs_one_request(serve: Serve) -> None:
-    """Requests that are carried together do not share the fate of the one that kills."""
+    """Requests in one batch do not share the fate of the one that kills the worker."""
     server = serve(SCRIPT)
     statuses: list[int] = []
 
@@ -530,7 +530,7 @@ def test_a_worker_that_dies_under_load_costs_one_request(serve: Serve) -> None:
 
 
 def test_large_headers_and_results_in_a_crowd(serve: Serve) -> None:
-    """What is carried together must not fill a socket that nobody reads."""
+    """A batch must not fill a socket that is not read."""
     script = """
         def init(): pass
         def run(data, request_headers):

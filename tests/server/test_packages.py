@@ -32,7 +32,7 @@ def write(path: Path, text: str) -> None:
 def test_a_namespace_package_of_the_same_name_works(tmp_path: Path) -> None:
     write(tmp_path / "azureml/core.py", "WHO = 'real'")
     code = f"import azureml.core; {SERVICES}; print(azureml.core.WHO, rawhttp.__module__)"
-    assert run_with(tmp_path, code) == "real _inference_server.raw"
+    assert run_with(tmp_path, code) == "real _inference_server.aml.request"
 
 
 def test_an_extending_package_of_the_same_name_works(tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ def test_an_extending_package_of_the_same_name_works(tmp_path: Path) -> None:
     write(tmp_path / "azureml/__init__.py", extend)
     write(tmp_path / "azureml/core.py", "WHO = 'real'")
     code = f"import azureml.core; {SERVICES}; print(azureml.core.WHO, rawhttp.__module__)"
-    assert run_with(tmp_path, code) == "real _inference_server.raw"
+    assert run_with(tmp_path, code) == "real _inference_server.aml.request"
 
 
 def test_the_reference_package_wins(tmp_path: Path) -> None:

@@ -204,7 +204,7 @@ def await_metric(server: Server, line: str) -> None:
     raise AssertionError(f"{line!r} is not in\n{page}")
 
 
-def test_nobody_scores_for_clients_that_left(serve: Serve) -> None:
+def test_nothing_is_scored_for_clients_that_left(serve: Serve) -> None:
     """Those that wait are dropped, and what runs is stopped."""
     server = serve(COUNTED, INFERENCE_SERVER_METRICS="true")
     clients = [send(server, b"30")]

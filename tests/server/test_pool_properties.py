@@ -1,7 +1,7 @@
 """Queue, slots and workers under any order of events, with an exception at any call.
 
 Time, loop, sockets, workers and clients are made here, so that every run can be repeated. What has
-to hold in the end: each request was answered once or refused, nobody waits, and each slot is free
+to hold in the end: each request was answered once or refused, none waits, and each slot is free
 and works, or its worker was replaced.
 """
 
@@ -28,7 +28,7 @@ from hypothesis.stateful import (
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "base" / "server"))
 
-from inference_server import pool, wire
+from inference_server.workers import frames, messages, pool
 
 RUN_LIMIT_S = 10.0
 QUEUE_LIMIT = 20
@@ -47,7 +47,7 @@ SITES = [
     "call_at",
     "call_later",
     "cancel",
-    "carried",
+    "assigned",
     "close",
     "complete",
     "end",
@@ -245,11 +245,11 @@ class Worker:
         loud, self._loud = pair(faults)
         quiet, self._quiet = pair(faults)
         self._faults = faults
-        self._frames = wire.Frames()
+        self._frames = frames.Decoder()
         self._unsent: list[tuple[End, bytes]] = []
-        self.requests: list[wire.Frame] = []
+        self.requests: list[frames.Frame] = []
         self.received: list[int] = []
-        # What the front said of it.
+        # What the pool reported about it.
         self.is_to_go = False
         sockets: list[Any] = [loud, quiet]
         self.slot = pool.Slot(
@@ -295,11 +295,11 @@ class Worker:
             moved = True
             any_socket: Any = self._loud
             try:
-                frames = self._frames.receive(any_socket)
-            except wire.ClosedError:
+                received = self._frames.receive(any_socket)
+            except frames.ClosedError:
                 self.die()
                 return True
-            for frame in frames:
+            for frame in received:
                 self.requests.append(frame)
                 self.received.append(frame[2])
         return moved
@@ -311,17 +311,17 @@ class Worker:
         _, more, meta, _, _ = self.requests.pop(0)
         end = self._quiet if more else self._loud
         if size >= LARGE:
-            frames = [_pack(wire.START, 200, (size, None), b"", ms)]
-            frames += [_pack(wire.PART, 0, None, b"p" * 50_000, 0.0)] * (size // 50_000)
-            frames.append(_pack(wire.END, wire.WHOLE, None, b"", ms))
-            data = b"".join(frames)
+            answer = [_pack(frames.START, 200, (size, None), b"", ms)]
+            answer += [_pack(frames.PART, 0, None, b"p" * 50_000, 0.0)] * (size // 50_000)
+            answer.append(_pack(frames.END, frames.WHOLE, None, b"", ms))
+            data = b"".join(answer)
         else:
-            data = _pack(wire.RESULT, 200, meta, b"r" * size, ms)
+            data = _pack(frames.RESULT, 200, meta, b"r" * size, ms)
         self._unsent.append((end, data))
         self.work()
 
 
-_pack = wire.pack
+_pack = frames.pack
 
 
 class Request(pool.Job):
@@ -338,24 +338,24 @@ class Request(pool.Job):
         self._faults = faults
         self._slow_reader = slow_reader
 
-    def carried(self, _waited_s: float) -> None:
-        self._faults.at("carried")
+    def assigned(self, _waited_s: float) -> None:
+        self._faults.at("assigned")
 
     def sent(self) -> None:
         self._faults.at("sent")
 
-    def complete(self, result: pool.Result, more: bool) -> None:
+    def complete(self, result: messages.Result, more: bool) -> None:
         if result.meta != self.number:
             self.ends.append("complete with the answer of another")
         self.ends.append("complete")
         self._faults.at("complete")
 
-    def begin(self, _result: pool.Result, _length: int | None) -> None:
+    def begin(self, _result: messages.Result, _length: int | None) -> None:
         assert not self._begun
         self._begun = True
         self._faults.at("begin")
 
-    def part(self, _data: wire.Body) -> bool:
+    def part(self, _data: frames.Body) -> bool:
         assert self._begun
         self._faults.at("part")
         self.is_paused = self._slow_reader
@@ -391,7 +391,7 @@ class Service(RuleBasedStateMachine):
         self.requests: list[Request] = []
         self.sweeps = False
         self.patches = [
-            mock.patch.object(wire, name, self._faulty(name, getattr(wire, name)))
+            mock.patch.object(frames, name, self._faulty(name, getattr(frames, name)))
             for name in ("pack", "parts")
         ]
         for patch in self.patches:
@@ -532,12 +532,12 @@ class Service(RuleBasedStateMachine):
         self.faults.arm(*fault)
 
     @invariant()
-    def nobody_is_answered_twice(self) -> None:
+    def no_request_is_answered_twice(self) -> None:
         for request in self.requests:
             assert len(request.ends) <= 1, f"request {request.number}: {request.ends}"
 
     @invariant()
-    def nobody_is_scored_twice_or_after_leaving_the_queue(self) -> None:
+    def no_request_is_scored_twice_or_after_leaving_the_queue(self) -> None:
         for worker in self.workers:
             assert len(set(worker.received)) == len(worker.received)
             for number in worker.received:
@@ -555,10 +555,10 @@ class Service(RuleBasedStateMachine):
         """No more faults, and time for everything: then all has to be well."""
         self.faults.disarm()
         self.settle(*LONG)
-        self.nobody_is_answered_twice()
+        self.no_request_is_answered_twice()
         for request in self.requests:
-            told = f"request {request.number} of {len(request.body)} bytes"
-            assert request.ends or request.is_cancelled, f"{told} was lost"
+            name = f"request {request.number} of {len(request.body)} bytes"
+            assert request.ends or request.is_cancelled, f"{name} was lost"
         assert self.pool.waiting == 0
         assert self.pool.busy == 0, f"{self.pool.busy} slots are at work on nothing"
         assert self.pool.ready
@@ -634,7 +634,7 @@ def play_a_day(service: Service) -> None:
         service.worker_answers(0, 0.1, LARGE, 1)
         service.worker_answers(1, 0.1, LARGE, 1)
         service.client_takes(0)
-    service.nobody_is_answered_twice()
+    service.no_request_is_answered_twice()
 
 
 @pytest.mark.parametrize("sweeps", [True, False])
@@ -652,7 +652,7 @@ def test_an_exception_at_each_call(
         service.submit(3, 10, False)
         service.worker_dies(0)
         service.turn()
-        service.nobody_is_answered_twice()
+        service.no_request_is_answered_twice()
     finally:
         service.teardown()
 

@@ -114,5 +114,5 @@ def test_joblib(server: Server) -> None:
 
 
 def test_children_hold_nothing_of_the_worker(server: Server) -> None:
-    """Else a front that waits for a worker's end waits for its children's."""
+    """Else the service, which waits for the end of a worker, waits for its children too."""
     assert server.score("descriptors").json == 0

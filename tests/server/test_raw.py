@@ -23,7 +23,9 @@ from .raw_eval import Job
 
 sys.path.insert(0, str(SOURCE))
 
-from inference_server import inputs, outputs, raw
+from inference_server.aml.response import AMLResponse
+from inference_server.script import inputs, outputs
+from inference_server.workers.messages import Call, RefusedError
 
 ENVIRON = {**os.environ, "PYTHONPATH": str(SOURCE)}
 
@@ -69,11 +71,11 @@ def test_the_tables_are_large_enough() -> None:
 # How a request holds its body.
 
 
-def call(body: bytes = b"", kind: str = "", **headers: str) -> inputs.Call:
+def call(body: bytes = b"", kind: str = "", **headers: str) -> Call:
     names = {name.replace("_", "-").title(): value for name, value in headers.items()}
     if kind:
         names["Content-Type"] = kind
-    return inputs.Call("POST", "/score", "", kind, names, "127.0.0.1", body)
+    return Call("POST", "/score", "", kind, names, "127.0.0.1", body)
 
 
 def test_the_body_is_not_copied() -> None:
@@ -113,7 +115,7 @@ def test_a_form_takes_memory_in_proportion(body: bytes, kind: str, most: float) 
     gc.collect()
     tracemalloc.start()
     try:
-        with contextlib.suppress(inputs.RefusedError):
+        with contextlib.suppress(RefusedError):
             assert request.form or request.files
         assert tracemalloc.get_traced_memory()[1] < most * len(body)
     finally:
@@ -136,7 +138,7 @@ def test_a_header_cannot_pass_for_another() -> None:
 )
 def test_json_that_is_none(body: bytes, kind: str, status: int, message: str) -> None:
     request = inputs.make_request(call(body, kind))
-    with pytest.raises(inputs.RefusedError) as refused:
+    with pytest.raises(RefusedError) as refused:
         request.get_json()
     assert refused.value.status == status
     assert refused.value.message.startswith(message)
@@ -149,7 +151,7 @@ def test_json_that_is_none(body: bytes, kind: str, status: int, message: str) ->
 
 
 def made(message: Any, status: Any = 200, **options: Any) -> outputs.Output:
-    return outputs.make(raw.AMLResponse(message, status, **options))
+    return outputs.make(AMLResponse(message, status, **options))
 
 
 def test_headers_of_a_response() -> None:
@@ -165,7 +167,7 @@ def test_headers_of_a_response() -> None:
 
 @pytest.mark.parametrize("name", ["x-request-id", "X-Ms-Request-Id", "X-MS-CLIENT-REQUEST-ID"])
 def test_ids_of_a_script_come_once(name: str) -> None:
-    response = raw.AMLResponse("x", 200, {name: "first"})
+    response = AMLResponse("x", 200, {name: "first"})
     response.headers.add(name.upper(), "last")
     headers = outputs.make(response).headers or []
     assert [value for key, value in headers if key.lower() == name.lower()] == ["last"]
@@ -259,7 +261,7 @@ class Source:
 
 def test_a_streamed_response_is_taken_part_by_part() -> None:
     source = Source(["é", b"b", bytearray(b"c")])
-    response = raw.AMLResponse(source, 200, {"Content-Type": "text/event-stream"})
+    response = AMLResponse(source, 200, {"Content-Type": "text/event-stream"})
     calls: list[str] = []
     response.call_on_close(lambda: calls.append("closed"))
     output = outputs.make(response)
@@ -272,7 +274,7 @@ def test_a_streamed_response_is_taken_part_by_part() -> None:
     assert (source.closed, calls) == (1, ["closed"])
 
 
-def test_a_stream_that_nobody_wants_ends_where_it_is() -> None:
+def test_a_stream_that_is_not_wanted_ends_where_it_is() -> None:
     events = []
 
     def parts() -> Iterator[str]:
@@ -282,7 +284,7 @@ def test_a_stream_that_nobody_wants_ends_where_it_is() -> None:
         finally:
             events.append("ended")
 
-    output = outputs.make(raw.AMLResponse(parts(), 200))
+    output = outputs.make(AMLResponse(parts(), 200))
     assert output.stream is not None
     assert next(output.stream) == b"a"
     output.stream.close()
@@ -298,7 +300,7 @@ def test_a_stream_of_what_is_no_body() -> None:
 
 @pytest.mark.parametrize("message", ["a", b"a", ["a"], ("a",), [], None])
 def test_what_has_a_length_is_not_streamed(message: Any) -> None:
-    response = raw.AMLResponse(message, 200)
+    response = AMLResponse(message, 200)
     calls: list[str] = []
     response.call_on_close(lambda: calls.append("closed"))
     assert outputs.make(response).stream is None
@@ -310,19 +312,24 @@ def test_a_body_that_is_joined_from_one_part_is_not_copied() -> None:
     assert made(body).body is body
 
 
-# Nobody else sees it.
+# Nothing else loads it.
 
 LOADED = """
-import json, pkgutil, sys
+import importlib, json, pkgutil, sys
 import inference_server
-for module in pkgutil.iter_modules(inference_server.__path__):
-    if module.name not in ("raw", "_vendor", "__main__"):
-        __import__("inference_server." + module.name)
-print(json.dumps([name for name in sys.modules if "_vendor" in name or name.endswith(".raw")]))
+def load(package):
+    for found in pkgutil.iter_modules(package.__path__):
+        if found.name not in ("aml", "_vendor", "__main__"):
+            module = importlib.import_module(package.__name__ + "." + found.name)
+            if found.ispkg:
+                load(module)
+load(inference_server)
+assert "inference_server.script.worker" in sys.modules
+print(json.dumps([name for name in sys.modules if "_vendor" in name or ".aml" in name]))
 """
 
 
-def test_nothing_but_raw_loads_it() -> None:
+def test_nothing_but_aml_loads_it() -> None:
     output = subprocess.run(
         [PYTHON, "-c", LOADED], env=ENVIRON, stdout=subprocess.PIPE, check=True, text=True
     ).stdout

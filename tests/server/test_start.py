@@ -1,4 +1,4 @@
-"""Start-up: every fault is told by the last line of the log and by the exit code."""
+"""Start-up: the last line of the log and the exit code report every error."""
 
 from __future__ import annotations
 

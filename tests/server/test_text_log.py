@@ -1,4 +1,4 @@
-"""The text log: what clients send cannot look like a line of ours."""
+"""The text log: what clients send cannot look like a line of the server."""
 
 from __future__ import annotations
 

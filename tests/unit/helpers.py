@@ -151,6 +151,7 @@ class Repository:
             repository.put(str(variant.lock), lock_text(PACKAGES[variant.name]))
             for name in ("score.py", "request.json", "response.json"):
                 repository.put(str(variant.example / name), "{}\n")
+            repository.put(f"examples/{variant.framework}/train.py", "pass\n")
         repository.render()
         return repository
 

@@ -1,11 +1,13 @@
 """The bake file: one target per image that is built, and nothing of the host."""
 
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from imagematrix.matrix.platforms import EPOCH
 from imagematrix.matrix.schema import Suite
 from imagematrix.matrix.selection import Selection, select
 from imagematrix.plan.bake import TOOLS, BuildEnvironment, bake_file, target_name, targets_of
@@ -17,6 +19,8 @@ from tests.unit.helpers import MINIMAL, PYTORCH, REPOSITORY, XGBOOST, Repository
 SYSTEM, DEBIAN = "system-trixie", "debian:trixie-slim"
 XGBOOST_TARGET = "xgboost3_4-py312-inference"
 PYTORCH_TARGET = "pytorch2_0-py312-inference"
+# The date of the configuration, the same for every image: 2020-01-01.
+EPOCH_ARG = {"SOURCE_DATE_EPOCH": str(EPOCH)}
 
 
 @pytest.fixture
@@ -66,7 +70,7 @@ def test_a_target_says_all_that_its_build_needs(steps: tuple[Step, ...]) -> None
         "contexts": {MINIMAL: f"target:{MINIMAL}", TOOLS: f"target:{TOOLS}"},
         "tags": [f"{XGBOOST}:latest"],
         "labels": steps[1].content.labels,
-        "args": {},
+        "args": EPOCH_ARG,
         "secret": [],
         "attest": ["type=provenance,disabled=true"],
         "platforms": ["linux/amd64"],
@@ -98,7 +102,7 @@ def test_stand_ins_replace_base_images_where_they_are_used(steps: tuple[Step, ..
 
     debian = {DEBIAN: f"docker-image://bootstrap/{DEBIAN}"}
     assert contexts[TOOLS] == debian
-    assert contexts[SYSTEM] == {TOOLS: f"target:{TOOLS}", **debian}
+    assert contexts[SYSTEM] == debian
     assert contexts[MINIMAL]["python:3.12-slim-trixie"] == "docker-image://mirror/python:3.12"
     assert DEBIAN not in contexts[MINIMAL].keys() | contexts[XGBOOST_TARGET].keys()
 
@@ -112,7 +116,7 @@ def test_the_tools_and_the_system_are_made_once_and_are_no_images(
         secrets=(secret,), suite_secrets={Suite.TRIXIE: (sources,), Suite.BOOKWORM: ("id=other",)}
     )
     common = {
-        "args": {},
+        "args": EPOCH_ARG,
         "secret": [secret, sources],
         "attest": ["type=provenance,disabled=true"],
         "platforms": ["linux/amd64"],
@@ -126,7 +130,7 @@ def test_the_tools_and_the_system_are_made_once_and_are_no_images(
         **common,
         "context": "base",
         "dockerfile": f"{SYSTEM}/Dockerfile",
-        "contexts": {TOOLS: f"target:{TOOLS}"},
+        "contexts": {},
     }
     # Only images without a parent start from the system.
     assert SYSTEM not in all_targets(acting(steps, minimal=Action.FRESH), environment)
@@ -156,6 +160,12 @@ def test_a_target_is_for_all_images_that_cannot_be_built_without_it(
         SYSTEM: (MINIMAL,),
     }
     assert targets_of(steps).keys() == all_targets(steps).keys()
+
+
+def test_files_have_the_date_of_the_configuration() -> None:
+    for name in ("set-times", "add-user"):
+        program = (REPOSITORY / "base" / "tools" / "bin" / name).read_text()
+        assert set(re.findall(r"\d{10}", program)) == {str(EPOCH)}
 
 
 def test_the_committed_file_builds_every_image_and_names_nothing_of_a_host() -> None:
@@ -210,7 +220,8 @@ def test_proxies_are_taken_from_the_environment_by_name(steps: tuple[Step, ...])
 
     assert file["variable"] == {"https_proxy": {"default": ""}, "NO_PROXY": {"default": ""}}
     for target in targets(steps, BuildEnvironment(proxies=("https_proxy", "NO_PROXY"))).values():
-        assert target["args"] == {"https_proxy": "${https_proxy}", "NO_PROXY": "${NO_PROXY}"}
+        proxies = {"https_proxy": "${https_proxy}", "NO_PROXY": "${NO_PROXY}"}
+        assert target["args"] == {**EPOCH_ARG, **proxies}
 
 
 def test_the_name_of_a_target_has_no_dot() -> None:

@@ -5,7 +5,7 @@ import tarfile
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import docker.errors
 import pytest
@@ -181,8 +181,12 @@ class FakeEngine:
         self.pulled: list[str] = []
         self.api = self
 
-    def ids(self, images: Iterable[str]) -> dict[str, str | None]:
-        return {image: self.images.get(image) for image in images}
+    def inspect(self, images: Iterable[str]) -> dict[str, Any]:
+        return {
+            image: {"Id": "of this engine", "RootFS": {"Layers": [self.images[image]]}}
+            for image in images
+            if image in self.images
+        }
 
     def client(self) -> "FakeEngine":
         return self
@@ -228,6 +232,12 @@ def test_a_python_that_cannot_be_had_stops_only_its_own_images(roots: list[Varia
     assert found.why_unavailable(roots[0]) == ""
     why = f"its base image {OTHER} cannot be made: no CPython 3.7 on this host"
     assert found.why_unavailable(roots[1]) == why
+
+
+def test_a_base_is_identified_by_its_layers(roots: list[Variant]) -> None:
+    engine = FakeEngine(DEBIAN, PYTHON)
+    found = ensured(engine, roots[:1], BaseSource.REGISTRY)
+    assert found.ids == {DEBIAN: f"sha256:{DEBIAN}", PYTHON: f"sha256:{PYTHON}"}
 
 
 def test_a_registry_that_lacks_one_base_stops_only_its_images(roots: list[Variant]) -> None:

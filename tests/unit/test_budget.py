@@ -177,8 +177,10 @@ def sizes(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> dict[str, 
     monkeypatch.chdir(repository.root)
     monkeypatch.setattr(budget_command, "ensure_engine", Mock())
     monkeypatch.setattr(budget_command, "image_sizes", measured)
-    monkeypatch.setattr(budget_command, "image_layers", lambda _client, _image: ["a", "b"])
-    present = {name: {"Config": {"Labels": told}} for name, told in labels.items()}
+    present = {
+        name: {"Config": {"Labels": told}, "RootFS": {"Layers": ["a", "b"]}}
+        for name, told in labels.items()
+    }
     monkeypatch.setattr(budget_command, "present_images", lambda *_: present)
     monkeypatch.setattr(budget_command, "bases_of", lambda *_: BaseSource.BOOTSTRAP)
     return sizes

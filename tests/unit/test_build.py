@@ -1,6 +1,6 @@
 """Building a plan: what is tried again after a failure, and who is blamed for it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -18,7 +18,7 @@ from imagematrix.plan.content import Content
 from imagematrix.plan.plan import Action, Step
 from tests.unit.helpers import MINIMAL, PYTORCH, XGBOOST, Repository
 
-ENGINE = cast("Engine", SimpleNamespace(inspect=lambda _images: {}))
+ENGINE = SimpleNamespace(inspect=lambda _images: {})
 # What BuildKit says of a run, given its bake file and its options, and how the run ends.
 BuildKit = Callable[[Mapping[str, Any], Sequence[str]], tuple[int, str]]
 
@@ -39,6 +39,7 @@ def outcomes(
     monkeypatch: pytest.MonkeyPatch,
     *,
     anew: bool = False,
+    engine: object = ENGINE,
 ) -> dict[str, tuple[Outcome, str]]:
     """What becomes of each image, with BuildKit's part played by `buildkit`."""
 
@@ -58,7 +59,9 @@ def outcomes(
         return status
 
     monkeypatch.setattr(build, "_bake", bake)
-    results = run_build(root, ENGINE, Builder(), steps, BuildEnvironment(), {}, {}, anew=anew)
+    results = run_build(
+        root, cast("Engine", engine), Builder(), steps, BuildEnvironment(), {}, {}, anew=anew
+    )
     return {result.name: (result.outcome, result.detail) for result in results}
 
 
@@ -131,3 +134,52 @@ def test_only_what_is_built_anew_passes_by_the_cache(
     outcomes(steps, buildkit, tmp_path, monkeypatch, anew=anew)
 
     assert given == [options] * 3
+
+
+def engine_with(layers: Mapping[str, Sequence[str]]) -> object:
+    """An engine with images of these layers."""
+
+    def inspect(images: Iterable[str]) -> dict[str, Any]:
+        return {
+            image: {"Size": 1, "Config": {}, "RootFS": {"Layers": layers[name]}}
+            for image in images
+            if (name := image.removesuffix(":latest")) in layers
+        }
+
+    return SimpleNamespace(inspect=inspect)
+
+
+@pytest.mark.parametrize(("second", "outcome"), [("new", Outcome.BUILT), ("old", Outcome.FAILED)])
+def test_a_child_that_is_on_older_layers_of_its_parent_is_built_again_on_its_image(
+    steps: tuple[Step, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    second: str,
+    outcome: Outcome,
+) -> None:
+    """As BuildKit's cache has it where a parent was rebuilt with the same content."""
+    layers = {MINIMAL: ["new"], XGBOOST: ["old", "x"], PYTORCH: ["new", "p"]}
+    parents: list[dict[str, str]] = []
+
+    def buildkit(definition: Mapping[str, Any], _options: Sequence[str]) -> tuple[int, str]:
+        targets = definition["target"]
+        if parents:
+            layers[XGBOOST] = [second, "x"]
+        parents.append(
+            {name: contexts[MINIMAL] for name in targets
+             if MINIMAL in (contexts := targets[name]["contexts"])}
+        )  # fmt: skip
+        return 0, ""
+
+    found = outcomes(steps, buildkit, tmp_path, monkeypatch, engine=engine_with(layers))
+
+    first, again = parents
+    assert set(first.values()) == {f"target:{MINIMAL}"}
+    assert again == {"xgboost3_4-py312-inference": f"docker-image://{MINIMAL}:latest"}
+    assert {name: result for name, (result, _) in found.items()} == {
+        MINIMAL: Outcome.BUILT,
+        XGBOOST: outcome,
+        PYTORCH: Outcome.BUILT,
+    }
+    told = "" if outcome is Outcome.BUILT else "it is not on the layers of its parent"
+    assert found[XGBOOST][1].startswith(told)

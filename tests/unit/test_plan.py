@@ -13,11 +13,13 @@ from imagematrix.plan.content import (
     LOCK_LABEL,
     SOURCES_LABEL,
     Content,
+    Present,
     decode_inputs,
     decode_packages,
     encode,
     image_contents,
     image_key,
+    layers_id,
 )
 from imagematrix.plan.plan import Action, Step, make_plan
 from imagematrix.repository.project import Project
@@ -54,10 +56,12 @@ def plan(
     bases: Mapping[str, str] = BASES,
     unavailable: Mapping[str, str] | None = None,
     force: bool = False,
+    layers: Mapping[str, tuple[str, ...]] | None = None,
 ) -> dict[str, Step]:
     variants = repository.project.variants
     contents = contents_of(repository, bases)
-    steps = make_plan(variants, contents, labels, unavailable or {}, force=force)
+    present = {name: Present(told, (layers or {}).get(name)) for name, told in labels.items()}
+    steps = make_plan(variants, contents, present, unavailable or {}, force=force)
     assert [step.variant.name for step in steps] == [MINIMAL, XGBOOST, PYTORCH]
     return {step.variant.name: step for step in steps}
 
@@ -346,13 +350,55 @@ def test_a_base_image_that_moved_is_a_reason_for_all_above_it(repository: Reposi
     assert reasons(steps) == {MINIMAL: (f"base image {DEBIAN} moved",), **CHILDREN_CHANGE}
 
 
-def test_a_child_stays_fresh_when_its_parent_is_built_again_as_it_was(
-    repository: Repository,
+def test_what_identifies_a_base_is_the_chain_of_its_layers() -> None:
+    """As OCI's specification of image configurations defines it."""
+    first, second = f"sha256:{'1' * 64}", f"sha256:{'2' * 64}"
+
+    assert layers_id([first]) == first
+    chained = hashlib.sha256(f"{first} {second}".encode()).hexdigest()
+    assert layers_id([first, second]) == f"sha256:{chained}"
+    assert layers_id([second, first]) != layers_id([first, second])
+    assert layers_id([]) == ""
+
+
+ON_PARENT = {MINIMAL: ("a", "b"), XGBOOST: ("a", "b", "x"), PYTORCH: ("a", "b", "p")}
+
+
+def test_children_on_the_layers_of_their_parent_are_fresh(repository: Repository) -> None:
+    steps = plan(repository, labels_of(repository), layers=ON_PARENT)
+
+    assert reasons(steps) == {}
+    assert {name: step.layers for name, step in steps.items()} == ON_PARENT
+
+
+@pytest.mark.parametrize("layers", [("a", "c", "x"), ("a",), ("b", "a", "b"), ()])
+def test_a_child_of_a_parent_that_was_rebuilt_since_is_rebuilt(
+    layers: tuple[str, ...], repository: Repository
 ) -> None:
+    """By hand, by another checkout, with `--force`: what it is described to be says nothing."""
+    steps = plan(repository, labels_of(repository), layers={**ON_PARENT, XGBOOST: layers})
+
+    assert reasons(steps) == {XGBOOST: (f"its parent {MINIMAL} was rebuilt",)}
+
+
+def test_a_child_is_rebuilt_with_its_parent(repository: Repository) -> None:
+    """What was forced, or removed by hand, may come out with other layers."""
     labels = labels_of(repository)
     del labels[MINIMAL]
 
-    assert reasons(plan(repository, labels)) == {MINIMAL: ("no such image yet",)}
+    steps = plan(repository, labels, layers=ON_PARENT)
+
+    assert reasons(steps) == {MINIMAL: ("no such image yet",), **CHILDREN_CHANGE}
+
+
+def test_all_reasons_of_a_child_are_told(repository: Repository) -> None:
+    labels = labels_of(repository)
+    lock("httptools==2.0", "numpy==2.2", "xgboost-cpu==3.4.1")(repository)
+
+    steps = plan(repository, labels, layers={**ON_PARENT, MINIMAL: ("c",)})
+
+    rebuilt = f"its parent {MINIMAL} was rebuilt"
+    assert reasons(steps) == {XGBOOST: ("lock: numpy 2.1 → 2.2", rebuilt), PYTORCH: (rebuilt,)}
 
 
 def test_force_builds_what_is_fresh(repository: Repository) -> None:

@@ -10,8 +10,9 @@ from imagematrix import cli
 from imagematrix.build import prepare
 from imagematrix.errors import UserError
 from imagematrix.host import published
-from imagematrix.host.published import published_labels
+from imagematrix.host.published import published_images
 from imagematrix.host.supply import Supply
+from imagematrix.plan.content import Present
 from tests.unit.helpers import MINIMAL, PYTORCH, XGBOOST, Repository
 
 MISSING = "no such image yet"
@@ -67,23 +68,38 @@ def test_what_changed_since_it_was_noted_is_told(
     assert told == {XGBOOST: ["lock: numpy 2.1 → 2.2"], PYTORCH: [MISSING]}
 
 
+def test_a_published_child_of_another_parent_is_rebuilt(
+    noted: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layers = {MINIMAL: ["new"], XGBOOST: ["old", "own"], PYTORCH: ["new", "own"]}
+    rows = [{**row, "layers": layers[row["image"]]} for row in json.loads(Path(noted).read_text())]
+    Path(noted).write_text(json.dumps(rows))
+
+    again = plan(capsys, "--against", noted)
+
+    assert reasons(again) == {XGBOOST: [f"its parent {MINIMAL} was rebuilt"]}
+    assert [row["layers"] for row in again] == [["new"], None, ["new", "own"]]
+
+
 def test_what_was_unavailable_was_not_published(noted: str) -> None:
     rows = json.loads(Path(noted).read_text())
     rows[1]["action"] = "unavailable"
     Path(noted).write_text(json.dumps(rows))
 
-    assert published_labels(noted, [MINIMAL, XGBOOST], None).keys() == {MINIMAL}
+    assert published_images(noted, [MINIMAL, XGBOOST], None).keys() == {MINIMAL}
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[1]", "{}x", '[{"image": "a"}]', '{"a": {}}',
     '[{"image": "a", "action": "fresh", "labels": []}]',
-    '[{"image": "a", "action": "fresh", "labels": {"b": 1}}]'])  # fmt: skip
+    '[{"image": "a", "action": "fresh", "labels": {"b": 1}}]',
+    '[{"image": "a", "action": "fresh", "labels": {}, "layers": [1]}]',
+    '[{"image": "a", "action": "fresh", "labels": {}, "layers": 1}]'])  # fmt: skip
 def test_a_file_of_another_form_is_an_error(text: str, tmp_path: Path) -> None:
     path = tmp_path / "published.json"
     path.write_text(text)
 
     with pytest.raises(UserError, match=r"does not tell the labels of images; write it with `nox"):
-        published_labels(str(path), ["a"], None)
+        published_images(str(path), ["a"], None)
 
 
 @pytest.mark.parametrize(
@@ -103,13 +119,13 @@ def test_a_namespace_of_a_registry_is_asked_for_each_image(
         def __init__(self, *arguments: object) -> None:
             assert arguments == (host, None)
 
-        def labels(self, repository: str, tag: str) -> dict[str, str] | None:
+        def image(self, repository: str, tag: str) -> Present | None:
             asked.append((repository, tag))
-            return {"of": repository} if repository.endswith("a") else None
+            return Present({"of": repository}) if repository.endswith("a") else None
 
     monkeypatch.setattr(published, "Registry", Registry)
 
-    assert published_labels(against, ["a", "b"], None) == {"a": {"of": f"{namespace}/a"}}
+    assert published_images(against, ["a", "b"], None) == {"a": Present({"of": f"{namespace}/a"})}
     assert sorted(asked) == [(f"{namespace}/a", "latest"), (f"{namespace}/b", "latest")]
 
 

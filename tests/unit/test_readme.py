@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from packaging.utils import canonicalize_name
 
+from examples import make
 from imagematrix.cli import parse
 from imagematrix.matrix.schema import MatrixSpec, Track
 from imagematrix.matrix.slim import BaseSlim, FrameworkSlim
@@ -24,10 +25,9 @@ INSTALL = "python3 -m venv .venv && . .venv/bin/activate && pip install nox"
 BUILD = "nox -s build                                   # builds the current CPU images"
 TEST = "nox -s test                                    # unit tests, then every check in the running containers"  # noqa: E501
 
-# The image that docs/add-an-image.md adds: it is in no matrix.
-ADDED = "statsmodels0.15-py312-inference"
+ABOUT = [REPOSITORY / name for name in ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
 
-every_page = pytest.mark.parametrize("page", [README, *DOCS], ids=lambda page: page.name)
+every_page = pytest.mark.parametrize("page", [README, *ABOUT, *DOCS], ids=lambda page: page.name)
 
 
 def project() -> Project:
@@ -62,9 +62,12 @@ def test_sessions_exist(page: Path) -> None:
 @every_page
 def test_options_exist(page: Path) -> None:
     text = page.read_text()
-    for options in re.findall(r"nox -s (?:build|test|test_images) -- ([^#`\n]+)", text):
+    for session, options in re.findall(
+        r"nox -s (build|test|test_images|examples) -- ([^#`\n]+)", text
+    ):
         words = options.split("&&")[0].replace("'", "").split()
-        parse(["build", *words])  # Leaves with an error where one is unknown.
+        command = "examples" if session == "examples" else "build"
+        parse([command, *words])  # Leaves with an error where one is unknown.
 
 
 def test_readme_tells_every_session() -> None:
@@ -89,6 +92,7 @@ def test_links_lead_to_files(page: Path) -> None:
 def test_readme_leads_to_every_page() -> None:
     links = re.findall(r"\]\((docs/[^)#\s]+)\)", README.read_text())
     assert set(links) == {f"docs/{page.name}" for page in DOCS}
+    assert all(f"]({page.name})" in README.read_text() for page in ABOUT)
 
 
 def anchors_of(page: Path) -> set[str]:
@@ -110,9 +114,6 @@ def test_named_images_are_in_the_matrix(page: Path) -> None:
     pattern = r"[a-z][a-z0-9.-]*-py[\d.]+(?:-[a-z0-9.-]+)?-inference(?:-[a-z]+)?"
     named = set(re.findall(pattern, page.read_text()))
     names = {variant.name for variant in project().variants}
-    if page == ADD_AN_IMAGE:
-        assert ADDED in named
-        names.add(ADDED)
     assert named <= names, f"{sorted(named - names)} are not in the matrix"
 
 
@@ -137,6 +138,14 @@ def keys_of(schema: dict[str, Any]) -> set[str]:
     """The keys of a model and of all models inside it."""
     sections = [schema, *schema["$defs"].values()]
     return {key for section in sections for key in section.get("properties", {})}
+
+
+def test_the_added_example_has_what_makes_it() -> None:
+    """The script that the page shows defines what `examples/make.py` asks for."""
+    _, script = re.findall(r"```python\n(.*?)```", ADD_AN_IMAGE.read_text(), re.DOTALL)
+    asked = set(re.findall(r"`([A-Z]+(?=`)|[a-z]+(?=\())", make.__doc__ or ""))
+    defined = re.findall(r"^(?:def )?(\w+)(?: = |\()", script, re.MULTILINE)
+    assert set(defined) == asked == {"MODEL", "ROWS", "train", "weights", "respond"}
 
 
 def test_the_added_image_is_like_the_others() -> None:

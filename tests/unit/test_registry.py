@@ -1,4 +1,4 @@
-"""Labels from a registry, with each way in that registries have."""
+"""Labels and layers from a registry, with each way in that registries have."""
 
 import base64
 import json
@@ -88,7 +88,8 @@ def fake() -> Iterator[Fake]:
 
 
 def labels(fake: Fake) -> Any:
-    return Registry(fake.host, None).labels(REPOSITORY, "latest")
+    found = Registry(fake.host, None).image(REPOSITORY, "latest")
+    return None if found is None else found.labels
 
 
 @pytest.fixture
@@ -126,6 +127,19 @@ def test_an_image_without_labels_has_none(config: Any, fake: Fake) -> None:
     fake.put("latest", f"{OCI}.manifest.v1+json", fake.put_config(config))
 
     assert labels(fake) == {}
+
+
+@pytest.mark.parametrize(
+    ("rootfs", "layers"), [({"diff_ids": ["sha256:a", "sha256:b"]}, ("sha256:a", "sha256:b")),
+                           ({}, None), (None, None)]
+)  # fmt: skip
+def test_the_layers_of_an_image_are_read(rootfs: Any, layers: Any, fake: Fake) -> None:
+    fake.put("latest", f"{OCI}.manifest.v1+json", fake.put_config({"rootfs": rootfs}))
+
+    found = Registry(fake.host, None).image(REPOSITORY, "latest")
+
+    assert found is not None
+    assert found.layers == layers
 
 
 def test_an_image_that_is_not_there_has_no_labels_at_all(fake: Fake) -> None:
@@ -208,4 +222,4 @@ def test_an_answer_of_another_form_is_an_error(manifest: Any, why: str, fake: Fa
 
 def test_a_registry_that_does_not_answer_is_an_error() -> None:
     with pytest.raises(WorkError, match=r"^the registry 127.0.0.1:1 cannot be asked: "):
-        Registry("127.0.0.1:1", None).labels(REPOSITORY, "latest")
+        Registry("127.0.0.1:1", None).image(REPOSITORY, "latest")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.conftest import scope_of
+from tests.conftest import TOGETHER, scope_of
 from tests.unit.helpers import REPOSITORY
 
 IMAGE = "tests/images/test_images.py::test_image"
@@ -16,8 +16,10 @@ def test_checks_of_an_image_share_its_container() -> None:
 
 
 def test_what_shares_an_engine_is_together() -> None:
-    one, other = (f"tests/engine/test_{name}.py::test_a" for name in ("registry", "remote"))
-    assert scope_of(one) == scope_of(other) != scope_of("tests/engine/test_failures.py::test_a")
+    for one, other in (("registry", "remote"), ("parents", "reproduce")):
+        scopes = {scope_of(f"tests/engine/test_{name}.py::test_a") for name in (one, other)}
+        assert len(scopes) == 1
+        assert scopes != {scope_of("tests/engine/test_failures.py::test_a")}
     assert scope_of(f"{VERSION}[forky-containerd]") == scope_of(f"{VERSION}[forky-overlay2]")
     assert scope_of(f"{VERSION}[forky-containerd]") != scope_of(f"{VERSION}[trixie-containerd]")
 
@@ -28,5 +30,5 @@ def test_broken_images_are_apart() -> None:
 
 
 def test_files_with_a_scope_of_their_own_are_there() -> None:
-    for nodeid in (IMAGE, VERSION, "tests/engine/test_registry.py", "tests/engine/test_remote.py"):
+    for nodeid in (IMAGE, VERSION, *TOGETHER, *TOGETHER.values()):
         assert Path(REPOSITORY, nodeid.partition("::")[0]).is_file()

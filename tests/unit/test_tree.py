@@ -197,6 +197,7 @@ def test_sizes_that_are_no_table_are_an_error(text: str, repository: Repository)
         ("frameworks/xgboost/notes.txt", "x", "frameworks/xgboost/notes.txt", "by hand"),
         (f"{XGBOOST_HOME}/patch.diff", "x", f"{XGBOOST_HOME}/patch.diff", "by hand"),
         ("base/other.j2", "x", "base/other.j2", "by hand"),
+        ("examples/mine/train.py", "x", "examples/mine", "by hand"),
         ("frameworks/xgboost/Dockerfile.j2", "x", "frameworks/xgboost/Dockerfile.j2",
          "by hand"),
     ],
@@ -219,6 +220,8 @@ def test_what_belongs_to_no_image_is_an_error(
         "base/example/score.py",
         "frameworks/xgboost/example/score.py",
         "frameworks/xgboost/.swp",
+        "examples/data.py",
+        "examples/xgboost/train_0_9.py",
     ],
 )
 def test_templates_examples_and_hidden_files_are_no_orphans(
@@ -248,11 +251,19 @@ def test_all_faults_are_told_at_once_and_in_order(repository: Repository) -> Non
     ]
 
 
-@pytest.mark.parametrize("name", ["score.py", "request.json", "response.json"])
-def test_an_example_that_lacks_a_file_is_named(repository: Repository, name: str) -> None:
-    (repository.root / "base" / "example" / name).unlink()
+@pytest.mark.parametrize(
+    "path",
+    [
+        "base/example/score.py",
+        "base/example/request.json",
+        "base/example/response.json",
+        "examples/minimal/train.py",
+    ],
+)
+def test_an_example_that_lacks_a_file_is_named(repository: Repository, path: str) -> None:
+    (repository.root / path).unlink()
     assert repository.problems() == [
-        f"base/example/{name}: is missing; docs/add-an-image.md says what an example is"
+        f"{path}: is missing; docs/add-an-image.md says what an example is"
     ]
 
 

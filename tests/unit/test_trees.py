@@ -13,7 +13,9 @@ from imagematrix.measure.trees import (
     config_differences,
     layer_differences,
     merged,
+    read_texts,
     read_tree,
+    text_difference,
     tree_differences,
 )
 
@@ -32,12 +34,16 @@ def member(name: str, content: bytes | None = None, **more: Any) -> tuple[tarfil
 Member = tuple[tarfile.TarInfo, bytes]
 
 
-def layer(*members: Member) -> Tree:
+def packed(*members: Member) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for info, content in members:
             archive.addfile(info, io.BytesIO(content))
-    return read_tree(io.BytesIO(buffer.getvalue()))
+    return buffer.getvalue()
+
+
+def layer(*members: Member) -> Tree:
+    return read_tree(io.BytesIO(packed(*members)))
 
 
 def file(**more: Any) -> Member:
@@ -123,6 +129,23 @@ def test_which_of_two_hard_links_holds_the_content_is_no_difference() -> None:
 
 def test_paths_are_the_same_however_an_archive_writes_them() -> None:
     assert layer(member("./etc/", None)).keys() == layer(member("etc", None)).keys() == {"/etc"}
+
+
+def test_texts_are_read_where_they_are_short_and_asked_for() -> None:
+    archive = packed(
+        member("a", b"one\n"), member("b", b"two\n"), member("c", b"\0"), member("d", b"\xff"),
+        member("e", b"x" * (1 << 19)), member("f"),
+    )  # fmt: skip
+    paths = {f"/{name}" for name in "acdef"}
+
+    assert read_texts(io.BytesIO(archive), paths) == {"/a": "one\n"}
+    assert read_texts(io.BytesIO(b"no archive"), paths) == {}
+
+
+def test_of_texts_the_lines_that_differ_are_shown() -> None:
+    assert text_difference("same\none\n", "same\ntwo\n") == ("-one", "+two")
+    many = text_difference("", "\n".join(map(str, range(20))))
+    assert many == (*(f"+{number}" for number in range(8)), "… and 12 lines more")
 
 
 def test_what_is_no_archive_has_no_entries() -> None:

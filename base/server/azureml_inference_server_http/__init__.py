@@ -1,1 +1,1 @@
-"""The import paths of the reference package, for scripts that name them."""
+"""Import paths of the reference package, for scripts that use them."""

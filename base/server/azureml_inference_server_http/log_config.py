@@ -1,15 +1,15 @@
-"""What a ``logging.json`` written for the reference names."""
+"""The classes that a ``logging.json`` for the reference server names."""
 
 import logging
 import time
 from typing import Optional
 
-import _inference_server_start  # noqa: F401 - it knows the next name
+import _inference_server_start  # noqa: F401 - finds the next module
 from _inference_server.log import TEXT_FORMAT
 
 
 class RootAccessFilter(logging.Filter):
-    """Leaves out the lines of health probes."""
+    """Drops the lines of health probes."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record is written."""
@@ -17,7 +17,7 @@ class RootAccessFilter(logging.Filter):
 
 
 class AMLLogFormatter(logging.Formatter):
-    """The form of the reference's lines, which is that of ours, with times in UTC."""
+    """The line format of the reference, which this server shares, with times in UTC."""
 
     converter = time.gmtime  # type: ignore[assignment] # as Formatter itself declares it
 

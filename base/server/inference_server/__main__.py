@@ -1,6 +1,6 @@
 """``python -m inference_server`` starts the service."""
 
-from .front import main
+from .service import main
 
 if __name__ == "__main__":
     main()

@@ -1,7 +1,7 @@
-"""Who do workers run as, where the user id has no account in the container?
+"""Which user name and home do workers have, if their user id has no account in the container?
 
-Platforms start containers under ids that no image knows. ``getpass.getuser()`` fails there, and
-what wants to write below the home is told that home is ``/``.
+Platforms start containers under ids that no image knows. There ``getpass.getuser()`` fails, and the
+home is ``/``, which is not writable.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Dict, Mapping
 
 
 def complete(environ: Mapping[str, str]) -> Dict[str, str]:
-    """The environment with a name and a home that can be written to; what is given stays."""
+    """The environment with a user name and a writable home; variables that are set stay."""
     result = dict(environ)
     uid = os.getuid()
     try:
@@ -22,10 +22,10 @@ def complete(environ: Mapping[str, str]) -> Dict[str, str]:
         name = result.get("LOGNAME") or result.get("USER") or str(uid)
         result.update(USER=name, LOGNAME=name)
         if not os.access(result.get("HOME") or "/", os.W_OK):
-            # Seldom needed, and it brings half a megabyte along.
+            # Seldom needed, and its import takes half a megabyte.
             import tempfile
 
-            # There may be no place at all that can be written to.
+            # There may be no writable folder at all.
             with contextlib.suppress(OSError):
                 result["HOME"] = tempfile.mkdtemp(prefix="inference-server-home-")
     return result

@@ -1,6 +1,6 @@
-"""Which response does a request get? The application, and nothing of the user's code or of sockets.
+"""Which response does a request get? The application, without user code and without sockets.
 
-It needs nothing but the standard library. Everything here happens on one thread and never waits.
+Everything here happens on one thread and never waits.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from urllib.parse import parse_qs
 from .config import Settings
 from .log import Log
 from .memory import Memory
-from .messages import INTERNAL, SCRIPT_FAILED, TIMED_OUT, Facts
 from .metrics import Metrics
-from .pool import BusyError, Job, NotReadyError, Pool, Result, TooSlowError, WaitedError
-from .swagger import Published
-from .wire import Body
+from .swagger import missing
+from .workers.frames import Body
+from .workers.messages import FROM_SCRIPT, INTERNAL, SCRIPT_FAILED, TIMED_OUT, Result, ScriptFacts
+from .workers.pool import BusyError, Job, NotReadyError, Pool, TooSlowError, WaitedError
 
 HEADER_LIMIT = 100
 JSON = "application/json"
@@ -33,22 +33,22 @@ NOT_FOUND = (
 )
 OLD_ID = (
     "x-ms-request-id is deprecated as the name of the client's own identifier: "
-    "send x-ms-client-request-id (this is said once)"
+    "send x-ms-client-request-id (logged once)"
 )
 NOT_ALLOWED = "The method is not allowed for the requested URL."
-# Whether the process lives, and whether it takes requests; "/" is the older name of the latter.
+# Whether the process lives, and whether it accepts requests; "/" is the older name of the latter.
 LIVE, READY = "/livez", "/readyz"
 HEALTH = ("/", LIVE, READY)
-# What browsers of other origins may ask for, and all there is.
+# The paths for browsers of other origins, and all paths.
 ROUTES = ("/", "/score", "/swagger.json")
 PATHS = (*HEALTH, *ROUTES[1:], "/metrics")
-# The names that other platforms have for them.
+# The names of these paths on other platforms.
 ALIASES = {"/ping": "/", "/invocations": "/score"}
 SCORE_METHODS = ("POST", "GET", "OPTIONS")
-# For the log only: the client did not wait for its answer.
+# For the log only: the client did not wait for the answer.
 CLIENT_LEFT = 499
 
-# Why a request is refused: the status, the message, and whether another try may help.
+# Reasons to refuse a request: the status, the message, and whether another try may help.
 REFUSALS = {
     "broken": (400, "The request is not valid HTTP/1.1.", False),
     "bad_host": (400, "The request needs one Host header, with a valid host.", False),
@@ -73,7 +73,7 @@ _IS_JSON = ("Content-Type", JSON)
 _FAILED = ("x-ms-run-function-failed", "True")
 _NOT_FAILED = ("x-ms-run-function-failed", "False")
 
-# request, legacy and client identifier, and what is wrong with them
+# request, legacy and client identifier, and an error message
 Ids = Tuple[str, str, str, str]
 
 
@@ -93,8 +93,8 @@ def identify(headers: Mapping[str, str]) -> Ids:
     else:
         legacy = client or request
     if len(legacy) > HEADER_LIMIT or len(client) > HEADER_LIMIT:
-        fault = "x-ms-request-id and x-ms-client-request-id must not exceed {} characters"
-        return request, "", "", fault.format(HEADER_LIMIT)
+        message = "x-ms-request-id and x-ms-client-request-id must not exceed {} characters"
+        return request, "", "", message.format(HEADER_LIMIT)
     return request, legacy, client, ""
 
 
@@ -102,12 +102,12 @@ _random: List[str] = []
 
 
 def new_id() -> str:
-    """A random UUID, version 4. The system is asked once for many, it is the costly part."""
+    """A random UUID, version 4. The random bytes are read for many at a time, to save calls."""
     try:
         digits = _random.pop()
     except IndexError:
-        fresh = urandom(16 * 256).hex()
-        _random.extend(fresh[at : at + 32] for at in range(0, len(fresh), 32))
+        read = urandom(16 * 256).hex()
+        _random.extend(read[at : at + 32] for at in range(0, len(read), 32))
         digits = _random.pop()
     return (
         "%s-%s-4%s-%s%s-%s"
@@ -123,7 +123,7 @@ def new_id() -> str:
 
 
 class Request(Job):
-    """A request and its way to a response. Names of headers are in lower case."""
+    """A request on its way to a response. Names of headers are in lower case."""
 
     __slots__ = (
         "_app",
@@ -150,9 +150,9 @@ class Request(Job):
         super().__init__(None, b"")
         self.started = time.perf_counter()
         self._app = app
-        # Whether the client did not wait.
+        # Whether the client has left.
         self.left = False
-        # Of an answer in parts: its status, its bytes so far and the time in run().
+        # Of an answer in parts: the status, the bytes so far and the time in run().
         self._answer: Optional[Tuple[int, int, float]] = None
         self.method = method
         self.path = app.aliases.get(path, path)
@@ -161,43 +161,43 @@ class Request(Job):
         self.remote = remote
         self.ids = identify(headers)
 
-    # What a connection does; each request ends once.
+    # For a connection to implement; each request ends once.
 
     def respond(self, response: Response) -> None:
-        """Let the response go to the client."""
+        """Send the response to the client."""
         raise NotImplementedError
 
     def begin_response(self, response: Response, length: Optional[int]) -> bool:
-        """Let the head of a response go to the client; whether the body is wanted."""
+        """Send the head of a response; False if the body is not wanted."""
         raise NotImplementedError
 
     def respond_part(self, data: Body) -> bool:
-        """Let a part of the body go to the client; False: it takes no more for now."""
+        """Send a part of the body; False if the client takes no more for now."""
         raise NotImplementedError
 
     def end_response(self, whole: bool) -> None:
-        """The body has gone to the client, or what there is of it."""
+        """The body is sent, completely or not."""
         raise NotImplementedError
 
     def abandon(self) -> None:
-        """Leave the client without a response."""
+        """End without a response."""
         raise NotImplementedError
 
-    # What a worker does.
+    # Callbacks of the pool.
 
-    def carried(self, waited_s: float) -> None:
-        """A worker has it."""
+    def assigned(self, waited_s: float) -> None:
+        """A worker gets the request, after this wait."""
         self._app.waited(waited_s)
 
     def complete(self, result: Result, more: bool) -> None:
-        """The worker answered."""
+        """The worker has answered."""
         if self.left:
             return
         try:
             response, run_ms = _from_worker(result)
             self._app.send(self, response, run_ms, more)
         except Exception as error:
-            # The worker's other requests must not suffer.
+            # Other requests of the worker must not fail for it.
             self._app.give_up(self, error)
 
     def begin(self, result: Result, length: Optional[int]) -> None:
@@ -212,7 +212,7 @@ class Request(Job):
             self._app.give_up(self, error)
 
     def part(self, data: Body) -> bool:
-        """A part of the body."""
+        """A part of the body has come."""
         if self.left:
             return True
         assert self._answer is not None
@@ -221,7 +221,7 @@ class Request(Job):
         return self.respond_part(data)
 
     def end(self, whole: bool) -> None:
-        """The body is there, or the worker broke it off."""
+        """The body is complete, or the worker stopped before its end."""
         if self.left:
             return
         try:
@@ -231,7 +231,7 @@ class Request(Job):
             self._app.give_up(self, error)
 
     def fail(self, error: Exception) -> None:
-        """There will be no answer of a worker, or not the rest of it."""
+        """There will be no answer of a worker, or no rest of it."""
         if self.left:
             return
         try:
@@ -239,19 +239,19 @@ class Request(Job):
                 self._app.end(self, False, *self._answer)
             else:
                 self._app.send(self, self._app.failure(error))
-        except Exception as fault:
-            self._app.give_up(self, fault)
+        except Exception as failure:
+            self._app.give_up(self, failure)
 
 
 class Application:
-    """The routes and the rules of the service."""
+    """The routes of the service, refusals, common headers, the access log."""
 
     def __init__(self, settings: Settings, pool: Pool, log: Log, memory: Memory) -> None:
         self._settings = settings
         self._pool = pool
         self._memory = memory
-        # Set when the first worker has told them.
-        self.facts = Facts()
+        # Set when the first worker is ready.
+        self.facts = ScriptFacts()
         self._log = log
         self._metrics = Metrics(PATHS) if settings.metrics else None
         self._active: Set[Request] = set()
@@ -261,14 +261,14 @@ class Application:
             self._server.append(("x-ms-server-version", settings.server_version))
         self._cors = settings.cors_origins
         self.aliases = ALIASES if settings.aliases else {}
-        # On the way out: first nobody new should come, then nobody is let in.
+        # While the service stops: first not ready, then closed for new requests.
         self.leaving = False
         self.draining = False
         self._warned = False
         self.restarts: Callable[[], int] = lambda: 0
 
-    def learn(self, facts: Facts) -> None:
-        """A worker has told what the script is like; from any thread."""
+    def learn(self, facts: ScriptFacts) -> None:
+        """Take the facts about the script from a worker; on any thread."""
         self.facts = facts
 
     @property
@@ -277,21 +277,21 @@ class Application:
         return len(self._active)
 
     def wants_body(self, request: Request) -> bool:
-        """Whether the answer to a request depends on its body."""
+        """Whether the body of a request is needed for its answer."""
         if request.path != "/score" or not self._pool.ready or self.draining:
             return False
         return request.method == "POST" or self.facts.is_raw
 
     def handle(self, request: Request) -> None:
-        """Answer a request now, or when a worker has."""
+        """Answer a request, now or after a worker."""
         self._active.add(request)
         try:
             if "x-ms-request-id" in request.headers and not self._warned:
                 self._warned = True
                 self._log.warning(OLD_ID)
-            fault = request.ids[3]
-            if fault:
-                response = _message(431, fault)
+            invalid = request.ids[3]
+            if invalid:
+                response = _message(431, invalid)
             elif request.path == "/score":
                 refusal = self._score(request)
                 if refusal is None:
@@ -311,15 +311,15 @@ class Application:
         run_ms: Optional[float] = None,
         more: bool = False,
     ) -> None:
-        """Add what every response has, log the request and let it go.
+        """Add the common headers, log the request and send the response.
 
-        With ``more`` to come at once the line for the log waits, so that one write takes them all.
+        If ``more`` responses follow at once, the line for the log waits for theirs.
         """
         self._complete_headers(request, response)
         self._record(request, response[0], len(response[2]), run_ms)
         self._active.discard(request)
         request.respond(response)
-        # After the response: the client need not wait for the log.
+        # After the response, which must not wait for the log.
         if not more:
             self._log.flush()
 
@@ -330,14 +330,14 @@ class Application:
             self._pool.cancel(request)
 
     def end(self, request: Request, whole: bool, status: int, size: int, run_ms: float) -> None:
-        """The last part of a response is sent."""
+        """End a response whose body came in parts."""
         self._record(request, status, size, run_ms)
         self._active.discard(request)
         request.end_response(whole)
         self._log.flush()
 
     def left(self, request: Request) -> None:
-        """The client of a request that is being answered is gone: nobody needs its answer."""
+        """The client of a request has left, and its answer is not needed any more."""
         if request in self._active:
             request.left = True
             self._active.discard(request)
@@ -345,46 +345,46 @@ class Application:
             self._pool.cancel(request)
 
     def give_up(self, request: Request, error: Exception) -> None:
-        """What must not happen: a response cannot be sent."""
+        """After an internal error: end a request without a response."""
         self._log.error("a response could not be sent: {!r}".format(error))
         self._active.discard(request)
         request.abandon()
 
     def report(self, error: Exception) -> None:
-        """What must not happen, and is survived."""
+        """Log an internal error that does not end the service."""
         self._log.error("internal error: {!r}".format(error))
 
     def flush(self) -> None:
-        """Write the lines for the log that waited for somebody to read it."""
+        """Write lines that wait for the reader of the log."""
         self._log.flush()
 
     def waited(self, seconds: float) -> None:
-        """A request went to a worker after so long a wait."""
+        """Count a request that a worker got after this wait."""
         if self._metrics is not None:
             self._metrics.observe_wait(seconds)
 
     def _complete_headers(self, request: Request, response: Response) -> None:
-        """Add what every response has, except what the script has set itself."""
+        """Add the common headers, except those that the script has set."""
         headers = response[1]
         request_id, legacy_id, client_id, _ = request.ids
-        ours: Headers = []
+        common: Headers = []
         if request_id:
-            ours.append(("x-request-id", request_id))
+            common.append(("x-request-id", request_id))
         if legacy_id:
-            ours.append(("x-ms-request-id", legacy_id))
+            common.append(("x-ms-request-id", legacy_id))
         if client_id:
-            ours.append(("x-ms-client-request-id", client_id))
-        ours += self._server
+            common.append(("x-ms-client-request-id", client_id))
+        common += self._server
         if "traceid" in request.headers:
-            ours.append(("TraceId", request.headers["traceid"]))
+            common.append(("TraceId", request.headers["traceid"]))
         if self._cors and request.path in ROUTES and response[0] != 405:
-            ours += self._cors_headers(request)
+            common += self._cors_headers(request)
         if headers[0] is _IS_JSON:
-            # The common case: the headers are those of the application.
-            headers += ours
+            # The usual case: the headers are not those of a script.
+            headers += common
             return
-        given = {name.lower() for name, _ in headers}
-        headers += [(name, value) for name, value in ours if name.lower() not in given]
+        present = {name.lower() for name, _ in headers}
+        headers += [(name, value) for name, value in common if name.lower() not in present]
 
     def _record(self, request: Request, status: int, size: int, run_ms: Optional[float]) -> None:
         """Count a request, and prepare its line for the log."""
@@ -436,8 +436,7 @@ class Application:
         version = query.get("version", ["2"])[0]
         document = self.facts.documents.get(version)
         if document is None:
-            published = Published(self.facts.documents, self.facts.supported)
-            return _message(404, published.missing(version))
+            return _message(404, missing(version, self.facts.supported))
         return 200, _headers(JSON, False), document
 
     def _show_metrics(self, _request: Request) -> Response:
@@ -449,11 +448,10 @@ class Application:
         return 200, [("Content-Type", "text/plain; version=0.0.4; charset=utf-8")], page
 
     def _score(self, request: Request) -> Optional[Response]:
-        """Hand a request to a worker; a response is returned only when that was not possible."""
+        """Send a request to a worker; returns a response only if that is not possible."""
         method = request.method
         facts = self.facts
-        # HEAD is routed with GET but not scored, other methods not even that: two messages in the
-        # reference, and so here.
+        # As in the reference, HEAD has a message of its own, because it is routed with GET.
         if method not in SCORE_METHODS and not (method == "HEAD" and facts.is_raw):
             if method == "HEAD":
                 return _message(405, "Method not allowed")
@@ -465,7 +463,7 @@ class Application:
         if not self._pool.ready:
             return self.refusal("not_ready")
         if facts.is_plain and method == "POST":
-            # The body is all that such a script gets.
+            # Such a script gets nothing but the body.
             request.meta = None
         else:
             headers = facts.needs_headers
@@ -486,7 +484,7 @@ class Application:
         return None
 
     def failure(self, error: Exception) -> Response:
-        """The response for a request that a worker could not answer."""
+        """The response to a request that a worker could not answer."""
         if isinstance(error, NotReadyError):
             return self.refusal("not_ready")
         if isinstance(error, WaitedError):
@@ -497,30 +495,30 @@ class Application:
         self._log.error("the worker ended while it scored a request")
         return _message(500, SCRIPT_FAILED, failed=True)
 
-    # What is refused, and why.
+    # Refusals.
 
     def refusal(self, reason: str) -> Response:
-        """The response for one of ``REFUSALS``, which is counted."""
+        """The response for a reason in ``REFUSALS``, which is counted."""
         status, text, retry = REFUSALS[reason]
         if self._metrics is not None:
             self._metrics.observe_refusal(reason)
         return _message(status, text.format(self._settings.body_limit), retry=retry)
 
     def not_allowed(self) -> Response:
-        """The answer to a method that ``/score`` does not have."""
+        """The response to a method that ``/score`` does not have."""
         status, headers, body = _message(405, NOT_ALLOWED)
         return status, [*headers, ("Allow", "GET, HEAD, OPTIONS, POST")], body
 
     def _cors_headers(self, request: Request) -> Headers:
-        # A request without an origin gets the first one too: caches keep one answer for all.
+        # Requests without an origin get the first one, because caches keep one answer for all.
         origin = request.headers.get("origin", self._cors[0])
         if "*" not in self._cors and origin not in self._cors:
             return []
         headers = [("Access-Control-Allow-Origin", "*" if "*" in self._cors else origin)]
         if request.method == "OPTIONS" and "access-control-request-method" in request.headers:
-            asked = request.headers.get("access-control-request-headers")
-            if asked:
-                headers.append(("Access-Control-Allow-Headers", asked))
+            wanted = request.headers.get("access-control-request-headers")
+            if wanted:
+                headers.append(("Access-Control-Allow-Headers", wanted))
             headers.append(("Access-Control-Allow-Methods", "GET, POST"))
         if len(self._cors) > 1:
             headers.append(("Vary", "Origin"))
@@ -543,7 +541,7 @@ def _from_worker(result: Result) -> Tuple[Response, Optional[float]]:
     run_ms = ("x-ms-run-fn-exec-ms", "%.3f" % ms)  # noqa: UP031 - the hot path
     if meta is None:
         return (status, [_IS_JSON, _NOT_FAILED, run_ms], body), ms
-    if meta[0] == "headers":
+    if meta[0] == FROM_SCRIPT:
         given = [header for header in meta[1] if header[0].lower() != run_ms[0]]
         return (status, [run_ms, *given], body), ms
     return _message(status, meta[1], meta[2]), None

@@ -1,7 +1,6 @@
-"""What do the options of the command ``azmlinfsrv`` mean? They become the environment of a service.
+"""What do the options of the command ``azmlinfsrv`` mean? They become environment variables.
 
-Options and defaults are those of the reference server's command, so that what starts that one
-starts this one.
+Options and defaults are those of the reference server's command, so the same command lines work.
 """
 
 from __future__ import annotations
@@ -11,15 +10,15 @@ import os
 import sys
 from typing import Callable, Dict, List, Mapping, NoReturn, Optional, Sequence
 
-from . import front
-from .config import DEFAULT_APP_ROOT
+from . import service
+from .config import DEFAULT_APP_ROOT, DEFAULT_PORT
 
 USAGE_ERROR = 1
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        # The exit code of the reference.
+        # As in the reference.
         self.print_usage(sys.stderr)
         self.exit(USAGE_ERROR, "{}: {}\n".format(self.prog, message))
 
@@ -28,8 +27,8 @@ def _whole_number(low: int, high: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
         if text.strip().isdigit() and low <= int(text) <= high:
             return int(text)
-        wanted = "{!r} is no whole number from {} to {}"
-        raise argparse.ArgumentTypeError(wanted.format(text, low, high))
+        message = "{!r} is no whole number from {} to {}"
+        raise argparse.ArgumentTypeError(message.format(text, low, high))
 
     return parse
 
@@ -39,7 +38,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="azmlinfsrv", description="Serve init() and run() of a script over HTTP.")
     parser.add_argument("--entry_script", help="the script: AZUREML_ENTRY_SCRIPT")
     parser.add_argument("--model_dir", help="the folder of the model: AZUREML_MODEL_DIR")
-    parser.add_argument("--port", type=port, help="the port: SERVER_PORT, or else 5001")
+    parser.add_argument(
+        "--port", type=port, help="the port: SERVER_PORT, or else {}".format(DEFAULT_PORT)
+    )
     parser.add_argument(
         "--health_port",
         type=port,
@@ -57,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         "--appinsights_instrumentation_key",
         help="not supported: this server sends nothing to Application Insights",
     )
-    # What the reference speaks with it is all that this server speaks.
+    # The reference serves REST with it, which is all that this server has.
     parser.add_argument("--rest", action="store_true", help=argparse.SUPPRESS)
     return parser
 
@@ -65,10 +66,10 @@ def _parser() -> argparse.ArgumentParser:
 def settings_of(
     arguments: Sequence[str], environ: Mapping[str, str], folder: str
 ) -> Dict[str, str]:
-    """The variables that stand for a command line, called in ``folder``; what is wrong ends it."""
+    """The variables for a command line that was given in ``folder``; errors end the process."""
     options = _parser().parse_args(list(arguments))
     root = _app_root(options.entry_script, environ, folder)
-    found: Dict[str, Optional[str]] = {
+    settings: Dict[str, Optional[str]] = {
         "AML_APP_ROOT": root,
         "AZUREML_MODEL_DIR": options.model_dir,
         "SERVER_PORT": _text(options.port),
@@ -77,34 +78,34 @@ def settings_of(
         "AML_CORS_ORIGINS": options.access_control_allow_origins,
     }
     if options.entry_script:
-        found["AZUREML_ENTRY_SCRIPT"] = _absolute(options.entry_script, folder)
+        settings["AZUREML_ENTRY_SCRIPT"] = _absolute(options.entry_script, folder)
     if options.config_file:
-        found["AZUREML_CONFIG_FILE"] = _absolute(options.config_file, folder)
+        settings["AZUREML_CONFIG_FILE"] = _absolute(options.config_file, folder)
     if options.model_dir and root != folder:
         # The script runs in the app root.
-        found["AZUREML_MODEL_DIR"] = _absolute(options.model_dir, folder)
+        settings["AZUREML_MODEL_DIR"] = _absolute(options.model_dir, folder)
     if options.appinsights_instrumentation_key:
-        # The server says that it is not supported.
-        found["AML_APP_INSIGHTS_KEY"] = options.appinsights_instrumentation_key
-        found["AML_APP_INSIGHTS_ENABLED"] = "true"
+        # The service warns that it is not supported.
+        settings["AML_APP_INSIGHTS_KEY"] = options.appinsights_instrumentation_key
+        settings["AML_APP_INSIGHTS_ENABLED"] = "true"
     elif "AML_APP_INSIGHTS_ENABLED" not in environ:
         # Scripts read it.
-        found["AML_APP_INSIGHTS_ENABLED"] = "false"
-    return {name: value for name, value in found.items() if value is not None}
+        settings["AML_APP_INSIGHTS_ENABLED"] = "false"
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 def _app_root(script: Optional[str], environ: Mapping[str, str], folder: str) -> str:
-    """The app root: the working directory, where no other one was asked for.
+    """The app root: ``AML_APP_ROOT``, else the working directory.
 
-    The images set the default for all that runs in them; a script that is not below it was meant
-    with the folder that the command was called in.
+    The images set that variable to its default. With a script outside of it, the working directory
+    is meant.
     """
-    told = environ.get("AML_APP_ROOT") or folder
-    if told == DEFAULT_APP_ROOT and script:
-        inner = os.path.relpath(_absolute(script, folder), os.path.realpath(told))
+    root = environ.get("AML_APP_ROOT") or folder
+    if root == DEFAULT_APP_ROOT and script:
+        inner = os.path.relpath(_absolute(script, folder), os.path.realpath(root))
         if inner.split(os.sep)[0] == os.pardir:
             return folder
-    return told
+    return root
 
 
 def _absolute(path: str, folder: str) -> str:
@@ -116,12 +117,12 @@ def _text(value: Optional[int]) -> Optional[str]:
 
 
 def warnings(settings: Mapping[str, str], environ: Mapping[str, str]) -> List[str]:
-    """What was asked for and has no effect."""
-    told = []
+    """A sentence for each option that has no effect."""
+    sentences = []
     separate = environ.get("SEPERATE_HEALTH_ENDPOINT", "").lower() == "true"
     if "HEALTH_PORT" in settings and not separate:
-        told.append("--health_port has no effect without SEPERATE_HEALTH_ENDPOINT=true")
-    return told
+        sentences.append("--health_port has no effect without SEPERATE_HEALTH_ENDPOINT=true")
+    return sentences
 
 
 def main() -> NoReturn:
@@ -130,7 +131,7 @@ def main() -> NoReturn:
     for warning in warnings(settings, os.environ):
         print("azmlinfsrv: " + warning, file=sys.stderr, flush=True)
     os.environ.update(settings)
-    front.main()
+    service.main()
 
 
 if __name__ == "__main__":

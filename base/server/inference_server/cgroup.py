@@ -1,12 +1,12 @@
-"""How much CPU and memory may this container use? The kernel's control groups say so."""
+"""How much CPU and memory may this container use? The limits of the kernel's control groups."""
 
 from __future__ import annotations
 
 import os
 from typing import Dict, Iterator, List, Mapping, Optional, Tuple
 
-# A variable that is set for one library only is read from OMP_NUM_THREADS where it is not:
-# OpenBLAS, MKL, BLIS and NumExpr do so. These others look at the processors of the machine.
+# OpenBLAS, MKL, BLIS and NumExpr fall back to OMP_NUM_THREADS where their own variable is not set.
+# The libraries of the other variables would count the processors of the machine.
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "NUMBA_NUM_THREADS",
@@ -18,9 +18,9 @@ THREAD_VARIABLES = (
 
 
 def cpu_limit(root: str = "/") -> Optional[float]:
-    """How many processors' time this process may use, or None where it may use all of them.
+    """How many processors this process may use (a quota can be a fraction), or None for all.
 
-    The smallest of the quotas of its control group and of those above it, and of the processors
+    The smallest quota of its control group and of the groups above it, or the number of processors
     that it may run on. ``root`` is the folder that holds ``proc`` and ``sys``, for tests.
     """
     limits: List[float] = []
@@ -33,9 +33,9 @@ def cpu_limit(root: str = "/") -> Optional[float]:
 
 
 def memory_room(root: str = "/") -> Optional[int]:
-    """How many more bytes this container may hold now, without what it can give up: files' pages.
+    """How many more bytes this container may use now; cached pages of files count as free.
 
-    Where no limit holds, what the machine has to spare; None where it does not say.
+    Without a limit, the memory that the machine has available; None if that is not known either.
     """
     rooms: List[int] = []
     for folder in _folders("memory", root):
@@ -47,7 +47,7 @@ def memory_room(root: str = "/") -> Optional[int]:
             used = _words(os.path.join(folder, used_file))
             if limit and used and limit[0].isdigit() and int(limit[0]) < 2**60:
                 stat = dict(_pairs(os.path.join(folder, "memory.stat")))
-                # The older kind's own numbers leave the groups below out; those totals do not.
+                # In version 1, only the totals include the groups below.
                 files = sum(
                     stat.get("total_" + name, stat.get(name, 0))
                     for name in ("inactive_file", "active_file")
@@ -62,11 +62,11 @@ def memory_room(root: str = "/") -> Optional[int]:
 def thread_environment(
     environ: Mapping[str, str], workers: int, limit: Optional[float] = None
 ) -> Dict[str, str]:
-    """What tells numerical libraries how many threads to start in each of ``workers`` processes.
+    """Variables for how many threads numerical libraries start in each of ``workers`` processes.
 
-    Each gets its share of ``limit``, a number of processors (None: all of the machine's), rounded
-    down, and one at least. What ``environ`` sets already is left out, as is everything where the
-    libraries' own default, a thread for each processor, is right.
+    Each process gets its share of ``limit``, a number of processors (None: all), rounded down, but
+    at least one. Variables that ``environ`` sets are left out. The result is empty where the
+    libraries' default, one thread per processor, is right.
     """
     processors = _processors() or 1
     share = max(1, int((limit or processors) / workers))
@@ -76,7 +76,7 @@ def thread_environment(
 
 
 def _processors() -> Optional[int]:
-    # os.cpu_count() would tell PYTHON_CPU_COUNT instead, where that is set.
+    # os.cpu_count() returns PYTHON_CPU_COUNT where that is set.
     try:
         return os.sysconf("SC_NPROCESSORS_ONLN")
     except (OSError, ValueError):
@@ -84,7 +84,7 @@ def _processors() -> Optional[int]:
 
 
 def _quota(folder: str) -> Iterator[float]:
-    """The processors' time that a control group's quota leaves: ``max 100000`` is no limit."""
+    """The quota of a control group in processors; none for ``max 100000``."""
     newer = _words(os.path.join(folder, "cpu.max"))
     older = _words(os.path.join(folder, "cpu.cfs_quota_us")) + _words(
         os.path.join(folder, "cpu.cfs_period_us")
@@ -95,10 +95,10 @@ def _quota(folder: str) -> Iterator[float]:
 
 
 def _folders(controller: str, root: str) -> Iterator[str]:
-    """The folder of this process's control group for a controller, and those above it.
+    """The folder of this process's control group for a controller, and the folders above it.
 
-    Of both kinds of control groups, as both may be mounted. A container mostly sees its own group
-    as the top of the tree; where it shares the host's view, its path leads there.
+    Both versions of control groups are looked up, as both may be mounted. A container usually sees
+    its own group as the top of the tree; if it shares the view of the host, its path leads there.
     """
     paths = dict(_paths(os.path.join(root, "proc/self/cgroup")))
     for kind, options, top, mount in _mounts(os.path.join(root, "proc/self/mountinfo")):
@@ -113,7 +113,7 @@ def _folders(controller: str, root: str) -> Iterator[str]:
         base = os.path.join(root, mount.lstrip("/"))
         inner = _below(path, top)
         folder = os.path.join(base, inner) if inner else base
-        # A path may lead out of what is mounted here: then the top is the nearest that is seen.
+        # A path may lead out of the mounted tree. Then the top is the nearest folder.
         while folder.startswith(base.rstrip("/") + "/"):
             yield folder
             folder = os.path.dirname(folder)
@@ -121,7 +121,7 @@ def _folders(controller: str, root: str) -> Iterator[str]:
 
 
 def _below(path: str, top: str) -> str:
-    """A control group's path from the folder on that is mounted; "" where it is not below that."""
+    """The path of a control group relative to the mounted one; "" if it is not below that."""
     parts = [part for part in path.split("/") if part]
     tops = [part for part in top.split("/") if part]
     if ".." in parts or parts[: len(tops)] != tops:
@@ -130,7 +130,7 @@ def _below(path: str, top: str) -> str:
 
 
 def _paths(file: str) -> Iterator[Tuple[str, str]]:
-    """Of each controller the path of this process's group; "" is the newer kind's only tree."""
+    """Controllers and the path of this process's group; "" is the only tree of version 2."""
     for line in _lines(file):
         fields = line.split(":", 2)
         if len(fields) == 3:
@@ -139,7 +139,7 @@ def _paths(file: str) -> Iterator[Tuple[str, str]]:
 
 
 def _mounts(file: str) -> Iterator[Tuple[str, List[str], str, str]]:
-    """Of each file system that is mounted its kind, its options, what of it, and where."""
+    """Kind, options, root and mount point of each mounted file system."""
     for line in _lines(file):
         left, _, right = line.partition(" - ")
         fields, kinds = left.split(" "), right.split(" ")

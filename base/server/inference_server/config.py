@@ -1,4 +1,4 @@
-"""What did the operator ask for? The environment becomes one frozen ``Settings``."""
+"""Which settings does the operator give? The environment becomes one frozen ``Settings``."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import os
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple, TypeVar
 
-from . import __version__, exits
+from . import __version__, exit_codes
 
 T = TypeVar("T")
 
 DEFAULT_APP_ROOT = "/var/azureml-app"
+DEFAULT_PORT = 5001
 CONFIG_FILE_KEYS = (
     "AZUREML_SOURCE_DIRECTORY",
     "AZUREML_ENTRY_SCRIPT",
@@ -24,12 +25,12 @@ CONFIG_FILE_KEYS = (
     "AZUREML_MODEL_DIR",
     "AZUREML_DEBUG_PORT",
 )
-# What the reference reads and this server does not, with the values that ask for something there
-# (None: any), and what to say about it.
+# Settings of the reference that this server does not support: the value that enables something
+# there (None: any value), and the consequence for the warning.
 IGNORED: Tuple[Tuple[str, Optional[str], str], ...] = (
     ("AML_APP_INSIGHTS_ENABLED", "true", "requests are not sent to Application Insights"),
     ("AML_MODEL_DC_STORAGE_ENABLED", "true", "inputs and results are not collected"),
-    # The name that the reference really reads.
+    # The spelling that the reference reads.
     ("AML_MDC_STORAGE_ENABLED", "true", "inputs and results are not collected"),
     ("AML_DBG_MODEL_INFO", None, "there is no debugging of models"),
     ("AML_DBG_RESOURCE_INFO", None, "there is no debugging of resources"),
@@ -37,11 +38,11 @@ IGNORED: Tuple[Tuple[str, Optional[str], str], ...] = (
     (
         "INFERENCE_SERVER_READER_LIMIT",
         None,
-        "what is received is limited by INFERENCE_SERVER_BODY_MEMORY",
+        "received bytes are limited by INFERENCE_SERVER_BODY_MEMORY",
     ),
 )
-# What becomes of NaN and infinity, which JSON does not have: a refusal that the log explains, null,
-# or the words that Python and the reference write and that strict parsers refuse.
+# NaN and infinity, which JSON does not have, become: an error that the log explains, null, or the
+# words that Python and the reference write and that strict parsers refuse.
 NAN_POLICIES = ("refuse", "null", "literal")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
@@ -84,7 +85,7 @@ class Settings:
     service_path_prefix: str
     cors_origins: Tuple[str, ...]
     debug_port: Optional[int]
-    # What was set and is not followed, in words for the log.
+    # Sentences for the log about settings that have no effect.
     warnings: Tuple[str, ...]
 
     @property
@@ -103,7 +104,7 @@ def load(environ: Mapping[str, str]) -> Settings:
     """Read and check all settings; every wrong value is reported in one error."""
     read = _Reader({**_config_file(environ), **environ})
     app_root = read.text("AML_APP_ROOT", DEFAULT_APP_ROOT)
-    # As in the reference: a version that the operator gives is sent where ours is not.
+    # As in the reference: the operator's version is sent where that of the server is not.
     server_version = read.text("HTTP_X_MS_SERVER_VERSION", "")
     if read.flag("SERVER_VERSION_LOG_RESPONSE_ENABLED", True):
         server_version = "inference-server/" + __version__
@@ -123,7 +124,7 @@ def load(environ: Mapping[str, str]) -> Settings:
         source_directory=read.optional("AZUREML_SOURCE_DIRECTORY"),
         model_dir=read.optional("AZUREML_MODEL_DIR"),
         host=read.optional("INFERENCE_SERVER_HOST"),
-        port=read.port("SERVER_PORT") or read.port("PORT") or 5001,
+        port=read.port("SERVER_PORT") or read.port("PORT") or DEFAULT_PORT,
         health_port=read.port("HEALTH_PORT") or 5000 if separate_health else None,
         cancel=read.flag("INFERENCE_SERVER_CANCEL", True),
         aliases=read.flag("INFERENCE_SERVER_ALIASES", False),
@@ -163,8 +164,8 @@ def _ignored(environ: Mapping[str, str]) -> List[str]:
     """A sentence for each setting that is given and has no effect."""
     sentences = []
     for name, value, consequence in IGNORED:
-        found = environ.get(name, "")
-        if found and value in (None, found.strip().lower()):
+        given = environ.get(name, "")
+        if given and value in (None, given.strip().lower()):
             sentences.append(
                 "{} is not supported by this server and ignored: {}".format(name, consequence)
             )
@@ -186,13 +187,13 @@ def logging_file(settings: Settings) -> Optional[str]:
 
 
 def read_json(path: str) -> Any:
-    """The content of a file of settings; a ``FatalError`` says what is wrong with it."""
+    """The content of a JSON file of settings; ``FatalError`` if it cannot be read."""
     try:
         with open(path, encoding="utf-8-sig") as file:
             return json.load(file)
     except (OSError, ValueError, RecursionError) as error:
-        raise exits.FatalError(
-            exits.SCRIPT, "the config file {} cannot be read: {}".format(path, error)
+        raise exit_codes.FatalError(
+            exit_codes.SCRIPT, "the config file {} cannot be read: {}".format(path, error)
         ) from None
 
 
@@ -201,9 +202,9 @@ def _holds_something(path: str) -> bool:
 
 
 def _config_file(environ: Mapping[str, str]) -> Dict[str, str]:
-    """The settings in a ``config.json``, where there is one; ``null`` is none.
+    """The settings in a ``config.json``, if there is one; ``null`` means not set.
 
-    A model folder often holds a ``config.json`` of its own, so other keys are none of our business.
+    Other keys are ignored: models often have a ``config.json`` of their own.
     """
     app_root = environ.get("AML_APP_ROOT") or DEFAULT_APP_ROOT
     script = os.path.join(app_root, environ.get("AZUREML_ENTRY_SCRIPT", ""))
@@ -227,22 +228,24 @@ def _config_file(environ: Mapping[str, str]) -> Dict[str, str]:
 def _text(place: str, key: str, value: Any) -> str:
     if isinstance(value, (dict, list)):
         message = "the config file {} cannot be used: {} has to be a text or a number"
-        raise exits.FatalError(exits.SCRIPT, message.format(place, key))
+        raise exit_codes.FatalError(exit_codes.SCRIPT, message.format(place, key))
     return str(value)
 
 
 class _Reader:
-    """Reads values of the environment and collects what is wrong with them."""
+    """Reads values of the environment and collects their errors."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ: Mapping[str, str] = environ
-        self._faults: Dict[str, str] = {}
+        self._errors: Dict[str, str] = {}
         self.warnings: List[str] = []
 
     def check(self) -> None:
-        if self._faults:
-            faults = "; ".join("{}={}".format(*item) for item in sorted(self._faults.items()))
-            raise exits.FatalError(exits.SCRIPT, "wrong settings in the environment: " + faults)
+        if self._errors:
+            errors = "; ".join("{}={}".format(*item) for item in sorted(self._errors.items()))
+            raise exit_codes.FatalError(
+                exit_codes.SCRIPT, "wrong settings in the environment: " + errors
+            )
 
     def optional(self, name: str) -> Optional[str]:
         return self._environ.get(name) or None
@@ -268,8 +271,8 @@ class _Reader:
         return self.number(name, low, low, high) if self.optional(name) else None
 
     def port(self, name: str) -> Optional[int]:
-        # Kubernetes describes each Service to the containers beside it in variables: one that is
-        # called "server" has its address in SERVER_PORT.
+        # Kubernetes sets variables for each Service of a namespace: SERVER_PORT is the address of
+        # one that is called "server".
         if self._environ.get(name, "").startswith(("tcp://", "udp://", "sctp://")):
             self.warnings.append(
                 "{}={} is the address of a Service of Kubernetes and ignored; "
@@ -281,12 +284,12 @@ class _Reader:
         return self.optional_number(name, 1, 65535)
 
     def flag(self, name: str, default: bool) -> bool:
-        # The reference takes "true" in any case as yes and all else as no; a silent no for "1" or
-        # "yes" surprises people, a misspelt value should be told.
+        # In the reference all but "true" means no. Here "1" and "yes" work too, and other values
+        # are an error.
         known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
         value = (self.optional(name) or str(default)).strip().lower()
         if value not in known:
-            self._faults[name] = "{!r} (wanted: true or false)".format(value)
+            self._errors[name] = "{!r} (wanted: true or false)".format(value)
         return known.get(value, default)
 
     def choice(
@@ -298,7 +301,7 @@ class _Reader:
     ) -> str:
         value = fold((self.optional(name) or default).strip())
         if value not in choices:
-            self._faults[name] = "{!r} (wanted: one of {})".format(value, ", ".join(choices))
+            self._errors[name] = "{!r} (wanted: one of {})".format(value, ", ".join(choices))
         return value
 
     def _parse(
@@ -318,5 +321,5 @@ class _Reader:
                 return value
         except ValueError:
             pass
-        self._faults[name] = "{!r} (wanted: {})".format(raw, wanted)
+        self._errors[name] = "{!r} (wanted: {})".format(raw, wanted)
         return default

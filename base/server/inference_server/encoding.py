@@ -1,8 +1,8 @@
-"""Which JSON does the result of ``run()`` have?
+"""How is the result of ``run()`` written as JSON?
 
-Plain data goes through the encoder of the standard library untouched. What that one does not know
-is converted: the types of the standard library that have one obvious form, and what knows how to
-become lists (numpy, pandas, torch and their like). None of these packages is imported for it.
+Plain data goes to the encoder of the standard library as it is. Other values are converted: types
+of the standard library with one obvious JSON form, and objects that convert to lists (of numpy,
+pandas, torch and similar packages). None of these packages is imported here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 
 
 class UnserialisableError(Exception):
-    """The result cannot be sent; the message says why, for the log."""
+    """The result cannot be written as JSON; the message gives the reason, for the log."""
 
 
 def encode(result: Any, nan: str = "refuse") -> bytes:
@@ -28,7 +28,7 @@ def encode(result: Any, nan: str = "refuse") -> bytes:
             raise UnserialisableError(
                 "run() returned an object that is nested too deeply, or that holds itself"
             ) from None
-        # A key that is no text, or NaN that is to become null: rare, so it may take its time.
+        # Keys that are no text, or NaN that becomes null. This is slow, but rarely needed.
         try:
             return _ENCODERS[nan](_plain(result, nan)).encode("ascii")
         except RecursionError:
@@ -43,7 +43,7 @@ def encode(result: Any, nan: str = "refuse") -> bytes:
 
 
 def _default(value: Any) -> Any:
-    """What the encoder does not know, in types that are nearer to JSON."""
+    """A value that the encoder does not know, in types that are closer to JSON."""
     convert = _converter(value)
     if convert is None:
         raise UnserialisableError(
@@ -55,14 +55,14 @@ def _default(value: Any) -> Any:
 
 _ENCODERS: Dict[str, Callable[[Any], str]] = {
     "refuse": json.JSONEncoder(allow_nan=False, default=_default).encode,
-    # Strict at first: what holds no NaN pays nothing for this policy.
+    # Strict, too: a failure leads to `_plain`, so results without NaN cost nothing.
     "null": json.JSONEncoder(allow_nan=False, default=_default).encode,
     "literal": json.JSONEncoder(allow_nan=True, default=_default).encode,
 }
 
 
 def _plain(value: Any, nan: str) -> Any:
-    """The value in dictionaries, lists, texts and numbers alone."""
+    """The value as dictionaries, lists, texts and numbers only."""
     if value is None or isinstance(value, (str, bool, int)):
         return value
     if isinstance(value, float):
@@ -88,7 +88,7 @@ def _key(key: Any) -> Any:
 
 
 def _sorted(values: Any) -> List[Any]:
-    # The same answer each time, where there is an order.
+    # For the same answer each time, if the values have an order.
     try:
         return sorted(values)
     except TypeError:
@@ -102,7 +102,7 @@ def _number(decimal: Any) -> Any:
 
 
 def _values(series: Any) -> List[Any]:
-    # What is missing in a column of texts is NaN to pandas; in one of numbers it may be a result.
+    # NaN means missing, except in a column of floats, where it may be a result.
     if series.dtype.kind != "f":
         series = series.astype(object).where(series.notna(), None)
     return list(series.tolist())
@@ -113,7 +113,8 @@ def _records(frame: Any) -> List[Dict[Any, Any]]:
     return [dict(zip(frame.columns, row)) for row in zip(*columns)]  # noqa: B905 - Python 3.7
 
 
-# By module and class: what was not imported cannot have been returned.
+# By module and class, so that nothing is imported: values of these types exist only if their module
+# was imported.
 _CONVERSIONS: Tuple[Tuple[str, str, Callable[[Any], Any]], ...] = (
     ("builtins", "set", _sorted),
     ("builtins", "frozenset", _sorted),
@@ -136,7 +137,7 @@ _CONVERSIONS: Tuple[Tuple[str, str, Callable[[Any], Any]], ...] = (
 
 
 def _converter(value: Any) -> Optional[Callable[[Any], Any]]:
-    """The function that brings a value nearer to JSON."""
+    """The function that brings a value closer to JSON; None if there is none."""
     pandas = sys.modules.get("pandas")
     if value is getattr(pandas, "NaT", pandas) or value is getattr(pandas, "NA", pandas):
         return lambda _missing: None
@@ -161,7 +162,7 @@ def _converter(value: Any) -> Optional[Callable[[Any], Any]]:
 def _to_list(array: Any) -> Any:
     """A numpy array or scalar, a pandas series, a tensor: as a list, or as a plain value."""
     if type(array).__module__ == "numpy" and array.dtype.kind in "Mm":
-        # As they are, times of numpy become bare numbers.
+        # tolist() would turn times of numpy into plain numbers.
         return _without_nat(array.astype("U").tolist())
     plain = array.tolist()
     if type(plain) is type(array):
@@ -176,7 +177,7 @@ def _without_nat(texts: Any) -> Any:
 
 
 def _hint(value: Any) -> str:
-    """What to do about a value that has no form."""
+    """What the author of the script can do about a value without a JSON form."""
     if inspect.isawaitable(value) or inspect.isasyncgen(value):
         return "declare run() with `async def`, or await it there"
     if inspect.isgenerator(value):

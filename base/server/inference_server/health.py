@@ -7,9 +7,9 @@ import socket
 import sys
 from typing import Tuple
 
-from . import config, exits
+from . import config, exit_codes
 
-# Where a server is asked that listens on every address of a family. Where it takes both families,
+# Where to ask a server that listens on all addresses of a family. If it listens on both families,
 # either will do, but a container may have only one.
 LOOPBACKS = {"0.0.0.0": ("127.0.0.1",), "::": ("::1", "127.0.0.1"), "": ("::1", "127.0.0.1")}
 
@@ -37,8 +37,8 @@ def main() -> int:
     """The exit code."""
     try:
         settings = config.load(os.environ)
-    except exits.FatalError:
-        # The server does not start either, and says why.
+    except exit_codes.FatalError:
+        # The server does not start either, and logs the reason.
         return 1
     return 0 if check(settings.host or "", settings.port) else 1
 

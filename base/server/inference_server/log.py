@@ -1,8 +1,8 @@
-"""How does a line reach the log? At once, as text or as JSON, and never so that the service waits.
+"""How does a line reach the log? At once, as text or JSON, without making the service wait.
 
-Lines of requests that end together are written together, all others as they come. What nobody
-reads waits in a bounded store, because requests must not; the oldest lines are lost first, and the
-log says how many.
+Lines of requests that end together are written together, all others one by one. If the log is not
+read, lines wait in a buffer of limited size, because requests must not wait. When it is full, the
+oldest lines are lost, and the log says how many.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
 NAMES = {number: name for name, number in LEVELS.items()}
 LONGEST_PATH = 1000
 LONGEST_TRACE = 100
-# So many characters wait for a log that is not read.
-WAITING = 4 * 1024 * 1024
-# A line of JSON is cut there: a log is read line by line.
+# The most characters that wait for a log that is not read.
+MOST_WAITING = 4 * 1024 * 1024
+# Lines of JSON are cut to this length, because logs are read line by line.
 LONGEST_LINE = 64 * 1024
-# How long the last lines, and processes that print much, wait for a reader.
+# How long the last lines, and processes that print a lot, wait for a reader.
 SETTLE_S = 2.0
 
 
 class Sink:
-    """Where the lines of this process go: a descriptor that may be full."""
+    """Where the lines of this process go: a file descriptor that may block."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        # The handler of a signal may log while the thread that it interrupts does.
+        # A signal handler may log while the interrupted thread is logging.
         self._lock = threading.RLock()
         self._lines: Deque[str] = deque()
         self._waiting = 0
@@ -51,24 +51,24 @@ class Sink:
         with self._lock:
             self._lines.append(line)
             self._waiting += len(line)
-            while self._waiting > WAITING:
+            while self._waiting > MOST_WAITING:
                 self._waiting -= len(self._lines.popleft())
                 self._lost += 1
 
     def flush(self, limit_s: float = 0.0) -> int:
-        """Write what was prepared, as long as that does not block or for the time given.
+        """Write the prepared lines, waiting for the reader no longer than ``limit_s``.
 
-        Returns how many lines were lost before it, to be told in the log.
+        Returns how many lines were lost since the last call that wrote all, for the log.
         """
         with self._lock:
             while (self._rest or self._lines) and self._reader.poll(limit_s * 1000):
                 if not self._rest:
                     self._rest = self._next()
                 try:
-                    # So much fits into a pipe that is ready, see POLLOUT in pipe(7).
+                    # A pipe that is ready takes PIPE_BUF bytes; see POLLOUT in pipe(7).
                     written = os.write(self._fd, self._rest[: select.PIPE_BUF])
                 except OSError:
-                    # A closed or full log must not take the service down.
+                    # A closed log, or a full disk, must not end the service.
                     written = len(self._rest)
                 self._rest = self._rest[written:]
             if self._rest or self._lines:
@@ -77,8 +77,8 @@ class Sink:
             return lost
 
     def await_reader(self) -> None:
-        """Let a thread that has much to write wait for a log that is read, not for another."""
-        if self._waiting < WAITING // 2:
+        """Make a thread that writes a lot wait for the log's reader, if there is one."""
+        if self._waiting < MOST_WAITING // 2:
             self._is_read = True
         elif self._is_read:
             reader = select.poll()
@@ -99,15 +99,15 @@ SINK = Sink(1)
 
 
 def settle() -> None:
-    """Give the last lines of this process the time to be read."""
+    """Give the reader time for the last lines of this process."""
     SINK.flush(SETTLE_S)
 
 
 class Log:
     """A named part of the log of one process.
 
-    A worker may ``wait`` for its reader, as its script does when it prints. ``mark`` tells the
-    front which of the lines that come from a worker are finished records; see ``relay``.
+    Workers ``wait`` for the reader, as their scripts do when they print. The service recognises
+    finished records of a worker by their ``mark``; see ``workers.relay``.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class Log:
         self.write("CRITICAL", "{} (exit code {})".format(message, code), {"exit_code": code})
 
     def write(self, level: str, message: str, fields: Dict[str, Any]) -> None:
-        """Write one record; in text form the fields are only those that the message names."""
+        """Write one record; the fields appear in JSON only."""
         if LEVELS[level] < self._threshold:
             return
         if self.json:
@@ -156,7 +156,7 @@ class Log:
             )
 
     def record(self, level: str, message: str, **fields: Any) -> None:
-        """Write one JSON line, whatever the threshold is."""
+        """Write one JSON line, whatever its level is."""
         record: Dict[str, Any] = {"time": self.stamp("T"), "level": level, "logger": self._name}
         record.update(pid=self._pid, message=message)
         record.update(fields)
@@ -226,18 +226,18 @@ class Log:
         if trace:
             line += " traceparent=" + trace[:LONGEST_TRACE]
         if not line.isprintable():
-            # Path and ids are the client's: they must not start a line of their own in the log.
+            # Path and ids come from the client: they must not start a new line in the log.
             line = line.encode("unicode_escape").decode("ascii")
         SINK.add(line + "\n")
 
     def flush(self) -> None:
-        """Write the prepared lines of requests in their order, as long as that does not block."""
+        """Write the prepared lines of requests, as far as that does not block."""
         lost = SINK.flush()
         if lost:
-            self.warning("{} lines were lost: nobody read the log".format(lost))
+            self.warning("{} lines were lost: the log was not read".format(lost))
 
     def stamp(self, separator: str) -> str:
-        """The time of day in UTC with milliseconds; the text of a second is made once."""
+        """Date and time in UTC with milliseconds; the text of each second is made once."""
         now = time.time()
         second = int(now)
         if second != self._second:
@@ -253,21 +253,20 @@ def _write_all(line: str) -> None:
         while data:
             data = data[os.write(1, data) :]
     except OSError:
-        # A closed log must not take the service down.
+        # A closed log must not end the process.
         pass
 
 
 def _shortened(record: Dict[str, Any]) -> Dict[str, Any]:
-    # A character may take six in JSON, and two texts are long: message and traceback.
+    # In JSON, a character takes up to six. Message and traceback are long.
     limit = LONGEST_LINE // 16
     return {key: value[:limit] for key, value in record.items() if isinstance(value, str)}
 
 
 def as_continued(message: str) -> str:
-    """A message whose lines after the first are set in, so that none looks like a record's first.
+    """The message with its further lines indented, so that none looks like a new record.
 
-    Texts of clients reach it, in the messages of exceptions: what else controls a terminal or
-    breaks a line is written out.
+    Messages of exceptions can contain text of clients, so other control characters are escaped.
     """
     if message.isprintable():
         return message
@@ -283,14 +282,14 @@ def as_continued(message: str) -> str:
 
 
 class LogStream(io.TextIOBase):
-    """Stands in for the streams of the front, where the log is JSON: warnings, stray tracebacks."""
+    """Replaces stdout and stderr of the service for JSON logs: warnings, unexpected tracebacks."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
         self._rest = ""
 
     def write(self, text: str) -> int:
-        """Make a record of each line."""
+        """Log each line as a record."""
         lines = (self._rest + text).split("\n")
         self._rest = lines.pop()
         for line in lines:
@@ -299,7 +298,7 @@ class LogStream(io.TextIOBase):
 
 
 class JsonHandler(logging.Handler):
-    """Turns the records of ``logging`` into the JSON lines of this log."""
+    """Writes the records of ``logging`` as JSON lines."""
 
     def __init__(self, log: Log) -> None:
         super().__init__()
@@ -320,9 +319,9 @@ class JsonHandler(logging.Handler):
 
 
 def route_script_output(log: Log, level: str) -> None:
-    """Bring ``print`` and ``logging`` of the entry script into the log, in the order they happen.
+    """Send ``print`` and ``logging`` of the entry script to the log, in their order.
 
-    Both of the process's streams become one, because two pipes have no common order.
+    Stdout and stderr become one stream, because two pipes have no common order.
     """
     sys.stderr.flush()
     os.dup2(1, 2)
@@ -343,24 +342,24 @@ class _StdoutHandler(logging.StreamHandler):  # type: ignore[type-arg]
 
     @property
     def stream(self) -> Any:
-        """Looked up for each record: scripts and test tools replace ``sys.stdout``."""
+        """Looked up for each record, because scripts and test tools replace ``sys.stdout``."""
         return sys.stdout
 
     @stream.setter
     def stream(self, _value: Any) -> None:
-        """The base class assigns one; it is not kept."""
+        """Ignored: the base class assigns one."""
 
 
 def _install(handler: logging.Handler, level: int) -> None:
-    """Make it the root handler, but let a script that configures logging have its own way."""
+    """Make it the root handler until a script configures logging itself."""
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(level)
     original = logging.basicConfig
 
     def basic_config(**options: Any) -> None:
-        # `logging.info` calls this without options to be sure of a handler; only a script that
-        # gives options wants something else than what is there.
+        # `logging.info` calls it without options to get a handler. A script that gives options
+        # wants its own configuration.
         if options:
             root.removeHandler(handler)
         original(**options)

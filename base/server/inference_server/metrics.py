@@ -12,7 +12,7 @@ BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 
 
 class Histogram:
-    """How many of the values lie below each of the buckets' bounds."""
+    """Counts values below the bounds of its buckets."""
 
     def __init__(self, name: str, text: str) -> None:
         self._name = name
@@ -39,7 +39,7 @@ class Histogram:
 
 
 class Metrics:
-    """All requests pass one process and one thread, so plain counters are the truth."""
+    """Plain counters: all requests pass one thread of one process."""
 
     def __init__(self, paths: Tuple[str, ...]) -> None:
         self._paths = paths
@@ -62,7 +62,7 @@ class Metrics:
             self._score.observe(seconds)
 
     def observe_wait(self, seconds: float) -> None:
-        """Count a request that a worker took after so long a wait."""
+        """Count a request that a worker took after this wait."""
         self._wait.observe(seconds)
 
     def observe_refusal(self, reason: str) -> None:
@@ -95,7 +95,12 @@ class Metrics:
             ("inference_memory_held_bytes", "Held for clients.", "gauge", memory.held),
             ("inference_memory_limit_bytes", "That may be held.", "gauge", memory.limit),
             ("inference_worker_restarts_total", "Workers replaced.", "counter", restarts),
-            ("process_resident_memory_bytes", "Memory of the front.", "gauge", _resident()),
+            (
+                "process_resident_memory_bytes",
+                "Memory of the service.",
+                "gauge",
+                _resident(),
+            ),
         )
         for name, text, kind, value in gauges:
             lines += ["# HELP {} {}".format(name, text), "# TYPE {} {}".format(name, kind)]

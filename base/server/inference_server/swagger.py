@@ -12,7 +12,7 @@ from .config import Settings
 
 
 class Version(NamedTuple):
-    """One version: its aliases in the query and the files that override it."""
+    """A version of the document: its aliases in the query, and the files that replace it."""
 
     name: str
     aliases: Tuple[str, ...]
@@ -27,34 +27,31 @@ VERSIONS = (
 ALIASES = tuple(alias for version in VERSIONS for alias in version.aliases)
 
 
-class Published(NamedTuple):
-    """The documents as bytes by alias, and the versions that there are."""
-
-    documents: Dict[str, bytes]
-    supported: List[str]
-
-    def missing(self, alias: str) -> str:
-        """Why a version is not there, in words for the client."""
-        listed = ", ".join(sorted(self.supported))
-        if alias in ALIASES:
-            return (
-                "Swagger version [{}] is not supported for the scoring script. "
-                "Supported swagger versions: [{}]."
-            ).format(alias, listed)
-        return "Swagger version [{}] is not valid. Supported versions: [{}].".format(alias, listed)
+def missing(alias: str, supported: List[str]) -> str:
+    """Why a version is not among the supported ones, in words for the client."""
+    listed = ", ".join(sorted(supported))
+    if alias in ALIASES:
+        return (
+            "Swagger version [{}] is not supported for the scoring script. "
+            "Supported swagger versions: [{}]."
+        ).format(alias, listed)
+    return "Swagger version [{}] is not valid. Supported versions: [{}].".format(alias, listed)
 
 
-def publish(settings: Settings, run: Callable[..., Any]) -> Published:
-    """Make every version that the script supports; a file in the app root overrides ours."""
+def documents_of(settings: Settings, run: Callable[..., Any]) -> Tuple[Dict[str, bytes], List[str]]:
+    """The documents by alias, and the names of the versions that the script supports.
+
+    A file in the app root replaces the generated document.
+    """
     documents: Dict[str, bytes] = {}
-    supported = []
+    supported: List[str] = []
     for version in VERSIONS:
         document = _override(settings.app_root, version) or _generate(settings, version, run)
         if document is not None:
             supported.append(version.name)
             for alias in version.aliases:
                 documents[alias] = json.dumps(document).encode("ascii")
-    return Published(documents, supported)
+    return documents, supported
 
 
 def _override(app_root: str, version: Version) -> Optional[Any]:

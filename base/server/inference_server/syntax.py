@@ -1,4 +1,4 @@
-"""What do names look like in HTTP?"""
+"""Which characters may names in HTTP have?"""
 
 from __future__ import annotations
 

@@ -366,7 +366,7 @@ CASES = [
     answer("status of text, own reason", "x", "404 Nothing here"),
     answer("status 204 with a body", "x", 204),
     answer("status 304 with a body", "x", 304, {"ETag": "e", "Last-Modified": "l"}),
-    answer("status that nobody knows", "x", 299),
+    answer("unknown status", "x", 299),
     answer("status without a number", "x", "nonsense"),
     answer("status 600", "x", 600),
     answer("none", None, 200, {"X-A": "1"}),
@@ -501,7 +501,7 @@ INTENDED: dict[str, tuple[set[str], str]] = {
     # A form that was sent is still the body, and one beyond the limits is the client's fault.
     "raw: data of a form": ({"body"}, "a form type does not empty the body"),
     "raw: form, too many parts": (JSON_ERROR, "a form beyond the limits is a 413"),
-    # What a script says takes the place of what was said for it, and is said once.
+    # Headers of a script replace the defaults, and are sent once.
     "raw: ids": (IDS, "a script's own ids replace the server's"),
     "raw: answer, JSON with a type": ({"content-type"}, "the script's own type, once"),
     "raw: answer, type in lower case": ({"content-type"}, "the script's own type, once"),
@@ -528,7 +528,7 @@ INTENDED: dict[str, tuple[set[str], str]] = {
         {"status", "body", "x-ms-run-fn-exec-ms"},
         "results that have one obvious JSON form are sent, not refused",
     ),
-    # The reference's worker leaves with the script, and its carrier answers for it.
+    # The reference's worker leaves with the script, and its HTTP server answers for it.
     "text: score, exits": (
         {"body", "content-type", "x-ms-run-function-failed", *IDS},
         "sys.exit() in run() is a failure like any other",
@@ -555,8 +555,8 @@ ALWAYS = {
     "connection": "connections are kept alive",
     "keep-alive": "connections are kept alive",
     "date": "the time",
-    "server": "the name of the carrier",
+    "server": "the name of the HTTP server",
     "x-ms-server-version": "the name of the server",
     "content-length": "follows from the body",
-    "transfer-encoding": "follows from the carrier",
+    "transfer-encoding": "follows from the HTTP server",
 }

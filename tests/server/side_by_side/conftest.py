@@ -1,4 +1,4 @@
-"""The pairs of servers: one of ours and one reference for each script."""
+"""The pairs of servers: this server and the reference for each script."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def run(data):
         return list(pool.map(square, [3]))
 """
 ASYNC = "def init(): pass\nasync def run(data): return [9]\n"
-# By the script and the body: the answer of ours, and that of the reference (None: a 500).
+# By the script and the body: the answer of this server, and that of the reference (None: a 500).
 CASES: list[tuple[str, str, Any, Any]] = [
     ("threads", PLAIN, [9], [9]),
     ("spawn", PLAIN, [9], None),

@@ -1,6 +1,6 @@
 """``AMLResponse`` under the name that scripts use."""
 
-import _inference_server_start  # noqa: F401 - it knows the next name
-from _inference_server.raw import AMLResponse
+import _inference_server_start  # noqa: F401 - finds the next module
+from _inference_server.aml.response import AMLResponse
 
 __all__ = ["AMLResponse"]

@@ -1,0 +1,1 @@
+"""The request and the response of ``@rawhttp`` scripts, which import them."""

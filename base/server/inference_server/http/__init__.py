@@ -1,0 +1,1 @@
+"""Bytes of clients become requests, and responses become bytes."""

@@ -1,0 +1,1 @@
+"""What a worker process does. The service imports nothing of it."""
