@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 TAGS = ("reproduce-1", "reproduce-2")
 _COPIES = WORK_FOLDER / "reproduce"
+# More of one image is for programs.
+_MOST_LINES = 200
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -131,7 +133,9 @@ def _built(
     try:
         rows = json.loads(result.stdout)
     except ValueError:
-        raise WorkError(f"build {number + 1} of {len(TAGS)} did not begin; see above") from None
+        raise WorkError(
+            f"build {number + 1} of {len(TAGS)} ended with {result.returncode}; see above"
+        ) from None
     return {row["name"]: (row["outcome"], row["detail"]) for row in rows}
 
 
@@ -187,6 +191,8 @@ def _told(found: Sequence[Difference]) -> list[str]:
     for place, differences in places.items():
         told.append(f"{place}: {', '.join(map(_words, differences))}")
         told += [f"    {line}" for one in differences for line in one.lines]
+    if len(told) > _MOST_LINES:
+        told[_MOST_LINES:] = [f"… and {len(told) - _MOST_LINES} lines more, which --json has"]
     counts = counted(one.what for one in found if one.path)
     return [*told, f"{len(found)} differences{f': {counts}' if counts else ''}"] if told else []
 

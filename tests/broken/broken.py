@@ -3,15 +3,13 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from imagematrix.matrix.schema import MINIMAL
-from imagematrix.repository.project import Project
+from imagematrix.matrix.schema import Accelerator
+from tests.example_images import example, on_another_python
 
 ROOT = Path(__file__).resolve().parents[2]
-PARENT = "minimal-py312-inference"
-OTHER_PYTHON = "minimal-py313-inference"
-WITH_CUDA = next(
-    v.name for v in Project(ROOT).variants if v.parent == PARENT and v.framework == MINIMAL
-)
+PARENT = example().name
+OTHER_PYTHON = on_another_python().name
+WITH_CUDA = example(accelerator=Accelerator.CUDA).name
 SITE = "/usr/local/lib/python3.12/site-packages"
 
 

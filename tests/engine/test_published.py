@@ -10,10 +10,11 @@ import pytest
 from imagematrix.host.engine import Engine
 from imagematrix.plan.bake import image_tag
 from tests.engine.conftest import ROOT
+from tests.example_images import example, on_another_python
 from tests.images.running import build_images
 
-IMAGE = "minimal-py312-inference"
-OTHER = "minimal-py313-inference"
+IMAGE = example().name
+OTHER = on_another_python().name
 NAMESPACE = "team/images"
 
 

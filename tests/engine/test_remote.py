@@ -24,12 +24,13 @@ from imagematrix.host.engine import Engine, find_engine
 from imagematrix.repository.project import Project
 from tests.engine.conftest import ROOT, publish_bases
 from tests.engine.engines import OwnEngine
+from tests.example_images import example, on_another_python, smallest_child
 from tests.images.checks import checks_of
 from tests.images.running import build_images, run_image, wait_until_healthy
 
-IMAGE = "minimal-py312-inference"
-CHILD = "onnxruntime1.31-py312-inference"
-OTHER = "minimal-py313-inference"
+IMAGE = example().name
+CHILD = smallest_child().name
+OTHER = on_another_python().name
 
 
 @contextlib.contextmanager

@@ -248,20 +248,23 @@ def test_a_package_that_is_gone_is_named(repository: Repository) -> None:
 def test_what_the_matrix_gives_to_a_dockerfile_is_named(repository: Repository) -> None:
     repository.put(
         "frameworks/Dockerfile.j2",
-        "{% for package in variant.system %}# {{ package }}\n{% endfor %}# {{ variant.title }}\n",
+        "{% for package in variant.debian %}# {{ package }}\n{% endfor %}# {{ variant.title }}\n",
     )
     repository.render()
     labels = labels_of(repository)
     repository.change(
         "matrix.yaml",
         ("title: XGBoost", "title: XGBoost 3"),
-        ("pins: [xgboost-cpu==3.4.1", "system: [libgomp1]\n        pins: [xgboost-cpu==3.4.1"),
+        ("HOME: /tmp/xgboost", "HOME: /tmp/x"),
+        ("pins: [xgboost-cpu==3.4.1", "debian: [libgomp1]\n        pins: [xgboost-cpu==3.4.1"),
     )
     repository.render()
 
     assert reasons(plan(repository, labels)) == {
         XGBOOST: (
-            "matrix.yaml: system libgomp1 is new",
+            "matrix.yaml: debian libgomp1 is new",
+            "matrix.yaml: environment XGBOOST_HOME=/tmp/x is new",
+            "matrix.yaml: environment XGBOOST_HOME=/tmp/xgboost is gone",
             "matrix.yaml: title XGBoost → XGBoost 3",
         )
     }

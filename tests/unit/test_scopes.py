@@ -19,7 +19,7 @@ def test_what_shares_an_engine_is_together() -> None:
     for one, other in (("registry", "remote"), ("parents", "reproduce")):
         scopes = {scope_of(f"tests/engine/test_{name}.py::test_a") for name in (one, other)}
         assert len(scopes) == 1
-        assert scopes != {scope_of("tests/engine/test_failures.py::test_a")}
+        assert scopes != {scope_of("tests/engine/test_published.py::test_a")}
     assert scope_of(f"{VERSION}[forky-containerd]") == scope_of(f"{VERSION}[forky-overlay2]")
     assert scope_of(f"{VERSION}[forky-containerd]") != scope_of(f"{VERSION}[trixie-containerd]")
 
