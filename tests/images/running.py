@@ -149,11 +149,7 @@ class RunningImage:
     @cached_property
     def entries(self) -> tuple[Entry, ...]:
         """Every path of the image's own file systems, /proc and its like left out."""
-        command = ["find", "/", "-xdev", "-printf", r"%m %y %p\0"]
-        status, output = self.container.exec_run(command, user="0")
-        assert isinstance(output, bytes)
-        assert status == 0, f"find ended with {status}: {output[-300:]!r}"
-        fields = (row.split(" ", 2) for row in output.decode().split("\0") if row)
+        fields = (row.split(" ", 2) for row in self._find("-printf", r"%m %y %p\0"))
         found = tuple(Entry(path, kind, int(mode, 8)) for mode, kind, path in fields)
         assert len(found) > 1000, f"only {len(found)} paths were seen: the scan saw nothing"
         return found
@@ -161,12 +157,22 @@ class RunningImage:
     @cached_property
     def file_sizes(self) -> tuple[tuple[str, int], ...]:
         """Folder and bytes of each file."""
-        command = ["find", "/", "-xdev", "-type", "f", "-printf", r"%s %h\0"]
-        status, output = self.container.exec_run(command, user="0")
-        assert isinstance(output, bytes)
-        assert status == 0, f"find ended with {status}: {output[-300:]!r}"
-        fields = (row.split(" ", 1) for row in output.decode().split("\0") if row)
+        rows = self._find("-type", "f", "-printf", r"%s %h\0")
+        fields = (row.split(" ", 1) for row in rows)
         return tuple((folder, int(size)) for size, folder in fields)
+
+    def _find(self, *arguments: str) -> list[str]:
+        """What find prints of the image's own file systems, in rows that each end with a zero."""
+        # The last byte shows that all came: a busy engine may give a part, and say nothing.
+        command = ["sh", "-c", 'find / -xdev "$@" && printf .', "sh", *arguments]
+        end = b""
+        for _ in range(3):
+            status, output = self.container.exec_run(command, user="0", stderr=False)
+            assert isinstance(output, bytes)
+            if status == 0 and output.endswith(b"\0."):
+                return output.decode().split("\0")[:-1]
+            end = output[-80:]
+        raise AssertionError(f"find ended with {status}, its output with {end!r}")
 
     def python(self, code: str) -> Any:
         """What `code` prints as JSON in the image's Python, run as the image's user."""
