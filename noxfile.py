@@ -114,9 +114,10 @@ def test(session: nox.Session) -> None:
     """Unit and server tests, then build and check the images that `build` would: takes the same."""
     pytest(session, "tests/unit", "tests/server", "-m", "not reference", "--numprocesses=2")
     test_images(session)
-    pytest(session, "tests/derived", "tests/broken", "--numprocesses=2", "--dist=loadscope")
-    # Engines that start, mirrors and indexes: each process waits more than it computes.
-    pytest(session, "tests/engine", "--numprocesses=3", "--dist=loadscope")
+    # Some of these measure how long an answer takes: no engine is started beside them.
+    pytest(session, "tests/derived", "--numprocesses=2", "--dist=loadscope")
+    # These wait for engines, mirrors and indexes more than they compute.
+    pytest(session, "tests/broken", "tests/engine", "--numprocesses=3", "--dist=loadscope")
 
 
 @nox.session
