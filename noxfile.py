@@ -114,8 +114,10 @@ def test(session: nox.Session) -> None:
     """Unit and server tests, then build and check the images that `build` would: takes the same."""
     pytest(session, "tests/unit", "tests/server", "-m", "not reference", "--numprocesses=2")
     test_images(session)
-    pytest(session, "tests/derived", "--numprocesses=2", "--dist=loadfile")
-    pytest(session, "tests/broken", "tests/engine")
+    # Some of these measure how long an answer takes: no engine is started beside them.
+    pytest(session, "tests/derived", "--numprocesses=2", "--dist=loadscope")
+    # These wait for engines, mirrors and indexes more than they compute.
+    pytest(session, "tests/broken", "tests/engine", "--numprocesses=3", "--dist=loadscope")
 
 
 @nox.session
@@ -129,7 +131,7 @@ def test_images(session: nox.Session) -> None:
     """Build images and check each in its running container: takes what `build` takes."""
     imagematrix(session, "build")
     selection = f"--selection={shlex.join(session.posargs)}"
-    pytest(session, "tests/images", selection, "--numprocesses=2", "--dist=loadgroup")
+    pytest(session, "tests/images", selection, "--numprocesses=2", "--dist=loadscope")
 
 
 @nox.session

@@ -163,8 +163,7 @@ def main() -> int:
             if parts != ["plan"]:
                 source = ensure_engine()
                 bases = ensure_bases(source, variants, BaseSource.AUTO)
-                parent = options.folder
-                engine = stack.enter_context(fresh_engine("bench0", "172.31.249.1", parent=parent))
+                engine = stack.enter_context(fresh_engine(parent=options.folder)).engine
             run = Run.now(f"Docker {engine.version}" if engine else "")
             figures = figures_before(options.output, [v.name for v in variants], _machine(), run)
             try:

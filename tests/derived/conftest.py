@@ -9,7 +9,8 @@ from uuid import uuid4
 import docker
 import pytest
 
-from imagematrix.host.engine import Engine, find_engine
+from imagematrix.host.engine import Engine
+from imagematrix.matrix.schema import Track
 from imagematrix.matrix.variant import Variant
 from imagematrix.plan.bake import image_tag
 from imagematrix.repository.project import Project
@@ -40,13 +41,10 @@ class Serve(Protocol):
 
 
 @pytest.fixture(scope="session")
-def engine() -> Engine:
-    """The engine that holds the images."""
-    found = find_engine()
-    if found is None:
-        pytest.fail("no Docker engine answers; run `nox -s build` first")
-    build_images(PARENT)
-    return found
+def engine(engine: Engine) -> Engine:
+    """The engine, with the image that all of this is built on."""
+    build_images(engine, PARENT)
+    return engine
 
 
 @pytest.fixture(scope="session")
@@ -65,6 +63,16 @@ def variant() -> Variant:
 
 def _variant(name: str) -> Variant:
     return next(variant for variant in Project(ROOT).variants if variant.name == name)
+
+
+@pytest.fixture(scope="session")
+def current(client: docker.DockerClient) -> list[Variant]:
+    """The current images that are here, as they are now or not."""
+    here = {tag for image in client.images.list() for tag in image.tags}
+    variants = [v for v in Project(ROOT).variants if v.track is Track.CURRENT]
+    found = [variant for variant in variants if image_tag(variant.name) in here]
+    assert PARENT in [variant.name for variant in found], f"only {found} are here"
+    return found
 
 
 @pytest.fixture
@@ -87,17 +95,18 @@ def serve(client: docker.DockerClient) -> Iterator[Serve]:
 
 @pytest.fixture(scope="module")
 def derive(engine: Engine, client: docker.DockerClient) -> Iterator[Build]:
-    """Builds on our images; what it built goes with the module."""
-    tags: list[str] = []
+    """Builds on our images, each once; what it built goes with the module."""
+    tags: dict[tuple[str, str], str] = {}
 
     def make(steps: str, parent: str = PARENT) -> str:
-        if parent != PARENT:
-            build_images(parent)
-        tag = f"inference-test-derived:{uuid4().hex}"
-        build(engine, image_tag(parent), steps, _variant(parent).suite, tag)
-        tags.append(tag)
-        return tag
+        if (steps, parent) not in tags:
+            if parent != PARENT:
+                build_images(engine, parent)
+            tag = f"inference-test-derived:{uuid4().hex}"
+            build(engine, image_tag(parent), steps, _variant(parent).suite, tag)
+            tags[steps, parent] = tag
+        return tags[steps, parent]
 
     yield make
-    for tag in tags:
+    for tag in tags.values():
         client.images.remove(tag, force=True)

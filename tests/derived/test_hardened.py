@@ -1,13 +1,17 @@
 """No writable file system but /tmp, no capability, no way to gain one, a uid nobody knows."""
 
 import io
+import json
 import zipfile
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
-from tests.derived.conftest import Serve
+from imagematrix.matrix.variant import Variant
+from imagematrix.plan.bake import image_tag
+from tests.derived.conftest import ROOT, Serve
+from tests.images.checks.serving import differences
 
 LOCKED_DOWN: Mapping[str, Any] = {
     "read_only": True,
@@ -85,6 +89,21 @@ def test_it_serves(serve: Serve) -> None:
         200,
         {"uid": 12345, "written": False, "capabilities": 0, "no_new_privileges": "1"},
     )
+
+
+def test_every_example_is_served(serve: Serve, current: list[Variant]) -> None:
+    """By each current image that is here, as docs/use-the-images.md says of them all."""
+    for variant in current:
+        example = ROOT / variant.example
+        paths = [p for p in example.rglob("*") if p.is_file() and p.suffix != ".pyc"]
+        files = {str(path.relative_to(example)): path.read_bytes() for path in paths}
+        environ, image = {"AZUREML_ENTRY_SCRIPT": "score.py"}, image_tag(variant.name)
+        service = serve(files, environ, image=image, **LOCKED_DOWN).await_ready()
+        answer = service.score(json.loads(files["request.json"]))
+        assert answer.status == 200, f"{variant.name}: {answer.body!r}\n{service.log}"
+        wrong = list(differences(answer.json, json.loads(files["response.json"]), variant.name))
+        assert not wrong, wrong[:5]
+        service.container.kill()
 
 
 @pytest.mark.parametrize(

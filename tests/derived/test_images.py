@@ -5,7 +5,7 @@ import json
 import docker
 import pytest
 
-from imagematrix.matrix.schema import Track
+from imagematrix.matrix.variant import Variant
 from imagematrix.plan.bake import image_tag
 from imagematrix.repository.project import Project
 from tests.derived.conftest import PARENT, ROOT, Build, Serve
@@ -38,6 +38,16 @@ RUN apt-get update \\
  && apt-get install --yes --no-install-recommends libgomp1 \\
  && rm -rf /var/lib/apt/lists/*
 USER dockeruser
+"""
+# As docs/sizes.md has it.
+BACK = """
+USER root
+RUN pip install --no-cache-dir --root-user-action=ignore --force-reinstall --no-deps {package} \\
+ && test -e {site}/httptools/parser/parser.pyi
+RUN rm /etc/dpkg/dpkg.cfg.d/inference-images \\
+ && apt-get update \\
+ && apt-get install --yes --no-install-recommends --reinstall util-linux \\
+ && lsblk --version
 """
 LOADS_LIBRARY = """
 import ctypes, os
@@ -102,13 +112,11 @@ def test_pip_replaces_a_trimmed_package_of_a_framework(derive: Build, serve: Ser
     assert left.split() == [f"{site}/numpy-2.4.6.dist-info"]
 
 
-def test_pip_finds_nothing_broken_in_the_images_that_are_here(client: docker.DockerClient) -> None:
+def test_pip_finds_nothing_broken_in_the_images_that_are_here(
+    client: docker.DockerClient, current: list[Variant]
+) -> None:
     """The checks of an image compare requirements without pip, which takes a second to start."""
-    variants = [v for v in Project(ROOT).variants if v.track is Track.CURRENT]
-    here = {tag for image in client.images.list() for tag in image.tags}
-    tags = [tag for variant in variants if (tag := image_tag(variant.name)) in here]
-    assert image_tag(PARENT) in tags, f"only {tags} are here"
-    for tag in tags:
+    for tag in [image_tag(variant.name) for variant in current]:
         told = client.containers.run(tag, ["pip", "check"], network_mode="none", remove=True)
         assert b"No broken requirements found." in told, f"{tag}: {told.decode()}"
 
@@ -117,6 +125,17 @@ def test_apt_adds_libraries(derive: Build, serve: Serve) -> None:
     service = serve({"main.py": LOADS_LIBRARY}, image=derive(APT)).await_ready()
     answer = service.score({})
     assert (answer.status, answer.json) == (200, {"uid": 1000})
+
+
+def test_what_is_left_out_comes_back(derive: Build, serve: Serve) -> None:
+    project = Project(ROOT)
+    variant = next(v for v in project.variants if v.name == PARENT)
+    site = f"/usr/local/lib/python{variant.python}/site-packages"
+    as_it_is = serve({}, command=["sleep", "300"])
+    as_it_is.execute("sh", "-c", f"! test -e {site}/httptools/parser/parser.pyi")
+    as_it_is.execute("sh", "-c", "! command -v lsblk")
+    version = project.locks[PARENT]["httptools"].version
+    derive(BACK.format(package=f"httptools=={version}", site=site))
 
 
 @pytest.mark.parametrize("server", COMMANDS)

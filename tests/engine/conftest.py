@@ -8,27 +8,39 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from imagematrix.files import WORK_FOLDER
 from imagematrix.host.bases import BaseSource, ensure_bases
 from imagematrix.host.debian import apt_get, os_release_ids
-from imagematrix.host.engine import Engine, find_engine
+from imagematrix.host.engine import Engine
 from imagematrix.repository.project import Project
-from tests.engine.engines import fresh_engine
+from tests.engine.engines import OwnEngine, fresh_engine
 from tests.example_images import example
+from tests.images.running import one_at_a_time
 
 ROOT = Path(__file__).resolve().parents[2]
+_CACHES = {"__pycache__", ".hypothesis", ".mypy_cache", ".pytest_cache", ".ruff_cache"}
 
 
-@dataclass(frozen=True)
-class SecondEngine:
-    """An engine of its own, and the address of this host on its network."""
+def copy_repository(folder: Path) -> Path:
+    """A copy of this repository below `folder`, without what git ignores."""
+    root = folder / "repository"
+    local = {ROOT / name for name in (".git", ".nox", ".venv", WORK_FOLDER)}
 
-    engine: Engine
-    gateway: str
+    def ignored(at: str, names: list[str]) -> list[str]:
+        return [name for name in names if Path(at, name) in local or name in _CACHES]
+
+    shutil.copytree(ROOT, root, ignore=ignored)
+    return root
+
+
+@pytest.fixture(scope="session")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of this repository: what builds leave there is of this process alone."""
+    return copy_repository(tmp_path_factory.mktemp("tree"))
 
 
 def free_port(address: str = "127.0.0.1") -> int:
@@ -39,24 +51,17 @@ def free_port(address: str = "127.0.0.1") -> int:
         return port
 
 
-@pytest.fixture(scope="session")
-def engine() -> Engine:
-    """The engine that holds the images."""
-    found = find_engine()
-    if found is None:
-        pytest.fail("no Docker engine answers; run `nox -s build` first")
-    return found
-
-
 def _require(program: str, package: str) -> str:
     """The path of a program, after installing its Debian package where that is possible."""
-    if shutil.which(program) is None:
-        if os.geteuid() != 0 or "debian" not in os_release_ids():
-            pytest.skip(
-                f"{program} is not installed, and only root on Debian could install it here"
-            )
-        apt_get("update")
-        apt_get("install", "--no-install-recommends", package)
+    # Two processes cannot install at a time.
+    with one_at_a_time():
+        if shutil.which(program) is None:
+            if os.geteuid() != 0 or "debian" not in os_release_ids():
+                pytest.skip(
+                    f"{program} is not installed, and only root on Debian could install it here"
+                )
+            apt_get("update")
+            apt_get("install", "--no-install-recommends", package)
     found = shutil.which(program)
     if found is None:
         pytest.fail(f"the package {package} has no {program}")
@@ -115,14 +120,13 @@ def publish_bases(engine: Engine, registry: str, image: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def second_engine(engine: Engine, registry: str) -> Iterator[SecondEngine]:
+def second_engine(engine: Engine, registry: str) -> Iterator[OwnEngine]:
     """An engine that knows no other source than the registry, with a bridge of its own."""
     if os.geteuid() != 0 or shutil.which("dockerd") is None:
         pytest.skip("a second engine needs root and an installed dockerd")
     _require("ip", "iproute2")
-    gateway = "172.31.250.1"
-    with fresh_engine("imagematrix0", gateway, [f"http://{registry}"]) as found:
-        yield SecondEngine(found, gateway)
+    with fresh_engine([f"http://{registry}"]) as found:
+        yield found
 
 
 @pytest.fixture(scope="session")
@@ -133,7 +137,8 @@ def small_engine(engine: Engine) -> Iterator[Engine]:
         pytest.skip("an engine of its own needs root, dockerd and ip")
     bases = ensure_bases(engine, [example()], BaseSource.AUTO)
     other = not engine.containerd_store
-    with fresh_engine("imagematrix2", "172.31.249.1", containerd_store=other) as found:
+    with fresh_engine(containerd_store=other) as own:
+        found = own.engine
         save = ["docker", "save", *bases.images.values()]
         saved = subprocess.Popen(save, env=engine.environ(), stdout=subprocess.PIPE)
         subprocess.run(["docker", "load"], env=found.environ(), stdin=saved.stdout, check=True)

@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 
@@ -13,41 +14,66 @@ from imagematrix.host.engine import Engine, find_engine
 from imagematrix.host.setup import EngineFiles, start_engine, stop_engine
 
 
+@dataclass(frozen=True)
+class OwnEngine:
+    """An engine, and the address of this host on its network."""
+
+    engine: Engine
+    gateway: str
+
+
 @contextmanager
 def fresh_engine(
-    bridge: str,
-    gateway: str,
     registry_mirrors: Sequence[str] = (),
     parent: Path | None = None,
     *,
     containerd_store: bool = True,
-) -> Iterator[Engine]:
+) -> Iterator[OwnEngine]:
     """An engine without images and caches, with a network bridge of its own; gone at the end.
 
-    It needs root, an installed dockerd and `ip`. `gateway` is the address of this host on the
-    bridge; what the engine keeps is in a folder below `parent`.
+    It needs root, an installed dockerd and `ip`. What it keeps is in a folder below `parent`.
     """
-    subprocess.run(["ip", "link", "delete", bridge], check=False, capture_output=True)
-    subprocess.run(["ip", "link", "add", bridge, "type", "bridge"], check=True)
-    subprocess.run(["ip", "address", "add", f"{gateway}/24", "dev", bridge], check=True)
-    subprocess.run(["ip", "link", "set", bridge, "up"], check=True)
-    folder = Path(tempfile.mkdtemp(prefix="engine-", dir=parent))
-    files = EngineFiles(folder / "docker.sock", folder / "data", folder / "run", folder / "state")
-    try:
-        start_engine(
-            files,
-            registry_mirrors=registry_mirrors,
-            bridge=bridge,
-            containerd_store=containerd_store,
+    with _bridge() as (bridge, gateway):
+        folder = Path(tempfile.mkdtemp(prefix="engine-", dir=parent))
+        files = EngineFiles(
+            folder / "docker.sock", folder / "data", folder / "run", folder / "state"
         )
-        found = find_engine(files.endpoint)
-        assert found is not None, "the engine does not answer"
-        assert found.containerd_store == containerd_store
-        yield found
+        try:
+            start_engine(
+                files,
+                registry_mirrors=registry_mirrors,
+                bridge=bridge,
+                containerd_store=containerd_store,
+            )
+            found = find_engine(files.endpoint)
+            assert found is not None, "the engine does not answer"
+            assert found.containerd_store == containerd_store
+            yield OwnEngine(found, gateway)
+        finally:
+            stop_engine(files)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _bridge() -> Iterator[tuple[str, str]]:
+    """A network bridge that no other process has, and the address of this host on it."""
+    for number in range(200, 256):
+        bridge, gateway = f"imagematrix{number}", f"172.31.{number}.1"
+        # Who makes it has it.
+        added = subprocess.run(
+            ["ip", "link", "add", bridge, "type", "bridge"], capture_output=True, check=False
+        )
+        if added.returncode == 0:
+            break
+        assert b"File exists" in added.stderr, added.stderr
+    else:
+        raise AssertionError(f"all bridges are taken; `ip link delete {bridge}` removes one")
+    try:
+        subprocess.run(["ip", "address", "add", f"{gateway}/24", "dev", bridge], check=True)
+        subprocess.run(["ip", "link", "set", bridge, "up"], check=True)
+        yield bridge, gateway
     finally:
-        stop_engine(files)
         subprocess.run(["ip", "link", "delete", bridge], check=False)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 class NotToBeHad(Exception):  # noqa: N818  # It says why something is not there; nothing went wrong.

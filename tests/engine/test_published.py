@@ -21,7 +21,7 @@ NAMESPACE = "team/images"
 @pytest.fixture(scope="module")
 def namespace(engine: Engine, registry: str) -> str:
     """Where IMAGE is published, and OTHER is not."""
-    build_images(IMAGE)
+    build_images(engine, IMAGE)
     repository = f"{registry}/{NAMESPACE}/{IMAGE}"
     client = engine.client()
     try:

@@ -33,7 +33,8 @@ from imagematrix.host.engine import Engine
 from imagematrix.matrix.schema import Accelerator, Track
 from imagematrix.measure.layers import image_sizes
 from imagematrix.repository.project import Project
-from tests.engine.conftest import ROOT, SecondEngine, publish_bases
+from tests.engine.conftest import ROOT, copy_repository, publish_bases
+from tests.engine.engines import OwnEngine
 from tests.example_images import example
 from tests.images.checks import checks_of
 from tests.images.running import run_image, wait_until_healthy
@@ -107,7 +108,8 @@ class RegistryBuild:
 def registry_build(
     engine: Engine,
     registry: str,
-    second_engine: SecondEngine,
+    second_engine: OwnEngine,
+    tree: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> RegistryBuild:
     """IMAGE, built from the registry by a host with everything that a host can have."""
@@ -133,7 +135,7 @@ def registry_build(
     }
     command = [sys.executable, "-m", "imagematrix", "build", IMAGE, "--bases", "registry", "--json"]
     result = subprocess.run(
-        command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False
+        command, cwd=tree, env=environ, capture_output=True, text=True, check=False
     )
     server.shutdown()
     assert result.returncode == 0, result.stderr[-6000:]
@@ -230,14 +232,14 @@ def test_nothing_of_the_host_stays_in_the_image(registry_build: RegistryBuild) -
 
 
 def test_a_registry_that_lacks_the_image_is_an_error_that_names_it(
-    second_engine: SecondEngine,
+    second_engine: OwnEngine, tree: Path
 ) -> None:
     """`--bases registry` does not fall back to anything."""
     other = next(v for v in Project(ROOT).variants if v.parent is None and v.name != IMAGE)
     command = [sys.executable, "-m", "imagematrix", "build", other.name, "--bases", "registry"]
     result = subprocess.run(
         command,
-        cwd=ROOT,
+        cwd=tree,
         env=second_engine.engine.environ(),
         capture_output=True,
         text=True,
@@ -292,7 +294,7 @@ def _get_json(url: str) -> Any:
 
 
 def test_an_old_image_is_published_only_when_that_is_said(
-    second_engine: SecondEngine, registry: str
+    second_engine: OwnEngine, registry: str
 ) -> None:
     """Nothing is pushed, and the message says what to say."""
     command = [sys.executable, "-m", "imagematrix", "publish", "--track", "historical"]
@@ -321,10 +323,7 @@ LIBRARIES = "usr/local/cuda-11.7/targets/x86_64-linux/lib"
 @pytest.fixture(scope="session")
 def with_cuda_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the repository whose minimal image with CUDA takes that from CUDA_IMAGE."""
-    root = tmp_path_factory.mktemp("repository") / "copy"
-    shutil.copytree(
-        ROOT, root, ignore=shutil.ignore_patterns(".git", ".nox", ".venv", "build", ".*_cache")
-    )
+    root = copy_repository(tmp_path_factory.mktemp("with-cuda-image"))
     matrix = (root / "matrix.yaml").read_text()
     pinned = "pins: [nvidia-cuda-runtime==13.0.96]"
     assert matrix.count(pinned) == 1

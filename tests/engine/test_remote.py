@@ -22,7 +22,8 @@ import pytest
 from imagematrix.host.endpoint import configured_endpoint
 from imagematrix.host.engine import Engine, find_engine
 from imagematrix.repository.project import Project
-from tests.engine.conftest import ROOT, SecondEngine, publish_bases
+from tests.engine.conftest import ROOT, publish_bases
+from tests.engine.engines import OwnEngine
 from tests.example_images import example, on_another_python, smallest_child
 from tests.images.checks import checks_of
 from tests.images.running import build_images, run_image, wait_until_healthy
@@ -152,8 +153,8 @@ def _serves(image: str, **environ: str) -> None:
 
 
 @pytest.mark.parametrize("by", ["variables", "context"])
-def test_an_engine_over_tls_serves(by: str, tls: Tls, config: Path) -> None:
-    build_images(IMAGE)
+def test_an_engine_over_tls_serves(by: str, tls: Tls, config: Path, engine: Engine) -> None:
+    build_images(engine, IMAGE)
     folder = tls.certificates
     if by == "variables":
         given = {"DOCKER_HOST": tls.host, "DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": str(folder)}
@@ -181,7 +182,7 @@ def test_an_engine_over_ssh_serves(engine: Engine, config: Path, tmp_path: Path)
     """ssh itself is a script that runs here what it is to run there."""
     if engine.endpoint.socket is None:
         pytest.skip("the engine is not on this machine: there is nothing to lead to")
-    build_images(IMAGE)
+    build_images(engine, IMAGE)
     programs = tmp_path / "programs"
     programs.mkdir()
     ssh = programs / "ssh"
@@ -225,7 +226,7 @@ def buildkit(engine: Engine, path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def remote_builder(second_engine: SecondEngine, config: Path, tmp_path: Path) -> Iterator[str]:
+def remote_builder(second_engine: OwnEngine, config: Path, tmp_path: Path) -> Iterator[str]:
     """A builder of buildx that is neither the engine which holds the images nor any engine."""
     with buildkit(second_engine.engine, tmp_path / "buildkit.sock") as address:
         name = "far"
@@ -235,13 +236,13 @@ def remote_builder(second_engine: SecondEngine, config: Path, tmp_path: Path) ->
 
 
 def test_another_builder_gets_bases_and_parents_and_gives_back_images(
-    remote_builder: str, engine: Engine, registry: str, second_engine: SecondEngine
+    remote_builder: str, engine: Engine, registry: str, second_engine: OwnEngine, tree: Path
 ) -> None:
     """Its results come into the engine that is configured, and its cache goes where it is sent."""
     publish_bases(engine, registry, OTHER)
     home = second_engine.engine
     cache = ("--cache-to", f"{registry}/cache")
-    outcomes, said = _built(home, OTHER, "--builder", remote_builder, *cache)
+    outcomes, said = _built(home, tree, OTHER, "--builder", remote_builder, *cache)
     assert outcomes == {OTHER: "built"}
     assert "context debian:trixie-slim] OCI load from client" in said
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -249,17 +250,17 @@ def test_another_builder_gets_bases_and_parents_and_gives_back_images(
         assert json.load(told)["tags"] == ["buildcache"]
 
     publish_bases(engine, registry, IMAGE)
-    _built(home, IMAGE)
-    outcomes, said = _built(home, CHILD, "--builder", remote_builder)
+    _built(home, tree, IMAGE)
+    outcomes, said = _built(home, tree, CHILD, "--builder", remote_builder)
     assert outcomes == {IMAGE: "fresh", CHILD: "built"}
     assert f"context {IMAGE}] OCI load from client" in said
 
 
-def _built(engine: Engine, *arguments: str) -> tuple[dict[str, str], str]:
+def _built(engine: Engine, tree: Path, *arguments: str) -> tuple[dict[str, str], str]:
     command = [sys.executable, "-m", "imagematrix", "build", *arguments, "--json"]
     result = subprocess.run(
         [*command, "--bases", "registry"],
-        cwd=ROOT,
+        cwd=tree,
         env=engine.environ(),
         capture_output=True,
         text=True,

@@ -16,7 +16,7 @@ import pytest
 from imagematrix.host.debian import KEYRING, debian_mirrors, os_release_ids
 from imagematrix.host.engine import Engine
 from imagematrix.repository.project import Project
-from tests.engine.conftest import ROOT, publish_bases
+from tests.engine.conftest import publish_bases
 from tests.engine.engines import NotToBeHad, fresh_engine, unpack_docker, using_docker
 from tests.example_images import example
 from tests.images.checks import checks_of
@@ -49,25 +49,20 @@ def its_engine(
     publish_bases(engine, registry, IMAGE)
     with (
         using_docker(docker),
-        fresh_engine(
-            "imagematrix1",
-            "172.31.251.1",
-            [f"http://{registry}"],
-            containerd_store=request.param,
-        ) as found,
+        fresh_engine([f"http://{registry}"], containerd_store=request.param) as found,
     ):
-        yield found
+        yield found.engine
 
 
-def test_the_smallest_image_is_built_and_served(its_engine: Engine) -> None:
+def test_the_smallest_image_is_built_and_served(its_engine: Engine, tree: Path) -> None:
     """With the certificates of this host, which bake reads only where it is allowed to; and the
     printed bake file, which is for people without these tools, asks for no such thing."""
-    row = json.loads(_build(its_engine, "--json"))
+    row = json.loads(_build(its_engine, tree, "--json"))
     assert [image["outcome"] for image in row] == ["built"]
-    project = Project(ROOT)
+    project = Project(tree)
     variant = next(v for v in project.variants if v.name == IMAGE)
     lock = project.locks[IMAGE]
-    with run_image(its_engine, f"{IMAGE}:latest", variant, lock, ROOT) as image:
+    with run_image(its_engine, f"{IMAGE}:latest", variant, lock, tree) as image:
         wait_until_healthy(image)
         checks = [check for check in checks_of(variant) if check.__name__ in CHECKS]
         assert len(checks) == len(CHECKS)
@@ -75,8 +70,8 @@ def test_the_smallest_image_is_built_and_served(its_engine: Engine) -> None:
             check(image)
     result = subprocess.run(
         ["docker", "buildx", "bake", "--file", "-", "--progress=plain"],
-        input=_build(its_engine, "--print"),
-        cwd=ROOT,
+        input=_build(its_engine, tree, "--print"),
+        cwd=tree,
         env=its_engine.environ(),
         capture_output=True,
         text=True,
@@ -86,10 +81,10 @@ def test_the_smallest_image_is_built_and_served(its_engine: Engine) -> None:
     assert result.returncode == 0, result.stderr[-4000:]
 
 
-def _build(engine: Engine, option: str) -> str:
+def _build(engine: Engine, tree: Path, option: str) -> str:
     command = [sys.executable, "-m", "imagematrix", "build", IMAGE, "--bases", "registry", option]
     result = subprocess.run(
-        command, cwd=ROOT, env=engine.environ(), capture_output=True, text=True, check=False
+        command, cwd=tree, env=engine.environ(), capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stderr[-4000:]
     return result.stdout

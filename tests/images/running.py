@@ -1,5 +1,6 @@
 """A container of an image, serving the example of its framework, and what can be asked of it."""
 
+import fcntl
 import io
 import json
 import os
@@ -24,6 +25,7 @@ from docker.models.containers import Container
 from docker.types import DeviceRequest
 from testinfra.host import Host
 
+from imagematrix.files import WORK_FOLDER
 from imagematrix.host.engine import Engine
 from imagematrix.matrix.lockfile import Lock
 from imagematrix.matrix.schema import Accelerator
@@ -130,6 +132,8 @@ class RunningImage:
     has_gpu: bool
     # What the start of the container and the loading of the framework took: no work of checks.
     seconds: dict[str, float] = field(default_factory=dict)
+    # The names of the checks that it has passed so far.
+    passed: set[str] = field(default_factory=set)
 
     @cached_property
     def config(self) -> Mapping[str, Any]:
@@ -145,11 +149,7 @@ class RunningImage:
     @cached_property
     def entries(self) -> tuple[Entry, ...]:
         """Every path of the image's own file systems, /proc and its like left out."""
-        command = ["find", "/", "-xdev", "-printf", r"%m %y %p\0"]
-        status, output = self.container.exec_run(command, user="0")
-        assert isinstance(output, bytes)
-        assert status == 0, f"find ended with {status}: {output[-300:]!r}"
-        fields = (row.split(" ", 2) for row in output.decode().split("\0") if row)
+        fields = (row.split(" ", 2) for row in self._find("-printf", r"%m %y %p\0"))
         found = tuple(Entry(path, kind, int(mode, 8)) for mode, kind, path in fields)
         assert len(found) > 1000, f"only {len(found)} paths were seen: the scan saw nothing"
         return found
@@ -157,12 +157,22 @@ class RunningImage:
     @cached_property
     def file_sizes(self) -> tuple[tuple[str, int], ...]:
         """Folder and bytes of each file."""
-        command = ["find", "/", "-xdev", "-type", "f", "-printf", r"%s %h\0"]
-        status, output = self.container.exec_run(command, user="0")
-        assert isinstance(output, bytes)
-        assert status == 0, f"find ended with {status}: {output[-300:]!r}"
-        fields = (row.split(" ", 1) for row in output.decode().split("\0") if row)
+        rows = self._find("-type", "f", "-printf", r"%s %h\0")
+        fields = (row.split(" ", 1) for row in rows)
         return tuple((folder, int(size)) for size, folder in fields)
+
+    def _find(self, *arguments: str) -> list[str]:
+        """What find prints of the image's own file systems, in rows that each end with a zero."""
+        # The last byte shows that all came: a busy engine may give a part, and say nothing.
+        command = ["sh", "-c", 'find / -xdev "$@" && printf .', "sh", *arguments]
+        end = b""
+        for _ in range(3):
+            status, output = self.container.exec_run(command, user="0", stderr=False)
+            assert isinstance(output, bytes)
+            if status == 0 and output.endswith(b"\0."):
+                return output.decode().split("\0")[:-1]
+            end = output[-80:]
+        raise AssertionError(f"find ended with {status}, its output with {end!r}")
 
     def python(self, code: str) -> Any:
         """What `code` prints as JSON in the image's Python, run as the image's user."""
@@ -321,23 +331,47 @@ def gives_gpus(engine: Engine, reference: str) -> bool:
     return True
 
 
-def build_images(*names: str) -> None:
+@contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Waits for the other processes of a test run that are in this, and keeps them out."""
+    lock = ROOT / WORK_FOLDER / "tests.lock"
+    lock.parent.mkdir(exist_ok=True)
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+
+
+def build_images(engine: Engine, *names: str) -> None:
     """Makes sure that the engine has these images as they are now; what is fresh is not built."""
     command = [sys.executable, "-m", "imagematrix", "build", *names]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    # The next process finds fresh what both need.
+    with one_at_a_time():
+        result = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=engine.environ(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     assert result.returncode == 0, f"{result.stdout}\n{result.stderr[-3000:]}"
+
+
+def image_id(engine: Engine, reference: str) -> str:
+    """The ID of an image in the engine; empty where the engine does not have it."""
+    client = engine.client()
+    try:
+        found: str = client.api.inspect_image(reference)["Id"]
+    except docker.errors.ImageNotFound:
+        return ""
+    finally:
+        client.close()
+    return found
 
 
 def is_present(engine: Engine, reference: str) -> bool:
     """Whether the engine has the image."""
-    client = engine.client()
-    try:
-        client.api.inspect_image(reference)
-    except docker.errors.ImageNotFound:
-        return False
-    finally:
-        client.close()
-    return True
+    return bool(image_id(engine, reference))
 
 
 def wait_until_healthy(running: RunningImage) -> None:

@@ -15,3 +15,4 @@ def test_image(image: RunningImage, check: Check, request: pytest.FixtureRequest
         if options_of(request.config).strict:
             pytest.fail(str(reason))
         pytest.skip(f"{image.variant.name}: {reason}")
+    image.passed.add(check.__name__)

@@ -1,0 +1,40 @@
+"""What a check is, and which of them an image has: a check belongs to a layer; an image has the
+checks of its own layer and of those that it is layered on.
+"""
+
+from collections.abc import Callable, Iterable
+
+from imagematrix.matrix.schema import MINIMAL, Accelerator
+from imagematrix.matrix.variant import Variant
+from tests.images.running import RunningImage
+
+Check = Callable[[RunningImage], None]
+
+
+class NoGpuError(Exception):
+    """The check needs a GPU, and there is none: it is skipped, and counted."""
+
+
+BY_LAYER: dict[str, list[Check]] = {MINIMAL: [], "framework": [], "cpu": [], "cuda": []}
+
+
+def checks_of(variant: Variant) -> tuple[Check, ...]:
+    """The checks of an image: those of its layer and its accelerator, after those of the layers
+    below it."""
+    layers = [MINIMAL] if variant.parent is None else [MINIMAL, "framework"]
+    layers.append("cpu" if variant.accelerator is Accelerator.CPU else "cuda")
+    return tuple(check for layer in layers for check in BY_LAYER[layer])
+
+
+def layer(name: str) -> Callable[[Check], Check]:
+    def add(check: Check) -> Check:
+        BY_LAYER[name].append(check)
+        return check
+
+    return add
+
+
+def listing(paths: Iterable[str]) -> str:
+    found = sorted(paths)
+    more = f" and {len(found) - 8} more" if len(found) > 8 else ""
+    return ", ".join(found[:8]) + more

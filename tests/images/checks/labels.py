@@ -1,0 +1,98 @@
+"""What it says of itself: port, configuration, labels."""
+
+from pathlib import PurePosixPath
+
+from imagematrix.files import file_hash
+from imagematrix.matrix.schema import MINIMAL
+from imagematrix.plan.content import INPUTS_LABEL, KEY_LABEL, PARENT, decode_inputs, image_key
+from tests.images.checks.check import layer, listing
+from tests.images.running import RunningImage
+
+
+@layer(MINIMAL)
+def port_is_5001(image: RunningImage) -> None:
+    """5001 is exposed, nothing else, and the server is healthy there."""
+    exposed = list(image.config.get("ExposedPorts") or {})
+    assert exposed == ["5001/tcp"], f"exposed: {exposed}"
+    status, headers, body = image.request("/")
+    assert (status, body) == (200, b"Healthy"), f"GET / gave {status} {body[:200]!r}"
+    kind = headers.get("Content-Type", headers.get("content-type", ""))
+    assert kind.startswith("text/html"), f"GET / has the type {kind!r}"
+
+
+@layer(MINIMAL)
+def configuration_keeps_the_contract(image: RunningImage) -> None:
+    """Working directory, environment, init and health check are as consumers rely on."""
+    config = image.config
+    assert config["WorkingDir"] == "/var/azureml-app", f"workdir is {config['WorkingDir']!r}"
+    environment = dict(item.split("=", 1) for item in config["Env"])
+    expected = {
+        "AML_APP_ROOT": "/var/azureml-app",
+        "LANG": "C.UTF-8",
+        "LC_ALL": "C.UTF-8",
+        "HOME": "/home/dockeruser",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    differing = {n: environment.get(n) for n, v in expected.items() if environment.get(n) != v}
+    assert not differing, f"the environment has {differing}, expected {expected}"
+    # It would leave columns out of the tracebacks of scripts, as it does of the image's packages.
+    assert "PYTHONNODEBUGRANGES" not in environment, "scripts are compiled without columns"
+    first = environment["PATH"].split(":")[0]
+    assert first == "/home/dockeruser/.local/bin", f"PATH begins with {first}"
+    assert config["Entrypoint"] == ["tini", "-s", "--"], f"entrypoint is {config['Entrypoint']}"
+    start = ["/usr/local/bin/python3", "-I", "-m", "inference_server"]
+    assert config["Cmd"] == start, f"command is {config['Cmd']}"
+    health = config.get("Healthcheck") or {}
+    test = health.get("Test")
+    assert test == ["CMD", *start[:-1], "inference_server.health"], f"health check is {test}"
+    # In nanoseconds; init() may take as long as WORKER_TIMEOUT. 0 is the default of 3 retries.
+    starting, interval = health.get("StartPeriod", 0) / 1e9, health.get("Interval", 0) / 1e9
+    assert starting == 600, f"the health check gives the start {starting:g} s"
+    assert interval == 10, f"the health check runs every {interval:g} s"
+    assert health.get("Retries", 0) in (0, 3), f"the health check has {health['Retries']} retries"
+
+
+@layer(MINIMAL)
+def labels_tell_the_variant(image: RunningImage) -> None:
+    """OCI annotations and our own labels say what the variant says."""
+    variant = image.variant
+    expected = {
+        "org.opencontainers.image.title": variant.name,
+        "org.opencontainers.image.description": variant.description,
+        "org.opencontainers.image.base.name": variant.parent or f"debian:{variant.suite}-slim",
+        "inference.framework": variant.framework,
+        "inference.python": variant.python,
+        "inference.accelerator": str(variant.accelerator),
+        "inference.cuda": variant.cuda.version if variant.cuda else "",
+        "inference.track": str(variant.track),
+        "inference.support": variant.track.support,
+    }
+    if variant.cuda and variant.cuda.cudnn:
+        expected["inference.cudnn"] = variant.cuda.cudnn
+    if variant.bundled_cuda:
+        expected["inference.bundled-cuda"] = variant.bundled_cuda
+    if variant.version is not None:
+        expected["org.opencontainers.image.version"] = variant.version
+    wrong = {n: image.labels.get(n) for n, v in expected.items() if image.labels.get(n) != v}
+    assert not wrong, f"labels: {wrong}, expected { ({n: expected[n] for n in wrong}) }"
+
+
+@layer(MINIMAL)
+def key_is_that_of_the_tree(image: RunningImage) -> None:
+    """Its key is the hash of its inputs, and these are the files that stand here now."""
+    inputs = decode_inputs(image.labels.get(INPUTS_LABEL, ""))
+    assert inputs, f"the label {INPUTS_LABEL} tells no inputs"
+    key = image.labels.get(KEY_LABEL)
+    assert key == image_key(inputs), f"{KEY_LABEL} is {key}, its inputs give {image_key(inputs)}"
+    variant = image.variant
+    files = {name: digest for name, digest in inputs.items() if ":" not in name and name != PARENT}
+    own = {str(variant.dockerfile), str(variant.lock)}
+    lacking = own - files.keys()
+    assert not lacking, f"its {len(files)} inputs lack {listing(lacking)}"
+    moved = [n for n, digest in files.items() if _hash_now(image, n) != digest]
+    assert not moved, f"built from other contents of {listing(moved)}; run `nox -s build`"
+
+
+def _hash_now(image: RunningImage, name: str) -> str:
+    path = image.root / PurePosixPath(name)
+    return file_hash(path) if path.is_file() else "no such file"
