@@ -1,4 +1,4 @@
-"""What builds on this machine are given: secrets, settings and wheels, none of which stays."""
+"""The inputs of builds on this machine: secrets, settings and wheels. None stays in an image."""
 
 import json
 import os
@@ -17,7 +17,9 @@ from imagematrix.matrix.schema import Suite
 from imagematrix.matrix.variant import Variant
 from imagematrix.plan.bake import BuildEnvironment, file_secret
 
-# A mirror of one's own may have a certificate of one's own.
+# The context that holds an image's wheels is mounted here by its Dockerfile.
+_WHEELS = "/wheels"
+# A private mirror may have a private certificate.
 _APT_CONFIG = 'Acquire::https::CAInfo "/run/secrets/ca-bundle";\n'
 
 
@@ -31,10 +33,10 @@ def build_environment(
     variants: Iterable[Variant],
     supplies: Mapping[str, Supply],
 ) -> tuple[BuildEnvironment, dict[str, str]]:
-    """What the builds are given, and the environment variables that hold their secrets.
+    """The settings of the builds, and the environment variables that hold their secrets.
 
     Wheels are linked (or copied) below the work folder, one folder for each image that needs any.
-    Secrets travel in variables, so that none of them is ever a file of ours.
+    Secrets are passed in variables, so that none is ever written to a file.
     """
     secrets: list[str] = []
     suite_secrets: dict[str, tuple[str, ...]] = {}
@@ -49,7 +51,7 @@ def build_environment(
 
     if pip := pip_config(host):
         secrets.append(secret("pip-config", pip))
-    if mirrors.differ():
+    if mirrors.are_custom():
         secrets.append(secret("apt-config", _APT_CONFIG))
         suite_secrets = {
             suite: (secret("apt-sources", debian_sources(suite, mirrors)),) for suite in Suite
@@ -86,14 +88,14 @@ def uv_config(host: HostConfig, supply: Supply) -> str:
     extra = [*host.extra_index_urls, *([supply.index.url] if supply.index else [])]
     if extra:
         lines.append(f"extra-index-url = {json.dumps(extra)}")
-    links = [*host.find_links, *(["/wheels"] if supply.wheels else [])]
+    links = [*host.find_links, *([_WHEELS] if supply.wheels else [])]
     if links:
         lines.append(f"find-links = {json.dumps(links)}")
     return "\n".join(lines) + "\n"
 
 
 def pip_config(host: HostConfig) -> str:
-    """The pip.conf of builds, empty where pip's own defaults do."""
+    """The pip.conf of builds, empty if pip's defaults are enough."""
     lines = []
     if host.index_url != PYPI:
         lines.append(f"index-url = {host.index_url}")
