@@ -162,6 +162,9 @@ def check(session: nox.Session) -> None:
     """Prove that the files are what the matrix gives; lint, types and format of everything."""
     imagematrix(session, "check")
     run(session, "hadolint", *map(str, sorted(Path().glob("[bf]*/**/Dockerfile"))))
+    # What would fail in a workflow, and what would be a risk there.
+    run(session, "jactionlint", "--profile=correctness", "--shellcheck=", "--pyflakes=")
+    run(session, "zizmor", "--offline", "--quiet", "--strict-collection", ".github")
     session.log("what ruff finds now, `nox -s format` mends as far as that can be done by itself")
     run(session, "ruff", "check", ".")
     run(session, "ruff", "format", "--check", ".")
@@ -180,7 +183,7 @@ def format(session: nox.Session) -> None:
 
 @nox.session
 def render(session: nox.Session) -> None:
-    """Write the Dockerfiles and the README's table from matrix.yaml."""
+    """Write the Dockerfiles, the README's table and the names in the pages from matrix.yaml."""
     imagematrix(session, "render")
 
 

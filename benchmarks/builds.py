@@ -8,7 +8,7 @@ images or caches are touched, and a cold build is cold. That needs root and an i
 """
 
 import argparse
-import datetime
+import contextlib
 import json
 import os
 import platform
@@ -21,13 +21,14 @@ import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from benchmarks import matrix as generated
 from benchmarks.plain import Plain
+from benchmarks.runs import Measured, Run, of_one_run, write_files
 from benchmarks.sizes import Tree, read_tree, savings
 from imagematrix.build.inputs import build_environment
 from imagematrix.console import say
@@ -38,7 +39,7 @@ from imagematrix.host.config import read_host_config
 from imagematrix.host.debian import debian_mirrors
 from imagematrix.host.engine import Engine
 from imagematrix.host.setup import ensure_engine
-from imagematrix.host.supply import find_supplies
+from imagematrix.host.supply import resolve_supplies
 from imagematrix.matrix.schema import MINIMAL
 from imagematrix.matrix.selection import Selection, select, with_parents
 from imagematrix.matrix.variant import Variant
@@ -65,14 +66,13 @@ WITHOUT_BYTECODE = {"PYTHONPYCACHEPREFIX": "/nowhere"}
 @dataclass
 class Figures:
     """What was measured; every time is in seconds, every list one figure for each round, every size
-    in bytes. `saved` says by image what ours leave out of the plain ones."""
+    in bytes. `saved`, of the plain ones, says by image what ours leave out of them."""
 
     images: list[str]
     machine: str
-    date: str
-    ours: dict[str, Any] = field(default_factory=dict)
-    plain: dict[str, Any] = field(default_factory=dict)
-    saved: dict[str, dict[str, int]] = field(default_factory=dict)
+    run: Run
+    ours: Measured
+    plain: Measured
 
 
 @dataclass(frozen=True)
@@ -125,8 +125,8 @@ class Bench:
         self.run(["docker", "buildx", "prune", "--all", "--force"])
 
 
-def main() -> int:
-    """Measures the parts that were asked for, and writes them beside those measured before."""
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options of a command line; ends the process for one that is wrong, as argparse does."""
     parser = argparse.ArgumentParser(prog="nox -s bench --", description=__doc__)
     parser.add_argument("patterns", nargs="*", metavar="PATTERN", help="images, as for `build`")
     parser.add_argument(
@@ -135,15 +135,22 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5, help="how often what is short is repeated")
     parser.add_argument("--folder", type=Path, help="where the engine keeps its images meanwhile")
     parser.add_argument("--output", type=Path, default=RESULTS, help="where the results go")
-    options = parser.parse_args()
-    parts = options.parts.split(",")
-    if unknown := set(parts) - set(PARTS):
+    options = parser.parse_args(arguments)
+    options.parts = options.parts.split(",")
+    if unknown := set(options.parts) - set(PARTS):
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    return options
+
+
+def main() -> int:
+    """Measures the parts that were asked for, and writes them beside those measured before."""
+    options = parse()
+    parts = options.parts
     project = Project(REPOSITORY)
     host = read_host_config(os.environ, Path.home())
     chosen = with_parents(select(project.variants, Selection(tuple(options.patterns))),
                           project.variants)  # fmt: skip
-    supplies = find_supplies(project.locks, chosen, host)
+    supplies = resolve_supplies(project.locks, chosen, host)
     variants = [variant for variant in chosen if not supplies[variant.name].unavailable]
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
@@ -151,14 +158,19 @@ def main() -> int:
             variant.name: _link(folder / "wheels" / variant.name, supplies[variant.name].wheels)
             for variant in variants
         }
-        figures = figures_before(options.output, [v.name for v in variants], _machine())
-        try:
-            if parts == ["plan"]:
-                _plan(folder, options.rounds, figures)
-            else:
+        with contextlib.ExitStack() as stack:
+            engine = None
+            if parts != ["plan"]:
                 source = ensure_engine()
                 bases = ensure_bases(source, variants, BaseSource.AUTO)
-                with fresh_engine("bench0", "172.31.249.1", parent=options.folder) as engine:
+                parent = options.folder
+                engine = stack.enter_context(fresh_engine("bench0", "172.31.249.1", parent=parent))
+            run = Run.now(f"Docker {engine.version}" if engine else "")
+            figures = figures_before(options.output, [v.name for v in variants], _machine(), run)
+            try:
+                if engine is None:
+                    _plan(folder, options.rounds, figures)
+                else:
                     _copy_bases(source, engine, bases)
                     given, secrets = build_environment(
                         REPOSITORY,
@@ -173,21 +185,26 @@ def main() -> int:
                     plain = Plain(bases, host, given, wheels, folder)
                     bench = Bench(engine, variants, plain, secrets, folder, options.rounds, figures)
                     measure(bench, parts)
-        finally:
-            # What was measured before something failed took long enough.
-            _write(options.output, figures)
-            if (folder / "log").is_file():
-                (REPOSITORY / WORK_FOLDER).mkdir(exist_ok=True)
-                shutil.copy(folder / "log", REPOSITORY / WORK_FOLDER / "bench.log")
+            finally:
+                # What was measured before something failed took long enough.
+                write(options.output, figures)
+                if (folder / "log").is_file():
+                    (REPOSITORY / WORK_FOLDER).mkdir(exist_ok=True)
+                    shutil.copy(folder / "log", REPOSITORY / WORK_FOLDER / "bench.log")
     print(markdown(figures))
     return 0
 
 
-def _write(output: Path, figures: Figures) -> None:
-    output.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(asdict(figures), indent=2, sort_keys=True)
-    (output / "builds.json").write_text(f"{text}\n", encoding="utf-8")
-    (output / "builds.md").write_text(markdown(figures), encoding="utf-8")
+def write(output: Path, figures: Figures) -> None:
+    """Writes the pages, and the figures that the next run begins with."""
+    document = {
+        "images": figures.images,
+        "machine": figures.machine,
+        "run": asdict(figures.run),
+        "ours": figures.ours.as_json(),
+        "plain": figures.plain.as_json(),
+    }
+    write_files(output, "builds", markdown(figures), document)
     (output / "sizes.md").write_text(sizes_markdown(figures), encoding="utf-8")
 
 
@@ -201,7 +218,7 @@ def measure(bench: Bench, parts: Sequence[str]) -> None:
         build = [sys.executable, "-m", "imagematrix", "build", *bench.names]
         cold = _cold(bench, build, bench.names)
         if "cold" in parts:
-            figures.ours["cold"] = cold
+            figures.ours.put("cold", cold)
             say(f"ours: {cold:.0f} s")
         for variant in bench.variants:
             tree = _measure_image(bench, parts, variant, variant.name, figures.ours)
@@ -209,11 +226,11 @@ def measure(bench: Bench, parts: Sequence[str]) -> None:
                 bench.trees[variant.name] = tree
         if "noop" in parts:
             again = [*_nox(), "-s", "build", "--", *bench.names]
-            figures.ours["noop"] = [bench.run(again) for _ in range(bench.rounds)]
+            figures.ours.put("noop", [bench.run(again) for _ in range(bench.rounds)])
         if "checks" in parts:
-            figures.ours["checks"] = _checks(bench)
+            figures.ours.put("checks", _checks(bench))
         if "pin" in parts:
-            figures.ours["pin"] = _pin(bench)
+            figures.ours.put("pin", _pin(bench))
         _remove(bench, bench.names)
         bench.prune()
     plain = bench.plain
@@ -224,16 +241,15 @@ def measure(bench: Bench, parts: Sequence[str]) -> None:
                 say(f"plain: the Python of {variant.name} …")
                 bench.run(command)
     if set(parts) & {"cold", "sizes", "imports"}:
-        if "cold" in parts:
-            figures.plain["cold"] = {}
         for variant in bench.variants:
             seconds = bench.run(plain.build(variant))
             if "cold" in parts:
-                figures.plain["cold"][variant.name] = seconds
+                figures.plain.table("cold")[variant.name] = seconds
             say(f"plain: {variant.name} {seconds:.0f} s")
             tree = _measure_image(bench, parts, variant, plain.name(variant), figures.plain)
             if tree is not None:
-                figures.saved[variant.name] = savings(variant, tree, bench.trees[variant.name])
+                saved = savings(variant, tree, bench.trees[variant.name])
+                figures.plain.table("saved")[variant.name] = saved
             _remove(bench, [plain.name(variant)])
         bench.prune()
     if "bake" in parts:
@@ -242,9 +258,10 @@ def measure(bench: Bench, parts: Sequence[str]) -> None:
         file = bench.folder / "bake.json"
         file.write_text(json.dumps(definition), encoding="utf-8")
         bake = ["docker", "buildx", "bake", "--file", str(file), "--progress=plain"]
-        figures.plain["bake"] = _cold(bench, bake, list(map(plain.name, bench.variants)))
-        say(f"plain bake: {figures.plain['bake']:.0f} s")
-        figures.plain["noop"] = [bench.run(bake) for _ in range(bench.rounds)]
+        cold = _cold(bench, bake, list(map(plain.name, bench.variants)))
+        figures.plain.put("bake", cold)
+        say(f"plain bake: {cold:.0f} s")
+        figures.plain.put("noop", [bench.run(bake) for _ in range(bench.rounds)])
         _remove(bench, list(map(plain.name, bench.variants)))
 
 
@@ -269,7 +286,7 @@ def _nox() -> list[str]:
 
 
 def _measure_image(
-    bench: Bench, parts: Sequence[str], variant: Variant, name: str, into: dict[str, Any]
+    bench: Bench, parts: Sequence[str], variant: Variant, name: str, into: Measured
 ) -> Tree | None:
     """The size of an image that is there, and the time to import its framework. `name` is what it
     is called there."""
@@ -277,14 +294,14 @@ def _measure_image(
     tree = None
     if "sizes" in parts:
         tree = read_tree(bench.engine, tag, bench.folder)
-        into.setdefault("sizes", {})[variant.name] = {**asdict(tree.size), "hidden": tree.hidden}
+        into.table("sizes")[variant.name] = {**asdict(tree.size), "hidden": tree.hidden}
     if "imports" in parts and variant.framework != MINIMAL:
         kinds: dict[str, Mapping[str, str]] = {"imports": {}}
         if into is bench.figures.plain:
             kinds["imports without bytecode"] = WITHOUT_BYTECODE
         for kind, environ in kinds.items():
             found = _imports(bench, tag, variant, environ)
-            into.setdefault(kind, {})[variant.name] = found
+            into.table(kind)[variant.name] = found
     return tree
 
 
@@ -403,7 +420,7 @@ def _plan(folder: Path, rounds: int, figures: Figures) -> None:
         seconds.append(time.monotonic() - started)
         if result.returncode != 0 or result.stdout.count("no such image yet") != PLANNED:
             raise SystemExit(f"the plan failed:\n{result.stderr[-2000:]}")
-    figures.ours["plan"] = seconds
+    figures.ours.put("plan", seconds)
     shutil.rmtree(root)
 
 
@@ -436,15 +453,17 @@ def _machine() -> str:
     return f"{os.cpu_count()} processors ({platform.machine()}), {platform.system()}"
 
 
-def figures_before(output: Path, names: list[str], machine: str) -> Figures:
-    """The figures of an earlier run of the same images: a part that is not measured is kept."""
+def figures_before(output: Path, names: list[str], machine: str, run: Run) -> Figures:
+    """The figures that `run` begins with: those of earlier runs for the same images on the same
+    machine, each with its run."""
     path = output / "builds.json"
-    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    ours: dict[str, Any] = {}
+    plain: dict[str, Any] = {}
     if path.is_file():
         data = json.loads(path.read_text(encoding="utf-8"))
         if data["images"] == names and data["machine"] == machine:
-            return Figures(**{**data, "date": today})
-    return Figures(names, machine, today)
+            ours, plain = data["ours"], data["plain"]
+    return Figures(names, machine, run, Measured.read(run, ours), Measured.read(run, plain))
 
 
 def markdown(figures: Figures) -> str:
@@ -453,93 +472,137 @@ def markdown(figures: Figures) -> str:
     lines = [
         "# Builds, sizes and starts compared with plain Dockerfiles",
         "",
-        f"Measured by `nox -s bench` on {figures.date}, {figures.machine}, for the images",
+        f"Measured by `nox -s bench`, {figures.machine}, for the images",
         f"{', '.join(figures.images)}. Plain is one Dockerfile for each image: `FROM` the same",
         "Python, `pip install --no-cache-dir -r` of the same lock. Ratios are plain / ours for",
-        "cold builds (larger is better), and ours / plain for the rest (smaller is better).",
-        "[Sizes and imports](sizes.md) have a page of their own.",
+        "cold builds (larger is better), and ours / plain for the rest (smaller is better); there",
+        "is none of figures of two runs. [Sizes and imports](sizes.md) have a page of their own.",
         "",
-        "| what | ours | plain | ratio |",
-        "|---|---:|---:|---:|",
+        "| what | ours | plain | ratio | measured |",
+        "|---|---:|---:|---:|---|",
     ]
 
-    def row(what: str, left: float | None, right: float | None, unit: str, faster: bool) -> None:
+    def row(what: str, left: _Figure | None, right: _Figure | None, faster: bool) -> None:
         if left is None:
             return
-        shown = f"{left:,.2f} {unit}" if left < 10 else f"{left:,.0f} {unit}"
-        other = (
-            ""
-            if right is None
-            else f"{right:,.2f} {unit}"
-            if right < 10
-            else f"{right:,.0f} {unit}"
-        )
-        ratio = "" if not right else f"{right / left if faster else left / right:.2f}"
-        lines.append(f"| {what} | {shown} | {other} | {ratio} |")
+        ratio = ""
+        if right is not None and of_one_run([left.run, right.run]):
+            quotient = right.value / left.value if faster else left.value / right.value
+            ratio = f"{quotient:.2f}"
+        shown = [figure.seconds if figure else "" for figure in (left, right)]
+        runs = _said(left.run, right.run if right else None)
+        lines.append(f"| {what} | {' | '.join(shown)} | {ratio} | {runs} |")
 
-    one_by_one = sum(plain["cold"].values()) if plain.get("cold") else None
-    row("cold build of all, plain one after the other", ours.get("cold"), one_by_one, "s", True)
-    row("cold build of all, plain by bake", ours.get("cold"), plain.get("bake"), "s", True)
-    row("nothing changed", _median(ours.get("noop")), _median(plain.get("noop")), "s", False)
+    cold = _figure(ours, "cold")
+    # A sum without all images is of something else.
+    whole = set(plain.get("cold") or ()) == set(figures.images)
+    one_by_one = _figure(plain, "cold", lambda found: sum(found.values())) if whole else None
+    row("cold build of all, plain one after the other", cold, one_by_one, True)
+    row("cold build of all, plain by bake", cold, _figure(plain, "bake"), True)
+    noop = _figure(ours, "noop", statistics.median)
+    row("nothing changed", noop, _figure(plain, "noop", statistics.median), False)
     if pin := ours.get("pin"):
-        own = plain.get("cold", {}).get(pin["image"])
+        own = None
+        if pin["image"] in (plain.get("cold") or ()):
+            own = _figure(plain, "cold", lambda found: found[pin["image"]])
         what = f"one pin changed ({pin['pin']}: builds {', '.join(pin['built'])})"
-        row(what, pin["seconds"], own, "s", False)
-    row(f"`nox -s plan` of {PLANNED:,} images", _median(ours.get("plan")), None, "s", False)
-    if "checks" in ours:
+        row(what, _figure(ours, "pin", lambda found: found["seconds"]), own, False)
+    plan = _figure(ours, "plan", statistics.median)
+    row(f"`nox -s plan` of {PLANNED:,} images", plan, None, False)
+    if checks := ours.get("checks"):
         lines += [
             "",
             "All checks of an image: their work is what they take beyond the start of its",
             "container, until it serves, and beyond loading its framework once more, to ask it.",
-            "New layers are read and packed for their size, once.",
+            "New layers are read and packed for their size, once."
+            f" Measured: {_said(ours.runs['checks'])}.",
             "",
             "| image | work | start | loading | new layers |",
             "|---|---:|---:|---:|---:|",
         ]
-        for name, found in _in_order(figures, ours["checks"]):
+        for name, found in _in_order(figures, checks):
             cells = [f"{found[what]:.2f} s" for what in ("work", "start", "loading", "layers")]
             lines.append(f"| `{name}` | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
+@dataclass(frozen=True)
+class _Figure:
+    """A time, and the run that it is of."""
+
+    value: float
+    run: Run
+
+    @property
+    def seconds(self) -> str:
+        return f"{self.value:,.2f} s" if self.value < 10 else f"{self.value:,.0f} s"
+
+
+def _figure(
+    side: Measured, name: str, reduce: Callable[[Any], float] = lambda found: found
+) -> _Figure | None:
+    """One figure of a side, made of what was measured; None where nothing was."""
+    found = side.get(name)
+    return _Figure(reduce(found), side.runs[name]) if found else None
+
+
+def _said(ours: Run, plain: Run | None = None) -> str:
+    """When figures were measured: of both sides, where those differ."""
+    return f"{ours}" if plain in (None, ours) else f"ours {ours}; plain {plain}"
+
+
 def sizes_markdown(figures: Figures) -> str:
     """The report on sizes, imports, and what is left out."""
+    ours, plain = figures.ours, figures.plain
     lines = [
         "# Sizes and imports compared with plain images",
         "",
-        f"Measured by `nox -s bench` on {figures.date}, {figures.machine}. Sizes are those of the",
-        "final tree as an archive: what the layers of a plain image hold beside it, as caches that",
-        'a base came with, is not counted against it. "Packed" are our layers by zstd, as for a',
-        'registry, and "hidden" is their share that the tree does not show. MB are 10^6 bytes.',
-        "",
+        f"Measured by `nox -s bench`, {figures.machine}. Sizes are those of the final tree as an",
+        "archive: what the layers of a plain image hold beside it, as caches that a base came",
+        'with, is not counted against it. "Packed" are our layers by zstd, as for a registry, and',
+        '"hidden" is their share that the tree does not show. MB are 10^6 bytes. Figures of two',
+        "runs are not compared.",
+        *_together("Sizes", ours.runs.get("sizes"), plain.runs.get("sizes")),
         "| image | plain | ours | ratio | ours, packed | hidden |",
         "|---|---:|---:|---:|---:|---:|",
     ]
-    ours, plain = (side.get("sizes", {}) for side in (figures.ours, figures.plain))
-    both = [name for name in figures.images if name in ours and name in plain]
-    for name in both:
-        share = f"{ours[name]['hidden'] / ours[name]['uncompressed']:.2%}"
-        lines.append(f"| `{name}` | {_compared([ours[name]], [plain[name]])} | {share} |")
-    if len(both) > 1:
-        sides = ([side[name] for name in both] for side in (ours, plain))
-        lines.append(f"| sum | {_compared(*sides)} | |")
-    lines += ["", "| import of the framework | ours | plain without bytecode | plain | ratio |"]
+    if of_one_run([ours.runs.get("sizes"), plain.runs.get("sizes")]):
+        left, right = ours.get("sizes"), plain.get("sizes")
+        both = [name for name in figures.images if name in left and name in right]
+        for name in both:
+            share = f"{left[name]['hidden'] / left[name]['uncompressed']:.2%}"
+            lines.append(f"| `{name}` | {_compared([left[name]], [right[name]])} | {share} |")
+        if len(both) > 1:
+            sides = ([side[name] for name in both] for side in (left, right))
+            lines.append(f"| sum | {_compared(*sides)} | |")
+    slow = "imports without bytecode"
+    runs = [ours.runs.get("imports"), plain.runs.get(slow), plain.runs.get("imports")]
+    lines += _together("Imports", *runs)
+    lines += ["| import of the framework | ours | plain without bytecode | plain | ratio |"]
     lines += ["|---|---:|---:|---:|---:|"]
-    bare = figures.plain.get("imports without bytecode", {})
-    for name, seconds in _in_order(figures, figures.ours.get("imports", {})):
-        if name in bare:
-            own, slow, other = map(
-                statistics.median, (seconds, bare[name], figures.plain["imports"][name])
-            )
-            lines.append(
-                f"| `{name}` | {own:.2f} s | {slow:.2f} s | {other:.2f} s | {own / slow:.2f} |"
-            )
-    lines += ["", "| image | what is left out | saves |", "|---|---|---:|"]
-    for name, saved in _in_order(figures, figures.saved):
+    if of_one_run(runs):
+        for name, seconds in _in_order(figures, ours.get("imports")):
+            if name in plain.get(slow):
+                own, bare, other = map(
+                    statistics.median, (seconds, plain.get(slow)[name], plain.get("imports")[name])
+                )
+                lines.append(
+                    f"| `{name}` | {own:.2f} s | {bare:.2f} s | {other:.2f} s | {own / bare:.2f} |"
+                )
+    lines += _together("Savings", plain.runs.get("saved"))
+    lines += ["| image | what is left out | saves |", "|---|---|---:|"]
+    for name, saved in _in_order(figures, plain.get("saved") or {}):
         for what, size in sorted(saved.items(), key=lambda item: (-item[1], item[0])):
             if size >= SMALLEST_SAVING:
                 lines.append(f"| `{name}` | {what} | {size / 1e6:.1f} MB |")
     return "\n".join(lines) + "\n"
+
+
+def _together(what: str, *runs: Run | None) -> list[str]:
+    """The lines before a table that holds both sides: the run that it is of."""
+    if of_one_run(runs):
+        return ["", f"{what}: measured {runs[0]}.", ""]
+    return ["", f"{what}: not measured in one run.", ""]
 
 
 def _compared(ours: Sequence[Mapping[str, int]], plain: Sequence[Mapping[str, int]]) -> str:
@@ -553,10 +616,6 @@ def _compared(ours: Sequence[Mapping[str, int]], plain: Sequence[Mapping[str, in
 def _in_order(figures: Figures, found: Mapping[str, T]) -> list[tuple[str, T]]:
     """What was found of images, in the order of the matrix, whichever run it is from."""
     return [(name, found[name]) for name in figures.images if name in found]
-
-
-def _median(values: Sequence[float] | None) -> float | None:
-    return statistics.median(values) if values else None
 
 
 if __name__ == "__main__":

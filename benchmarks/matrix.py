@@ -18,7 +18,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from imagematrix.console import table
-from imagematrix.matrix.schema import MINIMAL, load_matrix
+from imagematrix.matrix.rules import load_matrix
+from imagematrix.matrix.schema import MINIMAL
 from imagematrix.matrix.slim import read_slim
 from imagematrix.matrix.variant import Variant, expand
 from imagematrix.plan.content import image_contents
@@ -110,7 +111,7 @@ def write_images(
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(text, encoding="utf-8")
     for variant in variants:
-        (root / variant.lock).write_text(_lock_text(variant.name), encoding="utf-8")
+        (root / variant.lock).write_text(_lock_text(variant), encoding="utf-8")
 
 
 def write_templates(root: Path, size: int) -> None:
@@ -135,44 +136,43 @@ def write_templates(root: Path, size: int) -> None:
 
 
 def matrix_data(size: int) -> dict[str, Any]:
-    """A matrix of exactly `size` images, a multiple of the Pythons, after its exclusions."""
+    """A matrix of exactly `size` images, a multiple of the Pythons."""
     count, rest = divmod(size, len(PYTHONS))
     if rest or count < 2:
         raise SystemExit(f"a size must be a multiple of {len(PYTHONS)}, and more than that")
-    frameworks: dict[str, Any] = {MINIMAL: _framework(MINIMAL, [_release(None)])}
-    exclusions = []
+    frameworks = {MINIMAL: {"title": "Python", "releases": [{"pins": PINS}]}}
     for first in range(0, count - 1, RELEASES_PER_FRAMEWORK):
         name = f"framework{first // RELEASES_PER_FRAMEWORK}-x"
         numbers = range(min(RELEASES_PER_FRAMEWORK, count - 1 - first))
-        releases = [_release(f"1.{number}") for number in numbers]
-        frameworks[name] = _framework(name, [*releases, _release("2.0")])
-        exclusions.append({"reason": "not out yet", "framework": name, "version": "2.0"})
+        frameworks[name] = {
+            "title": f"The framework {name}",
+            "releases": [_release(name, number) for number in numbers],
+        }
     return {
-        "pythons": {python: {"suite": "trixie"} for python in PYTHONS},
-        "installer": {"version": "1.0", "sha256": "0" * 64},
+        "debian": {"trixie": list(PYTHONS)},
+        "tracks": {"current": {"pythons": list(PYTHONS), "accelerators": ["cpu"]}},
+        "sets": {"shared": PINS},
         "frameworks": frameworks,
-        "exclude": exclusions,
     }
 
 
-def _framework(name: str, releases: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"title": f"The framework {name}", "releases": releases}
+PINS = ["package0==1.0", "package1>=1,<2"]
 
 
-def _release(version: str | None) -> dict[str, Any]:
-    axes = {"track": "current", "pythons": list(PYTHONS), "accelerators": ["cpu"]}
-    pins = ["package0==1.0", "package1>=1,<2"]
-    return axes | {"pins": pins} | ({"version": version} if version else {})
+def _release(framework: str, number: int) -> dict[str, Any]:
+    version = f"1.{number}"
+    return {"version": version, "sets": ["shared"], "pins": [f"{framework}=={version}.0"]}
 
 
-def _lock_text(image: str) -> str:
+def _lock_text(variant: Variant) -> str:
     """A lock that shares all packages but one with the locks of the other images."""
-    digests = {f"package{number}": f"{number:064x}" for number in range(LOCKED_PACKAGES - 1)}
-    if not image.startswith(MINIMAL):
-        digests["package-own"] = hashlib.sha256(image.encode()).hexdigest()
+    digests = {f"package{number}==1.0": f"{number:064x}" for number in range(LOCKED_PACKAGES - 1)}
+    if variant.version is not None:
+        own = f"{variant.framework}=={variant.version}.0"
+        digests[own] = hashlib.sha256(variant.name.encode()).hexdigest()
     return "".join(
-        f"{name}==1.0 \\\n    --hash=sha256:{digest} \\\n    --hash=sha256:{'f' * 64}\n"
-        for name, digest in digests.items()
+        f"{pin} \\\n    --hash=sha256:{digest} \\\n    --hash=sha256:{'f' * 64}\n"
+        for pin, digest in digests.items()
     )
 
 

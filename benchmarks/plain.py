@@ -54,7 +54,7 @@ class Plain:
         elif variant.index is not None:
             options += f" --extra-index-url {variant.index.url}"
         install = f"python3 -m pip install --no-cache-dir{options} -r /tmp/requirements.txt"
-        packages = _apt_install(" ".join(variant.system)) if variant.system else ""
+        packages = _apt_install(" ".join(variant.debian)) if variant.debian else ""
         return (
             f"FROM {self._python(variant)}\n{packages}"
             "COPY requirements.txt /tmp/requirements.txt\n"

@@ -34,6 +34,8 @@ from typing import Any
 
 from servers import KINDS, WORK, Kind, Running, start
 
+from benchmarks.runs import Run, write_page
+
 CLIENT = Path(__file__).parent / "load.py"
 CONNECTIONS = (1, 32)
 HALF_OPEN = 64
@@ -255,8 +257,8 @@ def main() -> int:
     parser.add_argument("--no-containers", action="store_true", help="without a Docker engine")
     options = parser.parse_args()
     options.server_core, options.client_core = cores()
+    run = Run.now()
     WORK.mkdir(parents=True, exist_ok=True)
-    options.output.mkdir(parents=True, exist_ok=True)
     kinds = list(KINDS)
     if options.before is not None:
         source = options.before.resolve() / "base" / "server"
@@ -294,7 +296,6 @@ def main() -> int:
     about["load"] = "wrk" if options.wrk else "load.py"
     document = {"about": about, "medians": results, "runs": runs}
     stem = "scoring-server-wrk" if options.wrk else "scoring-server"
-    (options.output / f"{stem}.json").write_text(json.dumps(document, indent=2) + "\n")
     loads = [run["load"] for found in runs.values() for run in found]
     note = (
         f"Medians of {options.runs} runs of {options.seconds:g} s that alternate, Python "
@@ -302,8 +303,8 @@ def main() -> int:
         f"The machine's load average was {min(loads):.1f} to {max(loads):.1f} (1 is the server "
         f"itself). The load is made by {about['load']}.\nRatios above 1: this server is better.\n\n"
     )
-    page = "# The scoring server and the reference, measured\n\n" + note + text
-    (options.output / f"{stem}.md").write_text(page)
+    title = "The scoring server and the reference, measured"
+    write_page(options.output, stem, title, note + text.rstrip("\n"), document, run)
     print("\n" + text)
     for line in missed:
         print(f"missed: {line}")

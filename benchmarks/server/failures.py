@@ -28,6 +28,8 @@ from pathlib import Path
 
 from servers import KINDS, WORK, Kind, Running, free_port, start
 
+from benchmarks.runs import Run, write_page
+
 PATIENCE_S = 6.0
 GOOD = b'{"do": "good"}'
 SCRIPT = """
@@ -500,7 +502,7 @@ def main() -> int:
     parser.add_argument("--kind", choices=["ours", "reference"], help="one server only")
     options = parser.parse_args()
     WORK.mkdir(parents=True, exist_ok=True)
-    options.output.mkdir(parents=True, exist_ok=True)
+    run = Run.now()
     with contextlib.ExitStack() as stack:
         kinds: tuple[Kind, ...] = KINDS
         where = f"as processes of Python {sys.version.split()[0]}"
@@ -514,7 +516,7 @@ def main() -> int:
             for kind in kinds
             if options.kind in (None, kind.name)
         }
-    lines = ["# When something goes wrong", "", f"Time limit of run(): 1 s. Both {where}.", ""]
+    lines = [f"Time limit of run(): 1 s. Both {where}.", ""]
     lines += ["| mode | " + " | ".join(f"{name} | good again" for name in results) + " |"]
     lines += ["|---|" + "---|---|" * len(results)]
     patterns = wanted()
@@ -527,8 +529,9 @@ def main() -> int:
             wrong.append(f"{name}: {ours[0]}, wanted {patterns[name]}")
         if ours and ours[1] != "-" and (ours[1].startswith(("never", "not"))):
             wrong.append(f"{name}: good again: {ours[1]}")
-    (options.output / "failures.md").write_text("\n".join(lines) + "\n")
-    (options.output / "failures.json").write_text(json.dumps(results, indent=2) + "\n")
+    title, text = "When something goes wrong", "\n".join(lines)
+    partial = bool(options.only or options.kind)
+    write_page(options.output, "failures", title, text, results, run, partial)
     count = len(next(iter(results.values())))
     print(f"\n{count} modes; ours does not do as it should in {len(wrong)}:", *wrong, sep="\n  ")
     return 1 if wrong or not count else 0

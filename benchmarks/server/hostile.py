@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import random
 import re
 import socket
@@ -27,6 +26,7 @@ from pathlib import Path
 
 from servers import WORK
 
+from benchmarks.runs import Run, write_page
 from tests.server.harness import Server
 from tests.server.hostile import (
     AHEAD,
@@ -233,15 +233,13 @@ def main() -> int:
     parser.add_argument("--only", default="", help="scenes whose name has this word")
     parser.add_argument("--output", type=Path, default=WORK.parent)
     options = parser.parse_args()
-    options.output.mkdir(parents=True, exist_ok=True)
+    run = Run.now()
     reports = []
     for name, act in SCENES.items():
         if options.only in name:
             reports.append(play(name, act, options.requests))
             print(reports[-1].row, flush=True)
     lines = [
-        "# Hostile clients",
-        "",
         f"{options.requests:,} mutated requests; Python {sys.version.split()[0]}. The times are of"
         " `GET /` on new connections, one each 10 ms, in milliseconds: median / p99 / worst. The"
         " first row is what the probe sees without other clients. Each scene is played twice.",
@@ -250,12 +248,12 @@ def main() -> int:
         "|---|---|---|---|---|---|---|",
         *(report.row for report in reports),
     ]
-    (options.output / "hostile.md").write_text("\n".join(lines) + "\n")
     scenes = [
         {**vars(report), "health": {**vars(report.health), "answers": dict(report.health.answers)}}
         for report in reports
     ]
-    (options.output / "hostile.json").write_text(json.dumps(scenes, indent=2) + "\n")
+    title, text = "Hostile clients", "\n".join(lines)
+    write_page(options.output, "hostile", title, text, scenes, run, partial=bool(options.only))
     wrong = [f"{report.name}: {fault}" for report in reports for fault in report.wrong]
     print(f"\n{len(reports)} scenes, {len(wrong)} faults", *wrong[:20], sep="\n  ")
     return 1 if wrong or not reports else 0

@@ -16,8 +16,9 @@ from imagematrix.host.engine import Engine, find_engine
 from imagematrix.plan.bake import image_tag
 from imagematrix.repository.project import Project
 from tests.derived.containers import Service, build, started
+from tests.example_images import example
 
-PARENT = "minimal-py312-inference"
+PARENT = example().name
 TAG = "inference-benchmark-reference:latest"
 REFERENCE_COMMAND = ("azmlinfsrv", "--entry_script", "main.py")
 COMMANDS = {"ours": None, "reference": [*REFERENCE_COMMAND]}

@@ -11,13 +11,13 @@ second throughout, and scoring worked afterwards. It takes about a quarter of an
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
 from in_containers import PARENT
 from servers import WORK
 
+from benchmarks.runs import Run, write_page
 from imagematrix.host.engine import find_engine
 from imagematrix.plan.bake import image_tag
 from tests.derived.shapes import SHAPES, Outcome, play
@@ -45,10 +45,10 @@ def main() -> int:
     parser.add_argument("--only", default="", help="shapes whose name has this word")
     parser.add_argument("--output", type=Path, default=WORK.parent)
     options = parser.parse_args()
-    options.output.mkdir(parents=True, exist_ok=True)
     engine = find_engine()
     if engine is None:
         raise SystemExit("no Docker engine answers")
+    run = Run.now(f"Docker {engine.version}")
     client = engine.client()
     outcomes = []
     for shape in SHAPES:
@@ -58,8 +58,6 @@ def main() -> int:
                 print(row(outcomes[-1]), flush=True)
     client.close()
     lines = [
-        "# Memory, by what clients send",
-        "",
         f"Containers of {PARENT} with a limit in MB. In MiB: what the container took at most, with"
         " the buffers of the kernel and what it read of files; how much larger the service was at"
         " most, and in the end. In milliseconds: the median and the worst time of `GET /`.",
@@ -68,9 +66,9 @@ def main() -> int:
         "|---|---|---|---|---|---|---|---|",
         *map(row, outcomes),
     ]
-    (options.output / "memory.md").write_text("\n".join(lines) + "\n")
-    report = [{**vars(each), "health": vars(each.health)} for each in outcomes]
-    (options.output / "memory.json").write_text(json.dumps(report, indent=2) + "\n")
+    shapes = [{**vars(each), "health": vars(each.health)} for each in outcomes]
+    title, text = "Memory, by what clients send", "\n".join(lines)
+    write_page(options.output, "memory", title, text, shapes, run, partial=bool(options.only))
     wrong = [row(each) for each in outcomes if each.wrong]
     print(f"\n{len(outcomes)} shapes in containers, {len(wrong)} went wrong", *wrong, sep="\n  ")
     return 1 if wrong or not outcomes else 0

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import http.client
-import json
 import signal
 import socket
 import sys
@@ -24,6 +23,8 @@ from collections import Counter
 from pathlib import Path
 
 from servers import KINDS, WORK, Running, start
+
+from benchmarks.runs import Run, write_page
 
 # docs/kubernetes.md
 SHUTDOWN_DELAY_S = 10
@@ -208,7 +209,7 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=WORK.parent)
     options = parser.parse_args()
     WORK.mkdir(parents=True, exist_ok=True)
-    options.output.mkdir(parents=True, exist_ok=True)
+    run = Run.now()
     found = {
         f"rollout under the load of {options.clients} clients, "
         f"delay {SHUTDOWN_DELAY_S} s, probe each {PROBE_PERIOD_S:g} s": rollout(options.clients),
@@ -219,10 +220,9 @@ def main() -> int:
     for what, (words, right) in found.items():
         lines.append(f"| {what} | {words} | {'yes' if right else 'NO'} |")
         print(lines[-1], flush=True)
-    page = "# A rollout, a long queue, and clients that leave\n\n" + "\n".join(lines) + "\n"
-    (options.output / "rollout.md").write_text(page)
-    document = {what: {"found": words, "right": right} for what, (words, right) in found.items()}
-    (options.output / "rollout.json").write_text(json.dumps(document, indent=2) + "\n")
+    told = {what: {"found": words, "right": right} for what, (words, right) in found.items()}
+    title = "A rollout, a long queue, and clients that leave"
+    write_page(options.output, "rollout", title, "\n".join(lines), told, run)
     return 0 if all(right for _, right in found.values()) else 1
 
 

@@ -1,6 +1,6 @@
 """Mixed load for a long time: every good request is answered rightly or refused cleanly.
 
-    python benchmarks/server/soak.py [--seconds 600] [--output FOLDER]
+    PYTHONPATH=. python benchmarks/server/soak.py [--seconds 600] [--output FOLDER]
 
 Good clients beside broken, slow and oversized ones, while workers are killed from outside and by
 requests. At the end: the counts, the memory before and after, processes that are left over. The
@@ -25,6 +25,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from servers import KINDS, WORK, Running, start, tree
+
+from benchmarks.runs import Run, write_page
 
 SCRIPT = """
 import json, os, time
@@ -156,7 +158,7 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=WORK.parent)
     options = parser.parse_args()
     WORK.mkdir(parents=True, exist_ok=True)
-    options.output.mkdir(parents=True, exist_ok=True)
+    run = Run.now()
     settings = {
         "WORKER_COUNT": "2",
         "SCORING_TIMEOUT_MS": "1000",
@@ -192,9 +194,8 @@ def main() -> int:
     text = "\n  ".join(["\n".join(lines), *faults])
     print(text)
     report = {"seen": soak.seen, "before_mib": before, "after_mib": after, "faults": soak.wrong}
-    (options.output / "soak.json").write_text(json.dumps(report, indent=2) + "\n")
-    page = f"# {options.seconds:g} s of mixed load\n\n```\n{text}\n```\n"
-    (options.output / "soak.md").write_text(page)
+    title = f"{options.seconds:g} s of mixed load"
+    write_page(options.output, "soak", title, f"```\n{text}\n```", report, run)
     return 1 if faults else 0
 
 

@@ -27,9 +27,7 @@ def plan_against(project: Project, request: Request, against: str) -> tuple[Step
         ids = {variant.name: bases.ids for variant in needed}
         no_base = bases.why_unavailable
     else:
-        say(
-            "Bases: assumed to be those of the published images; --bases compares them."
-        )
+        say("Bases: assumed to be those of the published images; --bases compares them.")
         known = [(v, present[v.name].labels) for v in needed if v.name in present]
         ids = {variant.name: base_ids_from_labels(variant, labels) for variant, labels in known}
         no_base = _any_base

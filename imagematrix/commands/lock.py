@@ -8,7 +8,9 @@ from imagematrix.commands.options import add_selection, selection_of
 from imagematrix.console import say
 from imagematrix.errors import WorkError
 from imagematrix.host.config import read_host_config
+from imagematrix.matrix.schema import Track
 from imagematrix.matrix.selection import Selection, select
+from imagematrix.matrix.variant import Variant
 from imagematrix.repository.locking import TOOLS_LOCK, write_lock, write_tools_lock
 from imagematrix.repository.project import Project
 
@@ -18,7 +20,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tools", action="store_true", help="the tools' own requirements instead")
     add_selection(parser)
     parser.add_argument(
-        "--upgrade", action="store_true", help="newest versions that the pins admit"
+        "--upgrade",
+        action="store_true",
+        help="newest versions that the pins admit; a historical image keeps its versions unless it"
+        " is named in full, or its track is",
     )
 
 
@@ -29,10 +34,13 @@ def run(project: Project, options: argparse.Namespace) -> int:
         changed = write_tools_lock(project.root, host, upgrade=options.upgrade)
         print(f"{'wrote' if changed else 'unchanged'} {TOOLS_LOCK}")
         return 0
-    everything = options.all or not (options.patterns or options.track or options.accelerator)
-    selection = Selection(everything=True) if everything else selection_of(options)
+    selection = selection_of(options)
+    chosen = select(project.variants, selection)
+    frozen = [v for v in chosen if options.upgrade and not _may_change(v, selection)]
+    for variant in frozen:
+        say(f"{variant.name} is historical and keeps its versions: name it in full to upgrade it")
     failures = []
-    for variant in select(project.variants, selection):
+    for variant in (variant for variant in chosen if variant not in frozen):
         say(f"Resolving {variant.name} …")
         try:
             changed = write_lock(project.root, variant, host, upgrade=options.upgrade)
@@ -43,3 +51,9 @@ def run(project: Project, options: argparse.Namespace) -> int:
     if failures:
         raise WorkError("\n".join(failures))
     return 0
+
+
+def _may_change(variant: Variant, selection: Selection) -> bool:
+    """Whether an image gets newer versions; those of a historical one reproduce a deployment."""
+    named = variant.name in selection.patterns or selection.track is Track.HISTORICAL
+    return variant.track is not Track.HISTORICAL or named

@@ -27,9 +27,7 @@ from imagematrix.repository.project import Project
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     add_selection(parser)
-    parser.add_argument(
-        "--registry", required=True, metavar="HOST/NAMESPACE", help="push there"
-    )
+    parser.add_argument("--registry", required=True, metavar="HOST/NAMESPACE", help="push there")
     parser.add_argument("--historical", action="store_true", help="also push historical images")
     parser.add_argument(
         "--bootstrap-bases",

@@ -32,6 +32,8 @@ from imagematrix.repository.project import Project
 
 TAGS = ("reproduce-1", "reproduce-2")
 _COPIES = WORK_FOLDER / "reproduce"
+# The lines that are printed of one image; --json has all.
+_MOST_LINES = 200
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -131,7 +133,9 @@ def _built(
     try:
         rows = json.loads(result.stdout)
     except ValueError:
-        raise WorkError(f"build {number + 1} of {len(TAGS)} did not begin; see above") from None
+        raise WorkError(
+            f"build {number + 1} of {len(TAGS)} ended with {result.returncode}; see above"
+        ) from None
     return {row["name"]: (row["outcome"], row["detail"]) for row in rows}
 
 
@@ -187,6 +191,8 @@ def _report(found: Sequence[Difference]) -> list[str]:
     for place, differences in places.items():
         lines.append(f"{place}: {', '.join(map(_words, differences))}")
         lines += [f"    {line}" for one in differences for line in one.lines]
+    if len(lines) > _MOST_LINES:
+        lines[_MOST_LINES:] = [f"… and {len(lines) - _MOST_LINES} more lines, see --json"]
     counts = counted(one.what for one in found if one.path)
     return [*lines, f"{len(found)} differences{f': {counts}' if counts else ''}"]
 

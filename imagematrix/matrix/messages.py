@@ -51,7 +51,7 @@ def _diagnostic(document: Document, model: type[BaseModel], error: Any) -> Diagn
     path = _path_of(error)
     at_key = "[key]" in error["loc"]
     kind, value = error["type"], error["input"]
-    shown = _shown(document, path, value)
+    shown = repr(value) if at_key else _shown(document, path, value)
     if kind == "extra_forbidden":
         known = list(_section_at(model, path[:-1]).model_fields)
         hint = nearest(str(path[-1]), known) or f"known here: {', '.join(known)}"

@@ -2,8 +2,11 @@
 
 import difflib
 import fnmatch
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+from packaging.version import Version
 
 from imagematrix.errors import UserError
 from imagematrix.matrix.schema import Accelerator, Track
@@ -71,3 +74,21 @@ def with_parents(chosen: Iterable[Variant], variants: Sequence[Variant]) -> tupl
             needed.add(current.name)
             current = by_name[current.parent] if current.parent else None
     return tuple(variant for variant in variants if variant.name in needed)
+
+
+def newest(
+    variants: Sequence[Variant],
+    framework: str,
+    accelerator: Accelerator = Accelerator.CPU,
+    track: Track = Track.CURRENT,
+) -> Variant | None:
+    """The newest image of a kind, on the Python that most images of its track have; None where
+    there is no image of that kind."""
+    of_track = [variant for variant in variants if variant.track is track]
+    pythons = Counter(variant.python for variant in of_track)
+    of_kind = [v for v in of_track if (v.framework, v.accelerator) == (framework, accelerator)]
+    return max(
+        of_kind,
+        key=lambda variant: (Version(variant.version or "0"), pythons[variant.python]),
+        default=None,
+    )

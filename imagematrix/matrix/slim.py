@@ -17,17 +17,15 @@ from pydantic import Field, ValidationError
 from imagematrix.errors import Diagnostic, InputError
 from imagematrix.matrix.document import Document, KeyPath, read_document
 from imagematrix.matrix.messages import nearest, schema_diagnostics
+from imagematrix.matrix.names import Cell, home_of, name_of, parent_of
+from imagematrix.matrix.rules import Matrix
 from imagematrix.matrix.schema import (
-    Accelerator,
-    Cell,
+    Accelerators,
+    Form,
     FrameworkName,
-    Matrix,
     ReleaseVersion,
     Section,
-    home_of,
-    matching,
-    name_of,
-    parent_of,
+    Track,
 )
 
 RULES_NAME = "slim.yaml"
@@ -58,14 +56,13 @@ class SlimRule:
 # No pattern may leave the library, name all of it, or need quotes in a shell.
 Pattern = Annotated[
     str,
-    matching(
+    Form(
         r"(?!/)(?!.*\.\.)(?!(?:site-packages)?[*?./]*$)[A-Za-z0-9_.*?/+-]+",
         "site-packages/*/tests",
     ),
 ]
-Reason = Annotated[str, matching(r"[^\s\"$\\`|#](?:[^\n\"$\\`|#]*[^\s\"$\\`|#])?", "test suites")]
+Reason = Annotated[str, Form(r'[^\s"\$\\`|#](?:[^\n"\$\\`|#]*[^\s"\$\\`|#])?', "test suites")]
 Patterns = Annotated[list[Pattern], Field(min_length=1)]
-Accelerators = Annotated[list[Annotated[Accelerator, Field(strict=False)]], Field(min_length=1)]
 
 
 class Rules(Section):
@@ -96,7 +93,12 @@ class BaseOnly(Rules):
 
 
 class FrameworkOnly(Rules):
-    """Rules for some images: those of one of the versions, and on one of the accelerators."""
+    """Rules for some images: those of one of the tracks and versions, and on one of the
+    accelerators."""
+
+    tracks: list[Annotated[Track, Field(strict=False)]] | None = Field(
+        None, min_length=1, description="For images of which tracks; of all if left out."
+    )
 
     versions: list[ReleaseVersion] | None = Field(
         None, min_length=1, description="For images of which versions; of all if left out."
@@ -146,12 +148,13 @@ class _Group:
                     yield SlimRule(verb, pattern, reason), (*self.path, str(verb), reason, i)
 
 
-_CONDITIONS = ("frameworks", "versions", "accelerators")
+_CONDITIONS = ("frameworks", "tracks", "versions", "accelerators")
 
 
 def _key_of(cell: Cell, condition: str) -> str | None:
     return {
         "frameworks": cell.framework,
+        "tracks": cell.release.track,
         "versions": cell.release.version,
         "accelerators": cell.accelerator,
     }[condition]
@@ -249,7 +252,7 @@ def _on_the_parent(
     """Rules of an image that would change files of its parent. A layer cannot make those smaller:
     it hides what it removes, and holds what it strips a second time."""
     inherited = {placed.key for placed in of_parent}
-    packages = [Requirement(pin).name for pin in parent.release.pins]
+    packages = [Requirement(pin.text).name for pin in parent.pins]
     for placed in rules:
         verb, pattern = placed.key
         if verb is Verb.SOURCE or (verb is Verb.REMOVE and placed.key in inherited):

@@ -7,16 +7,9 @@ from pathlib import PurePosixPath
 
 from imagematrix.matrix.cuda import Cuda, cuda_of_image, cuda_of_lock
 from imagematrix.matrix.lockfile import Lock
-from imagematrix.matrix.schema import (
-    Accelerator,
-    Cell,
-    Matrix,
-    Suite,
-    Track,
-    home_of,
-    name_of,
-    parent_of,
-)
+from imagematrix.matrix.names import Cell, example_of, home_of, name_of, parent_of
+from imagematrix.matrix.rules import Matrix
+from imagematrix.matrix.schema import Accelerator, Suite, Track
 from imagematrix.matrix.slim import Slim, SlimRule, Verb
 
 LOCK_NAME = "requirements.txt"
@@ -46,23 +39,15 @@ class DeclaredWheel:
 
 
 @dataclass(frozen=True)
-class Installer:
-    """The release of uv that installs packages while an image is built."""
-
-    version: str
-    sha256: str
-
-
-@dataclass(frozen=True)
 class Variant:
     """One image. `parent` is the name of the image that it is layered on, None for a root.
 
     `folder` is that of its rendered Dockerfile and its lock, relative to the repository. `slim` is
-    what it does without of its interpreter and its packages. `system` are Debian packages, `sdists`
-    packages without a wheel. `cuda` is what the image holds of it; with an accelerator that needs
-    it, None means that no lock says it yet. `cuda_image` is where its libraries are taken from,
-    None for its own packages. `bundled_cuda` is the version of a CUDA that a package carries inside
-    although the image is for the CPU.
+    what it does without of its interpreter and its packages. `environment` are variables with their
+    values, `debian` packages of Debian, `sdists` packages without a wheel. `cuda` is what the image
+    holds of it; with an accelerator that needs it, None means that no lock says it yet.
+    `cuda_image` is where its libraries are taken from, None for its own packages. `bundled_cuda` is
+    the version of a CUDA that a package carries inside although the image is for the CPU.
     """
 
     name: str
@@ -75,11 +60,11 @@ class Variant:
     suite: Suite
     accelerator: Accelerator
     pins: tuple[str, ...]
-    installer: Installer
     slim: tuple[SlimRule, ...]
+    environment: tuple[tuple[str, str], ...]
     index: Index | None
     wheels: tuple[DeclaredWheel, ...]
-    system: tuple[str, ...]
+    debian: tuple[str, ...]
     sdists: tuple[str, ...]
     cuda: Cuda | None
     cuda_image: str | None
@@ -103,8 +88,6 @@ class Variant:
         if self.accelerator is Accelerator.TENSORRT and self.cuda:
             return f"{cuda}, TensorRT {self.cuda.tensorrt}"
         return cuda
-
-    environment = ()
 
     @property
     def home(self) -> PurePosixPath:
@@ -192,8 +175,8 @@ def _variant(
 ) -> Variant:
     spec, release = matrix.spec, cell.release
     framework = spec.frameworks[cell.framework]
-    home = home_of(cell.framework)
-    folder = home / name_of(cell)
+    folder = home_of(cell.framework) / name_of(cell)
+    pins = tuple(pin.text for pin in cell.pins)
     index = None
     wheels: tuple[DeclaredWheel, ...] = ()
     if release.index is not None:
@@ -206,7 +189,7 @@ def _variant(
             for wheel in spec.wheels
             if wheel.name in index.packages
             and cell.python in wheel.sha256
-            and f"{wheel.name}=={wheel.version}" in release.pins
+            and f"{wheel.name}=={wheel.version}" in pins
         )
     cuda = _cuda(cell, folder, read_lock)
     return Variant(
@@ -217,19 +200,19 @@ def _variant(
         version=release.version,
         track=release.track,
         python=cell.python,
-        suite=spec.pythons[cell.python].suite,
+        suite=matrix.suites[cell.python],
         accelerator=cell.accelerator,
-        pins=tuple(release.pins),
-        installer=Installer(spec.installer.version, spec.installer.sha256),
+        pins=pins,
         slim=slim.rules_of(cell),
         index=index,
         wheels=wheels,
-        system=tuple(release.system),
+        environment=tuple(framework.environment.items()),
+        debian=tuple(release.debian),
         sdists=tuple(release.sdists),
         cuda=cuda,
         cuda_image=release.cuda_image,
         bundled_cuda=release.bundled_cuda,
-        example=_path(home, release.example),
+        example=example_of(cell),
         parent=parent_of(cell),
     )
 

@@ -96,7 +96,7 @@ def _values(name: str, value: Any) -> Iterator[tuple[str, str]]:
         items = []
         for item in value:
             parts = [text for _, text in _values("", item)] if is_dataclass(item) else [str(item)]
-            items.append(" ".join(parts))
+            items.append("=".join(item) if isinstance(item, tuple) else " ".join(parts))
         if sum(map(len, items)) > _LONGEST_LIST:
             yield name, text_hash("\n".join(items))
         else:

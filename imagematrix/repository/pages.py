@@ -1,4 +1,4 @@
-"""The pages that list the images: the table of the README, and docs/images.md."""
+"""The pages that name images: the table of the README, docs/images.md, and examples in all."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -6,13 +6,21 @@ from dataclasses import astuple
 from pathlib import PurePosixPath
 
 from imagematrix.errors import Diagnostic, InputError
-from imagematrix.matrix.schema import Track
+from imagematrix.matrix.schema import Accelerator, Track
+from imagematrix.matrix.selection import newest
 from imagematrix.matrix.variant import Variant
 from imagematrix.repository.sizes import Measured
 
 README = PurePosixPath("README.md")
-CATALOGUE = PurePosixPath("docs/images.md")
+DOCS = PurePosixPath("docs")
+CATALOGUE = DOCS / "images.md"
 _TABLE = re.compile(r"(<!-- images -->\n).*?(<!-- /images -->)", re.DOTALL)
+
+# The name of an image: framework, its version, Python, accelerators or track.
+_NAME = re.compile(
+    r"\b(?P<framework>[a-z][a-z-]*[a-z])[\d.]*-py[\d.]+"
+    r"(?P<cuda>-cuda[\d.]*)?(?P<tensorrt>-tensorrt[\d.]*)?-inference(?P<old>-[a-z]+)?\b"
+)
 
 
 def image_table(variants: Sequence[Variant], megabytes: Mapping[str, float]) -> str:
@@ -83,3 +91,24 @@ def render_readme(text: str, table: str) -> str:
             [Diagnostic(README, 0, 0, "", message, "the table of images stands there")]
         )
     return _TABLE.sub(lambda match: match[1] + table + match[2], text)
+
+
+def with_images_there_are(text: str, variants: Sequence[Variant]) -> str:
+    """A page in which each name of an image that is gone is that of the newest image of its kind,
+    so that a new version of a framework needs no edit by hand. Names of no kind that there is stay.
+    """
+    names = {variant.name for variant in variants}
+
+    def now(match: re.Match[str]) -> str:
+        if match[0] in names:
+            return match[0]
+        track = Track.HISTORICAL if match["old"] else Track.CURRENT
+        accelerator = Accelerator.CPU
+        if match["tensorrt"] or match["old"] == "-tensorrt":
+            accelerator = Accelerator.TENSORRT
+        elif match["cuda"] or match["old"] == "-gpu":
+            accelerator = Accelerator.CUDA
+        image = newest(variants, match["framework"], accelerator, track)
+        return image.name if image else match[0]
+
+    return _NAME.sub(now, text)

@@ -9,14 +9,22 @@ from pathlib import Path, PurePosixPath
 from imagematrix.errors import Diagnostic, InputError
 from imagematrix.files import Reader, read_bytes, read_text, write_atomically
 from imagematrix.matrix.lockfile import Lock, parse_lock
-from imagematrix.matrix.schema import Matrix, load_matrix
+from imagematrix.matrix.rules import Matrix, load_matrix
 from imagematrix.matrix.slim import read_slim
 from imagematrix.matrix.variant import Variant, expand
 from imagematrix.plan.bake import committed_bake_file
 from imagematrix.plan.content import Content, image_contents
 from imagematrix.repository.dockerfiles import render_dockerfiles
 from imagematrix.repository.examples import missing_examples
-from imagematrix.repository.pages import CATALOGUE, README, catalogue, image_table, render_readme
+from imagematrix.repository.pages import (
+    CATALOGUE,
+    DOCS,
+    README,
+    catalogue,
+    image_table,
+    render_readme,
+    with_images_there_are,
+)
 from imagematrix.repository.schemas import render_schemas
 from imagematrix.repository.sizes import (
     SIZES,
@@ -95,8 +103,13 @@ class Project:
     def _pages(self) -> dict[PurePosixPath, str]:
         readme = self.root / README
         text = read_text(readme, README) if readme.is_file() else ""
+        pages = {README: render_readme(text, image_table(self.variants, self.sizes))}
+        for file in sorted((self.root / DOCS).glob("*.md")):
+            path = DOCS / file.name
+            pages[path] = read_text(file, path)
+        pages = {path: with_images_there_are(text, self.variants) for path, text in pages.items()}
         return {
-            README: render_readme(text, image_table(self.variants, self.sizes)),
+            **pages,
             CATALOGUE: catalogue(self.variants, self.budgets.measured),
             BAKE_FILE: json.dumps(committed_bake_file(self.variants), indent=2) + "\n",
         }

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
-from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
@@ -12,7 +11,8 @@ from imagematrix.errors import Diagnostic, InputError
 from imagematrix.files import Reader, read_bytes, read_text
 from imagematrix.matrix.document import KeyPath
 from imagematrix.matrix.lockfile import Lock, parse_lock
-from imagematrix.matrix.schema import Accelerator, Matrix
+from imagematrix.matrix.rules import Matrix
+from imagematrix.matrix.schema import Accelerator, parsed_requirement
 from imagematrix.matrix.slim import RULES_NAME
 from imagematrix.matrix.variant import Variant
 from imagematrix.repository.examples import EXAMPLES, SHARED, identifier
@@ -74,28 +74,23 @@ def read_locks(
 
 def release_path(matrix: Matrix, variant: Variant) -> KeyPath:
     """Where the release of an image stands in the matrix."""
-    return matrix.release_paths[variant.folder.name]
-
-
-# Many images share their pins.
-_requirement = lru_cache(maxsize=4096)(Requirement)
+    return matrix.by_folder[variant.folder.name].path
 
 
 @lru_cache(maxsize=4096)
 def _admits(pin: str, version: Version) -> bool:
-    return _requirement(pin).specifier.contains(version, prereleases=True)
+    return parsed_requirement(pin).specifier.contains(version, prereleases=True)
 
 
 def _pin_contradictions(matrix: Matrix, variant: Variant, lock: Lock) -> Iterator[Diagnostic]:
-    for i, pin in enumerate(variant.pins):
-        requirement = _requirement(pin)
+    for pin in matrix.by_folder[variant.folder.name].pins:
+        requirement = parsed_requirement(pin.text)
         locked = lock.get(canonicalize_name(requirement.name))
-        if locked is not None and _admits(pin, locked.version):
+        if locked is not None and _admits(pin.text, locked.version):
             continue
         held = f"{locked.version} (line {locked.line})" if locked else "nothing of that name"
-        message = f"promises {pin}, but {variant.lock} holds {held}"
-        at = (*release_path(matrix, variant), "pins", i)
-        yield matrix.document.diagnostic(at, message, f"run `nox -s lock -- {variant.name}`")
+        message = f"promises {pin.text}, but {variant.lock} holds {held}"
+        yield matrix.document.diagnostic(pin.path, message, f"run `nox -s lock -- {variant.name}`")
 
 
 def _missing_cuda(matrix: Matrix, variant: Variant) -> Iterator[Diagnostic]:
@@ -107,7 +102,9 @@ def _missing_cuda(matrix: Matrix, variant: Variant) -> Iterator[Diagnostic]:
     for package in needed:
         message = f"is for {variant.accelerator}, but {variant.lock} holds no {package}"
         at = release_path(matrix, variant)
-        yield matrix.document.diagnostic(at, message, "pin it, and run `nox -s lock`")
+        yield matrix.document.diagnostic(
+            at, message, f"pin it, and run `nox -s lock -- {variant.name}`"
+        )
 
 
 def _parent_contradictions(variant: Variant, lock: Lock, parent: Lock) -> Iterator[Diagnostic]:

@@ -10,10 +10,11 @@ from typing import Any, cast
 import pytest
 
 from imagematrix.host.engine import Engine, find_engine
-from imagematrix.matrix.schema import MINIMAL
+from imagematrix.matrix.schema import Accelerator
 from imagematrix.matrix.slim import SlimRule, Verb
 from imagematrix.plan.bake import image_tag
 from imagematrix.repository.project import Project
+from tests.example_images import example, on_another_python
 from tests.images.checks import (
     _BY_LAYER,
     Check,
@@ -26,11 +27,9 @@ from tests.images.checks import (
 from tests.images.running import RunningImage, build_images, run_image, wait_until_healthy
 
 ROOT = Path(__file__).resolve().parents[2]
-PARENT = "minimal-py312-inference"
-OTHER_PYTHON = "minimal-py313-inference"
-WITH_CUDA = next(
-    v.name for v in Project(ROOT).variants if v.parent == PARENT and v.framework == MINIMAL
-)
+PARENT = example().name
+OTHER_PYTHON = on_another_python().name
+WITH_CUDA = example(accelerator=Accelerator.CUDA).name
 SITE = "/usr/local/lib/python3.12/site-packages"
 
 

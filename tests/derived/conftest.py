@@ -14,10 +14,11 @@ from imagematrix.matrix.variant import Variant
 from imagematrix.plan.bake import image_tag
 from imagematrix.repository.project import Project
 from tests.derived.containers import Service, build, started
+from tests.example_images import example
 from tests.images.running import build_images
 
 ROOT = Path(__file__).resolve().parents[2]
-PARENT = "minimal-py312-inference"
+PARENT = example().name
 
 
 class Build(Protocol):

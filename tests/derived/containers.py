@@ -180,7 +180,7 @@ def build(engine: Engine, parent: str, steps: str, suite: str, tag: str) -> None
         settings += f"cert = {CA_BUNDLE}\n"
         secrets["ca-bundle"] = host.ca_bundle.read_text()
     secrets["pip-config"] = settings
-    if mirrors.differ():
+    if mirrors.are_custom():
         secrets["apt-sources"] = debian_sources(suite, mirrors)
         secrets["apt-config"] = f'Acquire::https::CAInfo "{CA_BUNDLE}";\n'
     dockerfile = f"FROM {parent}\n" + steps.replace("RUN ", f"RUN {_MOUNTS} ")

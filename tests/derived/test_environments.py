@@ -5,6 +5,7 @@ import pytest
 from tests.derived.conftest import Build, Serve
 from tests.derived.containers import archive
 from tests.derived.test_hardened import FILES
+from tests.example_images import example
 
 SITE = "/usr/local/lib/python3.12/site-packages"
 # Everything that an image brings compiled: a package, the standard library, the server.
@@ -80,7 +81,7 @@ RUN pip install --no-cache-dir uv \\
         humanize==4.9.0 sklearn-pandas==2.2.0 \\
  && rm /tmp/image.txt
 """
-SCIKIT_LEARN = "scikit-learn1.9-py312-inference"
+SCIKIT_LEARN = example("scikit-learn").name
 VERSIONS = """
 import importlib.metadata, numpy
 

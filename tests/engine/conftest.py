@@ -18,6 +18,7 @@ from imagematrix.host.debian import apt_get, os_release_ids
 from imagematrix.host.engine import Engine, find_engine
 from imagematrix.repository.project import Project
 from tests.engine.engines import fresh_engine
+from tests.example_images import example
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -130,8 +131,7 @@ def small_engine(engine: Engine) -> Iterator[Engine]:
     than the engine of this host."""
     if os.geteuid() != 0 or not all(map(shutil.which, ("dockerd", "ip"))):
         pytest.skip("an engine of its own needs root, dockerd and ip")
-    variant = next(v for v in Project(ROOT).variants if v.name == "minimal-py312-inference")
-    bases = ensure_bases(engine, [variant], BaseSource.AUTO)
+    bases = ensure_bases(engine, [example()], BaseSource.AUTO)
     other = not engine.containerd_store
     with fresh_engine("imagematrix2", "172.31.249.1", containerd_store=other) as found:
         save = ["docker", "save", *bases.images.values()]

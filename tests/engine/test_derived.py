@@ -4,8 +4,9 @@ import subprocess
 
 from imagematrix.host.engine import Engine
 from imagematrix.plan.bake import image_tag
+from tests.example_images import example
 
-PARENT = "minimal-py312-inference"
+PARENT = example().name
 
 
 def test_pip_removes_all_of_a_trimmed_distribution(engine: Engine) -> None:

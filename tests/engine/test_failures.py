@@ -21,20 +21,27 @@ from imagematrix.repository.locking import lock_header
 from imagematrix.repository.project import Project
 from imagematrix.repository.sizes import Budgets, Measured, Size, budgets_text
 from tests.engine.conftest import ROOT
+from tests.example_images import example
 from tests.images.running import build_images, is_present
 
-PARENT = "minimal-py312-inference"
+PARENT = example().name
 GOOD, CORRUPT, SLOW = (f"{name}1.0-py312-inference" for name in ("good", "corrupt", "slow"))
 
-FRAMEWORK = """
+MATRIX = """\
+debian: {{{suite}: ["3.12"]}}
+tracks: {{current: {{pythons: ["3.12"], accelerators: [cpu]}}}}
+frameworks:
+  minimal:
+    title: {title}
+    releases:
+      - pins: [{pins}]
+"""
+FRAMEWORK = """\
   {name}:
     title: {name}
+    package: six
     releases:
-      - version: "1.0"
-        track: current
-        pythons: ["3.12"]
-        accelerators: [cpu]
-        pins: [six==1.17.0]
+      - {{version: "1.0", package_version: "1.17", pins: [six==1.17.0]}}
 """
 # In the template of all frameworks, for one of them.
 SLEEP = '{% if variant.framework == "slow" %}RUN sleep 30\n{% endif -%}\n'
@@ -55,16 +62,11 @@ def project(tmp_path_factory: pytest.TempPathFactory, engine: Engine) -> Iterato
     write_atomically(
         root / "frameworks" / "Dockerfile.j2", template.replace(label, f"{SLEEP}{label}")
     )
-    matrix = (ROOT / "matrix.yaml").read_text()
-    installer = matrix[matrix.index("installer:") : matrix.index("indexes:")]
-    minimal = matrix[matrix.index("  minimal:") : matrix.index("  scikit-learn:")]
-    # Of its releases the first alone.
-    minimal = "      - track:".join(minimal.split("      - track:")[:2])
-    minimal = minimal.replace('pythons: ["3.11", "3.12", "3.13"]', 'pythons: ["3.12"]')
+    parent = next(variant for variant in Project(ROOT).variants if variant.name == PARENT)
+    pins = ", ".join(f'"{pin}"' for pin in parent.pins)
+    matrix = MATRIX.format(suite=parent.suite, title=parent.title, pins=pins)
     frameworks = "".join(FRAMEWORK.format(name=name) for name in ("good", "corrupt", "slow"))
-    (root / "matrix.yaml").write_text(
-        f'pythons:\n  "3.12": {{suite: trixie}}\n{installer}frameworks:\n{minimal}{frameworks}'
-    )
+    (root / "matrix.yaml").write_text(matrix + frameworks)
     (root / "README.md").write_text("<!-- images -->\n<!-- /images -->\n")
     six = "4721f391ed90541fddacab5acf947aa0d3dc7d27b2e1e8eda2be8970586c3274"
     parent_lock = (ROOT / "base" / PARENT / "requirements.txt").read_text()
@@ -138,10 +140,10 @@ def test_second_build_has_nothing_to_do(project: Path, engine: Engine) -> None:
     """What was built is fresh; what was removed since is not."""
     if not is_present(engine, image_tag(GOOD)):
         assert _run(project, "build", GOOD).returncode == 0
-    assert _outcomes(project) == ["fresh", "fresh"]
+    assert _outcomes(project) == ["up to date", "up to date"]
     _remove(engine, GOOD)
-    assert _outcomes(project) == ["fresh", "built"]
-    assert _outcomes(project) == ["fresh", "fresh"]
+    assert _outcomes(project) == ["up to date", "built"]
+    assert _outcomes(project) == ["up to date", "up to date"]
 
 
 def test_index_that_cannot_be_reached_is_named(project: Path, engine: Engine) -> None:
@@ -208,7 +210,7 @@ def test_broken_matrix_writes_and_builds_nothing(project: Path) -> None:
     for command, result in results.items():
         assert result.returncode == 2, f"{command}: {result.stderr}"
         assert "did you mean title?" in result.stderr
-        assert result.stderr.count('write "3.12" in quotes') == 4
+        assert result.stderr.count('write "3.12" in quotes') == 2
         assert "Traceback" not in result.stderr
     after = {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
     assert after == before

@@ -86,13 +86,13 @@ def test_a_child_follows_a_parent_that_was_rebuilt(
     assert layers(small_engine)[MINIMAL] != before[MINIMAL], "the same times: nothing is shown"
     rebuilt = ("build", f"its parent {MINIMAL} was rebuilt")
     assert run(small_engine, repository, "plan", XGBOOST) == {
-        MINIMAL: ("fresh", ""),
+        MINIMAL: ("up to date", ""),
         XGBOOST: rebuilt,
     }
 
     assert run(small_engine, repository, "build", XGBOOST)[XGBOOST] == ("built", rebuilt[1])
     assert is_on_parent(small_engine)
-    assert run(small_engine, repository, "plan", XGBOOST)[XGBOOST] == ("fresh", "")
+    assert run(small_engine, repository, "plan", XGBOOST)[XGBOOST] == ("up to date", "")
 
 
 def test_a_child_that_is_rebuilt_with_its_parent_is_on_its_layers(
@@ -110,7 +110,7 @@ def test_a_child_that_is_rebuilt_with_its_parent_is_on_its_layers(
     assert {outcome for outcome, _ in found.values()} == {"built"}
     assert is_on_parent(small_engine)
     assert {action for action, _ in run(small_engine, repository, "plan", XGBOOST).values()} == {
-        "fresh"
+        "up to date"
     }
 
 

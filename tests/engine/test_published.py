@@ -10,10 +10,11 @@ import pytest
 from imagematrix.host.engine import Engine
 from imagematrix.plan.bake import image_tag
 from tests.engine.conftest import ROOT
+from tests.example_images import example, on_another_python
 from tests.images.running import build_images
 
-IMAGE = "minimal-py312-inference"
-OTHER = "minimal-py313-inference"
+IMAGE = example().name
+OTHER = on_another_python().name
 NAMESPACE = "team/images"
 
 
@@ -52,7 +53,7 @@ def _plan(namespace: str, engine: Engine) -> dict[str, dict[str, object]]:
 def test_an_image_that_was_pushed_is_fresh(namespace: str, engine: Engine) -> None:
     """Its labels are found, and those of an image that was not pushed are not."""
     rows = _plan(namespace, engine)
-    assert (rows[IMAGE]["action"], rows[IMAGE]["reasons"]) == ("fresh", [])
+    assert (rows[IMAGE]["action"], rows[IMAGE]["reasons"]) == ("up to date", [])
     assert (rows[OTHER]["action"], rows[OTHER]["reasons"]) == ("build", ["no such image yet"])
 
 
@@ -72,4 +73,4 @@ def test_an_image_below_an_index_is_fresh(namespace: str, engine: Engine) -> Non
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(request) as answer:
         assert answer.headers["Content-Type"] in indexes, "no index was made"
-    assert _plan(namespace, engine)[IMAGE]["action"] == "fresh"
+    assert _plan(namespace, engine)[IMAGE]["action"] == "up to date"

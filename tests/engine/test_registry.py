@@ -30,13 +30,16 @@ import pytest
 
 from imagematrix.host.config import read_host_config
 from imagematrix.host.engine import Engine
+from imagematrix.matrix.schema import Accelerator, Track
 from imagematrix.measure.layers import image_sizes
 from imagematrix.repository.project import Project
 from tests.engine.conftest import ROOT, SecondEngine, publish_bases
+from tests.example_images import example
 from tests.images.checks import checks_of
 from tests.images.running import run_image, wait_until_healthy
 
-IMAGE = "minimal-py312-inference"
+IMAGE = example().name
+WITH_CUDA = example(accelerator=Accelerator.CUDA)
 USER, PASSWORD = "canary-user", "canary-password"
 PROXY_USER = "canary-proxy-user"
 CERTIFICATE_NAME = "Canary Test Authority"
@@ -304,7 +307,7 @@ def test_an_old_image_is_published_only_when_that_is_said(
     )
     assert result.returncode == 2, result.stderr[-2000:]
     assert "nothing was pushed" in result.stderr
-    assert "minimal-py3.7-inference-cpu is unsupported" in result.stderr
+    assert f"{example(track=Track.HISTORICAL).name} is unsupported" in result.stderr
     assert "Traceback" not in result.stderr
 
 
@@ -323,11 +326,11 @@ def with_cuda_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ROOT, root, ignore=shutil.ignore_patterns(".git", ".nox", ".venv", "build", ".*_cache")
     )
     matrix = (root / "matrix.yaml").read_text()
-    pinned = "        pins: [nvidia-cuda-runtime==13.0.96]\n"
+    pinned = "pins: [nvidia-cuda-runtime==13.0.96]"
     assert matrix.count(pinned) == 1
-    own = f"        cuda_image: {CUDA_IMAGE}\n        pins: [pip==26.3]\n"
+    own = f"cuda_image: {CUDA_IMAGE}, pins: [pip==26.3]"
     (root / "matrix.yaml").write_text(matrix.replace(pinned, own))
-    folder = root / "base/minimal-py312-cuda-inference"
+    folder = root / WITH_CUDA.folder
     shutil.copy(root / f"base/{IMAGE}/requirements.txt", folder)
     _imagematrix(root, dict(os.environ), "render")
     return root
@@ -342,7 +345,7 @@ def _imagematrix(root: Path, environ: dict[str, str], *arguments: str) -> str:
     return result.stdout
 
 
-CUDA_VARIANT = "minimal-py312-cuda11.7-inference"
+CUDA_VARIANT = WITH_CUDA.folder.name.replace("-cuda-", "-cuda11.7-")
 
 
 def test_cuda_of_an_image_is_copied_from_the_registry(
@@ -355,7 +358,7 @@ def test_cuda_of_an_image_is_copied_from_the_registry(
     parent, row = json.loads(_imagematrix(with_cuda_image, *build))
     if row["outcome"] == "built":
         pytest.skip("this host reaches a registry that has NVIDIA's images")
-    assert (parent["outcome"], row["outcome"]) == ("fresh", "unavailable")
+    assert (parent["outcome"], row["outcome"]) == ("up to date", "unavailable")
     assert f"only in the image {CUDA_IMAGE}, which cannot be pulled (" in row["detail"]
 
     _publish_cuda_image(engine, registry, tmp_path)

@@ -23,12 +23,13 @@ from imagematrix.host.endpoint import configured_endpoint
 from imagematrix.host.engine import Engine, find_engine
 from imagematrix.repository.project import Project
 from tests.engine.conftest import ROOT, SecondEngine, publish_bases
+from tests.example_images import example, on_another_python, smallest_child
 from tests.images.checks import checks_of
 from tests.images.running import build_images, run_image, wait_until_healthy
 
-IMAGE = "minimal-py312-inference"
-CHILD = "onnxruntime1.31-py312-inference"
-OTHER = "minimal-py313-inference"
+IMAGE = example().name
+CHILD = smallest_child().name
+OTHER = on_another_python().name
 
 
 @contextlib.contextmanager
@@ -135,7 +136,7 @@ def _serves(image: str, **environ: str) -> None:
     with patch.dict(os.environ, environ):
         result = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=False)
         assert result.returncode == 0, result.stderr[-3000:]
-        assert {row["outcome"] for row in json.loads(result.stdout)} == {"fresh"}
+        assert {row["outcome"] for row in json.loads(result.stdout)} == {"up to date"}
         found = find_engine(configured_endpoint())
         assert found is not None
         project = Project(ROOT)
@@ -250,7 +251,7 @@ def test_another_builder_gets_bases_and_parents_and_gives_back_images(
     publish_bases(engine, registry, IMAGE)
     _built(home, IMAGE)
     outcomes, said = _built(home, CHILD, "--builder", remote_builder)
-    assert outcomes == {IMAGE: "fresh", CHILD: "built"}
+    assert outcomes == {IMAGE: "up to date", CHILD: "built"}
     assert f"context {IMAGE}] OCI load from client" in said
 
 

@@ -45,7 +45,7 @@ pid = dockerd.started_pid(files)
 try:
     before = seen()
     os.kill(pid, signal.SIGSTOP)
-    command("build", "minimal-py312-inference")
+    command("build", "minimal-*")
     command("engine", "start")
     os.kill(pid, signal.SIGCONT)
     print(seen() == before)

@@ -18,10 +18,11 @@ from imagematrix.host.engine import Engine
 from imagematrix.repository.project import Project
 from tests.engine.conftest import ROOT, publish_bases
 from tests.engine.engines import NotToBeHad, fresh_engine, unpack_docker, using_docker
+from tests.example_images import example
 from tests.images.checks import checks_of
 from tests.images.running import run_image, wait_until_healthy
 
-IMAGE = "minimal-py312-inference"
+IMAGE = example().name
 # The Debian releases that have them.
 CHECKS = {"distributions_equal_the_lock", "example_is_scored", "labels_tell_the_variant"}
 OLDEST, NEWEST = "trixie", "forky"

@@ -34,7 +34,7 @@ from imagematrix.plan.content import (
     PARENT,
     decode_inputs,
     image_key,
-    told_versions,
+    versions_from_labels,
 )
 from imagematrix.repository.sizes import UPDATE, read_budgets
 from tests.images.running import APP_ROOT, RunningImage
@@ -655,7 +655,7 @@ def size_is_within_budget(image: RunningImage) -> None:
     assert verdict.kind is not Kind.UNKNOWN, verdict.text
     if verdict.kind is Kind.GREW:
         recorded = budgets.measured[variant.name].packages
-        report = (recorded, told_versions(image.labels), image.file_sizes)
+        report = (recorded, versions_from_labels(image.labels), image.file_sizes)
         raise AssertionError(growth_report(variant.name, verdict, *report))
     if verdict.kind is Kind.SHRANK:
         warnings.warn(f"{variant.name} {verdict.text}; `{UPDATE}` records that", stacklevel=2)

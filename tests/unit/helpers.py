@@ -9,7 +9,7 @@ from imagematrix.errors import InputError
 from imagematrix.files import write_atomically
 from imagematrix.host.config import HostConfig, read_host_config
 from imagematrix.matrix.lockfile import Lock, parse_lock
-from imagematrix.matrix.schema import load_matrix
+from imagematrix.matrix.rules import load_matrix
 from imagematrix.matrix.variant import Variant, expand
 from imagematrix.repository.project import Project
 
@@ -17,11 +17,11 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 # The tests of errors name its lines and columns.
 MATRIX = f"""\
-pythons:
-  "3.12": {{suite: trixie}}
-installer:
-  version: 1.0.0
-  sha256: {"a" * 64}
+debian:
+  trixie: ["3.12"]
+tracks:
+  current: {{pythons: ["3.12"], accelerators: [cpu]}}
+sets: {{data: [pandas>=3]}}
 indexes:
   extra:
     url: https://wheels.example/cpu
@@ -41,8 +41,8 @@ frameworks:
         pins: [httptools==2.0]
   xgboost:
     title: XGBoost
-    # Its line is
-    # named by tests.
+    environment:
+      XGBOOST_HOME: /tmp/xgboost
     releases:
       - version: "3.4"
         track: current
@@ -51,14 +51,12 @@ frameworks:
         pins: [xgboost-cpu==3.4.1, numpy>=2]
   pytorch:
     title: PyTorch
+    package: torch
     releases:
       - version: "2.0"
-        track: current
-        pythons: ["3.12"]
-        accelerators: [cpu]
         index: extra
+        sets: [data]
         pins: [torch==2.0.0+cpu]
-exclude: []
 """
 
 # What every image does without, and what one framework does.
@@ -89,7 +87,7 @@ TEMPLATES = {
 PACKAGES = {
     MINIMAL: ("httptools==2.0",),
     XGBOOST: ("httptools==2.0", "numpy==2.1", "xgboost-cpu==3.4.1"),
-    PYTORCH: ("httptools==2.0", "torch==2.0.0+cpu"),
+    PYTORCH: ("httptools==2.0", "pandas==3.0", "torch==2.0.0+cpu"),
 }
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from imagematrix.host.supply import Supply, find_supplies, find_supply, why_unreachable
+from imagematrix.host.supply import Supply, resolve_supplies, resolve_supply, why_unreachable
 from imagematrix.matrix.variant import Index, Variant
 from tests.unit.helpers import MINIMAL, PYTORCH, XGBOOST, Repository, host_config, lock_of
 
@@ -75,10 +75,10 @@ def at(variant: Variant, url: str) -> Variant:
 
 
 def supply(variant: Variant, files: list[Path], answer: str = "answers 404 Not Found") -> Supply:
-    return find_supply(variant, LOCK, files, {}, lambda _: answer)
+    return resolve_supply(variant, LOCK, files, {}, lambda _: answer)
 
 
-def test_a_wheel_that_the_lock_admits_makes_the_index_needless(
+def test_wheel_that_the_lock_admits_makes_the_index_needless(
     pytorch: Variant, wheels: Path
 ) -> None:
     (wheels / TORCH).write_bytes(CONTENT)
@@ -97,7 +97,7 @@ def test_a_wheel_that_the_lock_admits_makes_the_index_needless(
         pytest.param("torch-x-py3-none-any.whl", CONTENT, id="no version"),
     ],
 )
-def test_a_wheel_is_used_only_when_name_version_and_hash_fit(
+def test_wheel_is_used_only_when_name_version_and_hash_fit(
     name: str, content: bytes, pytorch: Variant, wheels: Path
 ) -> None:
     (wheels / name).write_bytes(content)
@@ -105,22 +105,22 @@ def test_a_wheel_is_used_only_when_name_version_and_hash_fit(
     assert supply(pytorch, [wheels / name]).wheels == ()
 
 
-def test_a_wheel_is_read_once_for_all_images(pytorch: Variant, wheels: Path) -> None:
+def test_wheel_is_read_once_for_all_images(pytorch: Variant, wheels: Path) -> None:
     digests: dict[Path, str] = {}
     (wheels / TORCH).write_bytes(CONTENT)
-    find_supply(pytorch, LOCK, [wheels / TORCH], digests, lambda _: "")
+    resolve_supply(pytorch, LOCK, [wheels / TORCH], digests, lambda _: "")
     (wheels / TORCH).write_bytes(b"changed since")
 
     assert digests == {wheels / TORCH: DIGEST}
-    assert find_supply(pytorch, LOCK, [wheels / TORCH], digests, lambda _: "").wheels
+    assert resolve_supply(pytorch, LOCK, [wheels / TORCH], digests, lambda _: "").wheels
 
 
-def test_a_wheel_for_another_python_is_not_read(pytorch: Variant, wheels: Path) -> None:
+def test_wheel_for_another_python_is_not_read(pytorch: Variant, wheels: Path) -> None:
     digests: dict[Path, str] = {}
     other = wheels / TORCH.replace("cp312-cp312", "cp311-cp311")
     other.write_bytes(CONTENT)
 
-    assert find_supply(pytorch, LOCK, [other], digests, lambda _: "").wheels == ()
+    assert resolve_supply(pytorch, LOCK, [other], digests, lambda _: "").wheels == ()
     assert digests == {}
 
 
@@ -133,7 +133,7 @@ def test_wheels_are_found_in_the_folders_of_the_host(
     variants = [at(variant, closed) for variant in repository.project.variants]
     locks = {MINIMAL: lock_of("httptools==2.0"), XGBOOST: lock_of("numpy==2"), PYTORCH: LOCK}
 
-    supplies = find_supplies(locks, variants, host_config(wheel_folders=(wheels,)))
+    supplies = resolve_supplies(locks, variants, host_config(wheel_folders=(wheels,)))
 
     assert supplies == {
         MINIMAL: Supply(),
@@ -142,15 +142,15 @@ def test_wheels_are_found_in_the_folders_of_the_host(
     }
 
 
-def test_an_image_without_an_index_of_its_own_is_available(repository: Repository) -> None:
+def test_image_without_an_index_of_its_own_is_available(repository: Repository) -> None:
     assert supply(repository.variant(XGBOOST), []) == Supply()
 
 
-def test_an_index_that_answers_is_used(pytorch: Variant) -> None:
+def test_index_that_answers_is_used(pytorch: Variant) -> None:
     assert supply(pytorch, [], answer="") == Supply((), pytorch.index, "")
 
 
-def test_an_index_that_is_no_use_makes_the_image_unavailable(pytorch: Variant) -> None:
+def test_index_that_cannot_be_used_makes_the_image_unavailable(pytorch: Variant) -> None:
     assert supply(pytorch, []) == Supply(
         (),
         pytorch.index,
@@ -159,20 +159,20 @@ def test_an_index_that_is_no_use_makes_the_image_unavailable(pytorch: Variant) -
     )
 
 
-def test_an_index_is_asked_for_what_it_is_declared_for_and_only_once(
+def test_index_is_asked_for_what_it_is_declared_for_and_only_once(
     repository: Repository, index: tuple[str, list[str]]
 ) -> None:
     url, asked = index
     pytorch = at(repository.variant(PYTORCH), url)
     variants = [pytorch, replace(pytorch, name="another")]
 
-    supplies = find_supplies({PYTORCH: LOCK, "another": LOCK}, variants, host_config())
+    supplies = resolve_supplies({PYTORCH: LOCK, "another": LOCK}, variants, host_config())
 
     assert asked == ["/torch/"]
     assert supplies == dict.fromkeys((PYTORCH, "another"), Supply((), pytorch.index, ""))
 
 
-def test_why_an_index_cannot_be_used_is_the_end_of_a_sentence(
+def test_reason_why_an_index_cannot_be_used_ends_a_sentence(
     index: tuple[str, list[str]], closed: str, tmp_path: Path
 ) -> None:
     url, _ = index
@@ -191,7 +191,7 @@ def test_why_an_index_cannot_be_used_is_the_end_of_a_sentence(
         assert broken.startswith("cannot be reached from here (127.0.0.1: ")
 
 
-def test_an_index_that_does_not_answer_is_given_up() -> None:
+def test_index_that_does_not_answer_is_given_up() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/torch/"
         assert why_unreachable(url, None, timeout=0.1) == (

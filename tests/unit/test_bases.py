@@ -216,7 +216,7 @@ def roots(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> list[Varia
             raise UserError("no CPython 3.7 on this host")
         engine.images[f"bootstrap/{reference}"] = reference
 
-    monkeypatch.setattr(bases, "make_stand_in", bootstrap)
+    monkeypatch.setattr(bases, "make_bootstrap_base", bootstrap)
     first = repository.project.variants[0]
     return [first, replace(first, name="another", python="3.7")]
 

@@ -3,19 +3,19 @@
 import io
 import json
 import tarfile
-from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchmarks import builds, matrix, sizes
-from imagematrix.repository.project import Project
+from benchmarks.runs import Measured, Run, write_page
 from imagematrix.repository.sizes import Size
+from tests.example_images import example
 
-ROOT = Path(__file__).resolve().parents[2]
 
-
-def test_a_generated_matrix_is_right_and_goes_through_every_stage(tmp_path: Path) -> None:
+def test_generated_matrix_goes_through_every_stage(tmp_path: Path) -> None:
     measurement = matrix.measure(tmp_path, 150)
 
     assert measurement.images == 150
@@ -25,106 +25,120 @@ def test_a_generated_matrix_is_right_and_goes_through_every_stage(tmp_path: Path
     assert measurement.microseconds == pytest.approx(measurement.total / 150 * 1e6)
 
 
-FIGURES = builds.Figures(
-    ["minimal", "xgboost"],
-    "2 processors",
-    "2026-01-01",
-    ours={
-        "cold": 100.0,
-        "noop": [2.0, 9.0, 1.0],
-        "pin": {"image": "xgboost", "pin": "a==2 → a<2", "seconds": 50.0, "built": {"xgboost": ""}},
-        "plan": [4.0],
-        "sizes": {
-            "minimal": {"uncompressed": 100e6, "compressed": 30e6, "hidden": 1e6},
-            "xgboost": {"uncompressed": 300e6, "compressed": 90e6, "hidden": 0},
-        },
-        "imports": {"xgboost": [1.0]},
-        "checks": {"xgboost": {"work": 3.5, "start": 1.0, "loading": 0.5, "layers": 20.0}},
+BEFORE = Run("2026-01-01 10:00 UTC", "aaaaaaa", "Docker 26.1")
+NOW = Run("2026-02-02 12:00 UTC", "bbbbbbb", "Docker 28.5")
+OURS: dict[str, Any] = {
+    "cold": 100.0,
+    "noop": [2.0, 9.0, 1.0],
+    "pin": {"image": "xgboost", "pin": "a==2 → a<2", "seconds": 50.0, "built": {"xgboost": ""}},
+    "plan": [4.0],
+    "sizes": {
+        "xgboost": {"uncompressed": 300e6, "compressed": 90e6, "hidden": 0},
+        "minimal": {"uncompressed": 100e6, "compressed": 30e6, "hidden": 1e6},
     },
-    plain={
-        "cold": {"minimal": 150.0, "xgboost": 250.0},
-        "bake": 200.0,
-        "noop": [8.0],
-        "sizes": {
-            "minimal": {"uncompressed": 200e6, "compressed": 60e6, "hidden": 2e6},
-            "xgboost": {"uncompressed": 400e6, "compressed": 120e6, "hidden": 0},
-        },
-        "imports": {"xgboost": [1.5]},
-        "imports without bytecode": {"xgboost": [2.0, 3.0, 4.0]},
+    "imports": {"xgboost": [1.0]},
+    "checks": {"xgboost": {"work": 3.5, "start": 1.0, "loading": 0.5, "layers": 20.0}},
+}
+PLAIN: dict[str, Any] = {
+    "cold": {"minimal": 150.0, "xgboost": 250.0},
+    "bake": 200.0,
+    "noop": [8.0],
+    "sizes": {
+        "minimal": {"uncompressed": 200e6, "compressed": 60e6, "hidden": 2e6},
+        "xgboost": {"uncompressed": 400e6, "compressed": 120e6, "hidden": 0},
     },
-    saved={"xgboost": {"test suites (`*/tests`)": 20_000_000, "other": 10}},
-)
+    "imports": {"xgboost": [1.5]},
+    "imports without bytecode": {"xgboost": [2.0, 3.0, 4.0]},
+    "saved": {"xgboost": {"other": 10, "docs": 60_000, "test suites (`*/tests`)": 20_000_000}},
+}
 
 
-def test_the_report_has_the_ratio_of_each_measure() -> None:
-    rows = [line for line in builds.markdown(FIGURES).splitlines() if line.startswith("| ")][1:]
+def figures_of(run: Run) -> builds.Figures:
+    """Figures of everything, measured in one run."""
+    figures = builds.Figures(
+        ["minimal", "xgboost"], "2 processors", run, Measured(run), Measured(run)
+    )
+    for side, found in ((figures.ours, OURS), (figures.plain, PLAIN)):
+        for name, value in found.items():
+            side.put(name, value)
+    return figures
 
-    assert rows == [
-        "| cold build of all, plain one after the other | 100 s | 400 s | 4.00 |",
-        "| cold build of all, plain by bake | 100 s | 200 s | 2.00 |",
-        "| nothing changed | 2.00 s | 8.00 s | 0.25 |",
-        "| one pin changed (a==2 → a<2: builds xgboost) | 50 s | 250 s | 0.20 |",
-        "| `nox -s plan` of 10,000 images | 4.00 s |  |  |",
-        "| image | work | start | loading | new layers |",
+
+def rows(page: str) -> list[str]:
+    """The rows of the tables of a page, without their heads."""
+    lines = page.splitlines()
+    heads = {line for line, after in pairwise(lines) if after.startswith("|---")}
+    return [line for line in lines if line.startswith("| ") and line not in heads]
+
+
+def test_reports_compare_what_one_run_measured() -> None:
+    assert rows(builds.markdown(figures_of(NOW))) == [
+        f"| cold build of all, plain one after the other | 100 s | 400 s | 4.00 | {NOW} |",
+        f"| cold build of all, plain by bake | 100 s | 200 s | 2.00 | {NOW} |",
+        f"| nothing changed | 2.00 s | 8.00 s | 0.25 | {NOW} |",
+        f"| one pin changed (a==2 → a<2: builds xgboost) | 50 s | 250 s | 0.20 | {NOW} |",
+        f"| `nox -s plan` of 10,000 images | 4.00 s |  |  | {NOW} |",
         "| `xgboost` | 3.50 s | 1.00 s | 0.50 s | 20.00 s |",
     ]
-
-
-def test_the_report_on_sizes_compares_each_image_and_the_sum() -> None:
-    rows = [row for row in builds.sizes_markdown(FIGURES).splitlines() if row.startswith("| ")]
-
-    assert [row for row in rows if "| image" not in row and "| import" not in row] == [
+    assert rows(builds.sizes_markdown(figures_of(NOW))) == [
         "| `minimal` | 198 MB | 99 MB | 0.50 | 30 MB | 1.00% |",
         "| `xgboost` | 400 MB | 300 MB | 0.75 | 90 MB | 0.00% |",
         "| sum | 598 MB | 399 MB | 0.67 | 120 MB | |",
         "| `xgboost` | 1.00 s | 3.00 s | 1.50 s | 0.33 |",
         "| `xgboost` | test suites (`*/tests`) | 20.0 MB |",
+        "| `xgboost` | docs | 0.1 MB |",
     ]
 
 
-def test_the_reports_have_the_order_of_the_matrix_and_the_largest_saving_first() -> None:
-    """Also where their figures were read from a file, which has them by name."""
-    figures = builds.Figures(
-        ["scikit-learn", "lightgbm"],
-        "2 processors",
-        "2026-01-01",
-        ours={"imports": {"lightgbm": [3.0], "scikit-learn": [4.0]}},
-        plain={
-            side: {"lightgbm": [3.0], "scikit-learn": [4.0]}
-            for side in ("imports", "imports without bytecode")
-        },
-        saved={
-            "lightgbm": {"a": 60_000},
-            "scikit-learn": {"a": 60_000, "b": 90_000},
-        },
-    )
+def test_figures_of_two_runs_make_no_ratio_and_say_when_they_were_measured() -> None:
+    """After `--parts cold`: what is not measured again is of the run before."""
+    figures = figures_of(BEFORE)
+    figures.ours.run = figures.plain.run = NOW
+    figures.ours.put("cold", 50.0)
+    figures.plain.table("cold").update(minimal=75.0, xgboost=125.0)
+    figures.ours.table("sizes").update(OURS["sizes"])  # And the run ended in the plain ones.
 
-    rows = builds.sizes_markdown(figures).splitlines()
-    imports = [row.split()[1] for row in rows if " s | " in row]
-    assert imports == ["`scikit-learn`", "`lightgbm`"]
-    assert rows[-3:] == [
-        "| `scikit-learn` | b | 0.1 MB |",
-        "| `scikit-learn` | a | 0.1 MB |",
-        "| `lightgbm` | a | 0.1 MB |",
+    assert rows(builds.markdown(figures))[:5] == [
+        f"| cold build of all, plain one after the other | 50 s | 200 s | 4.00 | {NOW} |",
+        f"| cold build of all, plain by bake | 50 s | 200 s |  | ours {NOW}; plain {BEFORE} |",
+        f"| nothing changed | 2.00 s | 8.00 s | 0.25 | {BEFORE} |",
+        "| one pin changed (a==2 → a<2: builds xgboost) | 50 s | 125 s | "
+        f" | ours {BEFORE}; plain {NOW} |",
+        f"| `nox -s plan` of 10,000 images | 4.00 s |  |  | {BEFORE} |",
     ]
+    assert f"Measured: {BEFORE}." in builds.markdown(figures)
+    page = builds.sizes_markdown(figures)
+    assert rows(page)[0].startswith("| `xgboost` | 1.00 s |")
+    assert "Sizes: not measured in one run." in page
+    assert f"Imports: measured {BEFORE}." in page
 
 
-def test_the_report_leaves_out_what_was_not_measured() -> None:
-    empty = builds.Figures(["minimal"], "2 processors", "2026-01-01")
+def test_earlier_figures_are_kept_with_their_run_and_never_by_the_row(tmp_path: Path) -> None:
+    before = figures_of(BEFORE)
+    builds.write(tmp_path, before)
 
-    assert builds.markdown(empty).rstrip().endswith("|---|---:|---:|---:|")
+    figures = builds.figures_before(tmp_path, before.images, before.machine, NOW)
+    assert builds.markdown(figures) == builds.markdown(before)
+    # A run that ends after one image leaves a table of that one, and no sum of it.
+    figures.plain.table("cold")["minimal"] = 75.0
+    assert figures.plain.values["cold"] == {"minimal": 75.0}
+    assert rows(builds.markdown(figures))[0].split(" | ")[1:3] == ["100 s", ""]
+
+    others = builds.figures_before(tmp_path, ["minimal"], before.machine, NOW)
+    assert (others.ours.values, others.plain.values) == ({}, {})
+    assert rows(builds.markdown(others)) == []
 
 
-def test_parts_that_are_not_measured_again_are_kept(tmp_path: Path) -> None:
-    (tmp_path / "builds.json").write_text(json.dumps(asdict(FIGURES)))
-    kept = builds.figures_before(tmp_path, FIGURES.images, FIGURES.machine)
-    others = builds.figures_before(tmp_path, ["minimal"], FIGURES.machine)
+def test_run_of_a_part_leaves_the_page_as_it_is(tmp_path: Path) -> None:
+    write_page(tmp_path, "soak", "Mixed load", "all good", {"a": 1}, BEFORE)
+    write_page(tmp_path, "soak", "Mixed load", "a part", {}, NOW, partial=True)
 
-    assert (kept.ours, kept.plain) == (FIGURES.ours, FIGURES.plain)
-    assert (others.ours, others.plain) == ({}, {})
+    page = (tmp_path / "soak.md").read_text()
+    assert page == f"# Mixed load\n\nMeasured {BEFORE}.\n\nall good\n"
+    assert json.loads((tmp_path / "soak.json").read_text())["figures"] == {"a": 1}
 
 
-def test_the_work_of_checks_is_without_start_and_loading(tmp_path: Path) -> None:
+def test_work_of_checks_is_without_start_and_loading(tmp_path: Path) -> None:
     report = tmp_path / "checks.xml"
     report.write_text(
         """<testsuites><testsuite><properties>
@@ -143,7 +157,7 @@ def test_the_work_of_checks_is_without_start_and_loading(tmp_path: Path) -> None
     }
 
 
-def test_what_a_layer_replaces_or_removes_is_hidden() -> None:
+def test_files_that_a_layer_replaces_or_removes_are_hidden() -> None:
     first = _layer({"usr/a": b"x" * 600, "usr/gone/b": b"y" * 10})
     second = _layer({"usr/a": b"z", "usr/.wh.gone": b""})
     files: dict[str, int] = {}
@@ -156,7 +170,7 @@ def test_what_a_layer_replaces_or_removes_is_hidden() -> None:
 
 
 def test_savings_are_named_by_the_entry_that_makes_them() -> None:
-    variant = next(v for v in Project(ROOT).variants if v.name == "minimal-py312-inference")
+    variant = example()
     site = "/usr/local/lib/python3.12/site-packages"
     plain = {
         f"{site}/numpy/tests/test_a.py": 100,

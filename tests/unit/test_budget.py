@@ -1,4 +1,4 @@
-"""Sizes against their record: what grew is told with what to look at."""
+"""Sizes against their record: growth is reported with what to look at."""
 
 import json
 from collections.abc import Iterable
@@ -43,11 +43,11 @@ def of_child(uncompressed: float, compressed: float, minimal: float = 100) -> tu
 
 
 @pytest.mark.parametrize(("uncompressed", "compressed"), [(300, 90), (303.9, 91.1), (296.1, 88.9)])
-def test_a_size_within_the_tolerance_is_no_news(uncompressed: float, compressed: float) -> None:
+def test_size_within_the_tolerance_passes(uncompressed: float, compressed: float) -> None:
     assert of_child(uncompressed, compressed) == (Kind.WITHIN, "")
 
 
-def test_growth_is_told_with_its_figures_and_without_the_parent() -> None:
+def test_growth_has_its_figures_without_the_parent() -> None:
     assert of_child(310, 90) == (
         Kind.GREW,
         f"grew by more than 2 %, without its parent {MINIMAL}:"
@@ -58,7 +58,7 @@ def test_growth_is_told_with_its_figures_and_without_the_parent() -> None:
     assert text.endswith(": compressed 60.0 → 66.0 MB (+10.0 %)")
 
 
-def test_a_parent_that_grew_is_not_told_with_its_children() -> None:
+def test_growth_of_a_parent_is_not_that_of_its_children() -> None:
     assert of_child(320, 90, minimal=120) == (Kind.WITHIN, "")
     grown = compare(MINIMAL, None, {MINIMAL: Size(120 * MB, 30 * MB)}, "bootstrap", BUDGETS)
     assert (grown.kind, grown.text) == (
@@ -67,26 +67,26 @@ def test_a_parent_that_grew_is_not_told_with_its_children() -> None:
     )
 
 
-def test_what_shrank_is_no_failure() -> None:
+def test_shrinking_is_no_failure() -> None:
     kind, text = of_child(280, 80)
     assert kind is Kind.SHRANK
     assert "uncompressed 200.0 → 180.0 MB (-10.0 %); compressed 60.0 → 50.0 MB (-16.7 %)" in text
 
 
-def test_a_size_that_is_not_recorded_is_told_with_what_to_do() -> None:
+def test_size_without_record_says_what_to_do() -> None:
     verdict = compare("new", None, {"new": Size(1, 1)}, "bootstrap", BUDGETS)
     assert verdict.kind is Kind.UNKNOWN
     assert verdict.text == "no size is recorded; run `nox -s budget -- --update new`"
 
 
-def test_a_size_that_could_not_be_recorded_is_told_with_why() -> None:
+def test_size_that_could_not_be_recorded_says_why() -> None:
     verdict = compare(PYTORCH, MINIMAL, {**NOW, PYTORCH: Size(1, 1)}, "bootstrap", BUDGETS)
     assert (verdict.kind, verdict.text) == (
         Kind.OTHER_BASES, "no size is recorded: no wheel"
     )  # fmt: skip
 
 
-def test_other_bases_make_no_difference_for_what_is_layered_on_them() -> None:
+def test_other_bases_make_no_difference_for_a_child() -> None:
     sizes = {MINIMAL: Size(200 * MB, 60 * MB), XGBOOST: Size(400 * MB, 120 * MB)}
     child = compare(XGBOOST, MINIMAL, sizes, "registry", BUDGETS)
     root = compare(MINIMAL, None, sizes, "registry", BUDGETS)
@@ -94,7 +94,7 @@ def test_other_bases_make_no_difference_for_what_is_layered_on_them() -> None:
     assert root.text == "its size was recorded on bootstrap bases, and this is on registry ones"
 
 
-def test_the_record_can_be_read_again(repository: Repository) -> None:
+def test_record_can_be_read_again(repository: Repository) -> None:
     assert read_budgets(repository.root) == Budgets()
     repository.put("sizes.json", budgets_text(BUDGETS))
 
@@ -103,7 +103,7 @@ def test_the_record_can_be_read_again(repository: Repository) -> None:
     assert '"packages": "httptools 2.0, numpy 2.1"' in budgets_text(BUDGETS)
 
 
-def test_an_update_keeps_what_was_not_measured_and_forgets_what_is_no_image() -> None:
+def test_update_keeps_what_was_not_measured_and_drops_images_that_are_gone() -> None:
     new = Measured(Size(7, 7), 1, {}, "registry")
     budgets = Budgets(5.0, {**MEASURED, "gone": new}, {PYTORCH: "no wheel", "gone too": "so"})
 
@@ -120,7 +120,7 @@ def test_an_update_keeps_what_was_not_measured_and_forgets_what_is_no_image() ->
     assert measured.unmeasured == {}
 
 
-def test_the_record_is_written_for_the_images_of_the_matrix(repository: Repository) -> None:
+def test_record_is_written_for_the_images_of_the_matrix(repository: Repository) -> None:
     repository.put("sizes.json", budgets_text(Budgets(2.0, {"gone": MEASURED[MINIMAL]})))
 
     assert repository.project.record({MINIMAL: MEASURED[MINIMAL]}, [XGBOOST])
@@ -130,7 +130,7 @@ def test_the_record_is_written_for_the_images_of_the_matrix(repository: Reposito
     assert not repository.project.record({MINIMAL: MEASURED[MINIMAL]}, [XGBOOST])
 
 
-def test_directories_are_told_where_their_bytes_are() -> None:
+def test_largest_directories_are_those_that_hold_the_bytes() -> None:
     files = [
         ("/usr/lib/site-packages/torch/lib", 500),
         ("/usr/lib/site-packages/torch/lib", 100),
@@ -146,7 +146,7 @@ def test_directories_are_told_where_their_bytes_are() -> None:
     ]
 
 
-def test_the_report_of_growth_says_what_changed_and_what_to_do() -> None:
+def test_report_of_growth_says_what_changed_and_what_to_do() -> None:
     verdict = compare(MINIMAL, None, {MINIMAL: Size(120 * MB, 30 * MB)}, "bootstrap", BUDGETS)
     report = growth_report(
         MINIMAL,
@@ -186,7 +186,7 @@ def sizes(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> dict[str, 
     return sizes
 
 
-def test_the_command_fails_for_what_is_not_recorded_and_records_it(
+def test_command_fails_for_a_size_without_record_and_update_records_it(
     sizes: dict[str, Size], repository: Repository, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["budget"]) == 1
@@ -204,7 +204,7 @@ def test_the_command_fails_for_what_is_not_recorded_and_records_it(
     assert cli.main(["budget"]) == 0
 
 
-def test_the_command_fails_for_what_grew_and_tells_all_as_json(
+def test_command_fails_for_growth_and_prints_all_as_json(
     sizes: dict[str, Size], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["budget", "--update", XGBOOST]) == 0

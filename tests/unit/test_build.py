@@ -38,7 +38,7 @@ def outcomes(
     root: Path,
     monkeypatch: pytest.MonkeyPatch,
     *,
-    anew: bool = False,
+    no_cache: bool = False,
     engine: object = ENGINE,
 ) -> dict[str, tuple[Outcome, str]]:
     """What becomes of each image, with BuildKit's part played by `buildkit`."""
@@ -60,7 +60,14 @@ def outcomes(
 
     monkeypatch.setattr(build, "_bake", bake)
     results = run_build(
-        root, cast("Engine", engine), Builder(), steps, BuildEnvironment(), {}, {}, anew=anew
+        root,
+        cast("Engine", engine),
+        Builder(),
+        steps,
+        BuildEnvironment(),
+        {},
+        {},
+        no_cache=no_cache,
     )
     return {result.name: (result.outcome, result.detail) for result in results}
 
@@ -116,12 +123,12 @@ def test_children_of_an_image_that_fails_are_not_tried(
     assert found[XGBOOST][1] == f"its parent {MINIMAL} failed"
 
 
-@pytest.mark.parametrize(("anew", "options"), [(True, ["--no-cache"]), (False, [])])
+@pytest.mark.parametrize(("no_cache", "options"), [(True, ["--no-cache"]), (False, [])])
 def test_only_what_is_built_anew_passes_by_the_cache(
     steps: tuple[Step, ...],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    anew: bool,
+    no_cache: bool,
     options: list[str],
 ) -> None:
     """After a failure, too: the cache may still hold what the run that failed did not come to."""
@@ -131,7 +138,7 @@ def test_only_what_is_built_anew_passes_by_the_cache(
         given.append(options)
         return (1, "") if len(given) == 1 else (0, "")
 
-    outcomes(steps, buildkit, tmp_path, monkeypatch, anew=anew)
+    outcomes(steps, buildkit, tmp_path, monkeypatch, no_cache=no_cache)
 
     assert given == [options] * 3
 
@@ -181,5 +188,5 @@ def test_a_child_that_is_on_older_layers_of_its_parent_is_built_again_on_its_ima
         XGBOOST: outcome,
         PYTORCH: Outcome.BUILT,
     }
-    told = "" if outcome is Outcome.BUILT else "it is not on the layers of its parent"
+    told = "" if outcome is Outcome.BUILT else "it is not based on the layers of its parent"
     assert found[XGBOOST][1].startswith(told)

@@ -69,7 +69,7 @@ def inspected(**fields: str) -> str:
 
 
 @pytest.mark.parametrize("program", ["", "#!/bin/sh\nexit 1\n"], ids=["no docker", "no plugin"])
-def test_buildx_that_is_missing_is_told_with_what_to_install(
+def test_missing_buildx_says_what_to_install(
     program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if program:
@@ -82,28 +82,26 @@ def test_buildx_that_is_missing_is_told_with_what_to_install(
     assert error.value.exit_status == 2
 
 
-def test_the_builder_of_the_engine_has_its_images(docker: Told) -> None:
+def test_builder_of_the_engine_has_its_images(docker: Told) -> None:
     docker(inspected())
     assert find_builder(ENGINE) == Builder("", "docker")
     assert find_builder(ENGINE).has_images
 
 
-def test_a_builder_is_named_by_the_environment(
-    docker: Told, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_builder_is_named_by_the_environment(docker: Told, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BUILDX_BUILDER", "far")
     docker(inspected(driver="remote", endpoint="tcp://10.0.0.1:1234"), known=" far")
     assert find_builder(ENGINE) == Builder("far", "remote")
     assert not find_builder(ENGINE).has_images
 
 
-def test_an_unknown_builder_is_an_error(docker: Told) -> None:
+def test_unknown_builder_is_an_error(docker: Told) -> None:
     docker(inspected(), known=" far")
     with pytest.raises(UserError, match=r'builder near .* no builder "near" found; .*buildx ls'):
         find_builder(ENGINE, "near")
 
 
-def test_a_builder_that_is_another_engine_is_refused(docker: Told) -> None:
+def test_builder_that_is_another_engine_is_refused(docker: Told) -> None:
     docker(inspected(name="other", endpoint="other"), known=" other")
     with pytest.raises(UserError, match=r"is another Docker engine .* DOCKER_CONTEXT=other"):
         find_builder(ENGINE, "other")
@@ -114,7 +112,7 @@ def test_a_builder_that_is_another_engine_is_refused(docker: Told) -> None:
     [("linux/arm64, linux/arm/v7", False), ("linux/arm64, linux/amd64", True), ("", True)],
     ids=["another", "emulated", "not known yet"],
 )
-def test_another_architecture_is_told_before_building(
+def test_another_architecture_is_refused_before_building(
     platforms: str, fits: bool, docker: Told
 ) -> None:
     docker(inspected(platforms=platforms))
@@ -147,11 +145,11 @@ def bake(root: Path, builder: Builder, engine: Engine = ENGINE) -> dict[str, Any
     return given
 
 
-def test_a_bake_file_tells_which_files_of_this_host_it_names() -> None:
+def test_files_that_a_bake_file_names_are_found() -> None:
     assert local_paths(DEFINITION) == ("base", "/etc/ssl/my, own ${x}.crt", "build/wheels/b")
 
 
-def test_bake_may_read_what_lies_outside_and_nothing_else(docker: Told) -> None:
+def test_bake_may_read_the_files_outside_and_nothing_else(docker: Told) -> None:
     root = docker(help_text="      --allow stringArray   Allow build to access …")
     bake(root, Builder())
     *_, called = (root / "given").read_text().splitlines()
@@ -159,7 +157,7 @@ def test_bake_may_read_what_lies_outside_and_nothing_else(docker: Told) -> None:
     assert "--allow=fs.read=/etc/ssl/my, own ${x}.crt" in called
 
 
-def test_a_work_folder_that_is_a_link_may_be_read(
+def test_work_folder_that_is_a_link_may_be_read(
     docker: Told, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     root = docker(help_text="      --allow stringArray   Allow build to access …")
@@ -168,7 +166,7 @@ def test_a_work_folder_that_is_a_link_may_be_read(
     assert "--allow=fs.read=build/wheels/b" in (root / "given").read_text()
 
 
-def test_a_buildx_that_knows_no_grants_is_given_none(docker: Told) -> None:
+def test_buildx_that_knows_no_grants_is_given_none(docker: Told) -> None:
     root = docker(help_text="      --builder string")
     assert bake(root, Builder()) == DEFINITION
     assert "--allow" not in (root / "given").read_text()
@@ -198,7 +196,7 @@ def saving(chunks: list[bytes]) -> tuple[Engine, Mock]:
     return cast("Engine", engine), client
 
 
-def test_a_builder_without_the_images_gets_them_as_layouts_once(docker: Told) -> None:
+def test_builder_without_the_images_gets_them_as_layouts_once(docker: Told) -> None:
     root = docker()
     engine, client = saving(archive("oci-layout", "index.json"))
     for _ in range(2):
@@ -211,7 +209,7 @@ def test_a_builder_without_the_images_gets_them_as_layouts_once(docker: Told) ->
     assert "--builder far" in (root / "given").read_text()
 
 
-def test_an_image_that_is_not_there_cannot_be_given(docker: Told) -> None:
+def test_missing_image_cannot_be_given_to_a_builder(docker: Told) -> None:
     root = docker()
     engine = cast("Engine", SimpleNamespace(ids=lambda names: dict.fromkeys(names)))
     with pytest.raises(WorkError, match="the engine has no bootstrap/debian:x"):
@@ -222,7 +220,7 @@ def test_an_image_that_is_not_there_cannot_be_given(docker: Told) -> None:
     ("builder", "containerd_store", "exports"),
     [(Builder(), True, True), (Builder(), False, False), (Builder("far", "remote"), False, True)],
 )
-def test_the_builder_of_an_engine_exports_a_cache_with_one_store_only(
+def test_builder_of_an_engine_exports_a_cache_with_one_store_only(
     builder: Builder, containerd_store: bool, exports: bool
 ) -> None:
     engine = replace(ENGINE, containerd_store=containerd_store)

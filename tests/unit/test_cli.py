@@ -49,7 +49,7 @@ def test_names_prints_the_selected_images(
 
 
 @pytest.mark.parametrize("command", ["build", "plan", "render", "lock", "names"])
-def test_a_broken_matrix_ends_every_command_with_all_its_errors_and_writes_nothing(
+def test_broken_matrix_ends_every_command_with_all_its_errors_and_writes_nothing(
     command: str, repository: Repository, capsys: pytest.CaptureFixture[str]
 ) -> None:
     minimal = "releases:\n      - track: current"
@@ -76,8 +76,8 @@ def test_a_broken_matrix_ends_every_command_with_all_its_errors_and_writes_nothi
     assert repository.files() == before
 
 
-@pytest.mark.parametrize("command", ["build", "plan", "render", "lock", "names"])
-def test_a_pattern_without_an_image_ends_every_command(
+@pytest.mark.parametrize("command", ["build", "plan", "lock", "names"])
+def test_pattern_without_an_image_ends_every_command(
     command: str, repository: Repository, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = repository.files()
@@ -90,7 +90,7 @@ def test_a_pattern_without_an_image_ends_every_command(
 
 
 @pytest.mark.parametrize("command", ["build", "plan"])
-def test_files_that_are_not_those_of_the_matrix_stop_a_build_before_the_engine_is_asked(
+def test_files_that_differ_from_the_matrix_stop_a_build_before_the_engine_is_asked(
     command: str,
     repository: Repository,
     capsys: pytest.CaptureFixture[str],
@@ -109,7 +109,7 @@ def test_files_that_are_not_those_of_the_matrix_stop_a_build_before_the_engine_i
     "arguments",
     [[], ["no-such-command"], ["names", "--track", "old"], ["names", "--accelerator", "x"]],
 )
-def test_a_wrong_request_is_told_with_the_usage(
+def test_wrong_request_shows_the_usage(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     status, _, err = run(capsys, *arguments)
@@ -118,7 +118,7 @@ def test_a_wrong_request_is_told_with_the_usage(
     assert err.startswith("usage: ")
 
 
-def test_a_folder_without_a_matrix_is_an_error(
+def test_folder_without_a_matrix_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -130,7 +130,7 @@ def test_a_folder_without_a_matrix_is_an_error(
     )
 
 
-def test_check_is_silent_of_what_is_right_and_fails_for_what_is_wrong(
+def test_check_passes_or_lists_what_is_wrong(
     repository: Repository, capsys: pytest.CaptureFixture[str]
 ) -> None:
     expected = "3 images: every file is as the matrix gives it\n"
@@ -161,23 +161,20 @@ def test_render_writes_what_differs_and_nothing_else(
     assert repository.files() == before
 
 
-def test_render_of_a_selection_leaves_the_rest(
-    repository: Repository, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for path in (f"{XGBOOST_HOME}/Dockerfile", f"base/{MINIMAL}/Dockerfile"):
-        (repository.root / path).unlink()
-    repository.put("base/old/Dockerfile", "# by `nox -s render`\n")
+def test_render_takes_no_selection(capsys: pytest.CaptureFixture[str]) -> None:
+    """`check` asks for all files, so a part of them is never right."""
+    status, out, err = run(capsys, "render", XGBOOST)
 
-    assert run(capsys, "render", XGBOOST)[:2] == (0, f"wrote {XGBOOST_HOME}/Dockerfile\n")
-
-    assert not (repository.root / f"base/{MINIMAL}/Dockerfile").exists()
-    assert (repository.root / "base/old").exists()
+    assert (status, out) == (2, "")
+    assert err.endswith(f"unrecognized arguments: {XGBOOST}\n")
 
 
 def test_render_removes_the_folder_of_an_image_that_is_no_longer_declared(
     repository: Repository, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    repository.change("matrix.yaml", ('version: "3.4"', 'version: "3.5"'))
+    repository.change(
+        "matrix.yaml", ('version: "3.4"', 'version: "3.5"'), ("cpu==3.4.1", "cpu==3.5.0")
+    )
     new = "frameworks/xgboost/xgboost3.5-py312-inference"
 
     status, out, err = run(capsys, "render")
@@ -228,7 +225,66 @@ def test_render_does_not_follow_links_out_of_the_repository(
     assert (outside / "Dockerfile").exists()
 
 
-def test_lock_goes_on_after_a_failure_and_tells_all(
+def locked_by(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> tuple[list[str], str]:
+    """The images that `lock` resolves, and what it says."""
+    names: list[str] = []
+
+    def write(root: Path, variant: Variant, host: object, *, upgrade: bool) -> bool:
+        assert upgrade == ("--upgrade" in arguments)
+        names.append(variant.name)
+        return False
+
+    monkeypatch.setattr(lock, "write_lock", write)
+    status, _, err = run(capsys, "lock", *arguments)
+    assert status == 0, err
+    return names, err
+
+
+OLD = "minimal-py3.7-inference-cpu"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        ([], [MINIMAL, XGBOOST, PYTORCH]),
+        (["--all"], [OLD, MINIMAL, XGBOOST, PYTORCH]),
+        (["minimal*"], [OLD, MINIMAL]),
+        (["--upgrade"], [MINIMAL, XGBOOST, PYTORCH]),
+        (["--upgrade", "--all"], [MINIMAL, XGBOOST, PYTORCH]),
+        (["--upgrade", "minimal*"], [MINIMAL]),
+        (["--upgrade", "*py3.7*"], []),
+        (["--upgrade", OLD], [OLD]),
+        (["--upgrade", "--track", "historical"], [OLD]),
+    ],
+)
+def test_lock_keeps_the_versions_of_historical_images_that_are_not_named(
+    arguments: list[str],
+    names: list[str],
+    repository: Repository,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    repository.change(
+        "matrix.yaml",
+        ('trixie: ["3.12"]', 'trixie: ["3.12"]\n  bookworm: ["3.7"]'),
+        ("tracks:\n", 'tracks:\n  historical: {pythons: ["3.7"], accelerators: [cpu]}\n'),
+        (
+            '      - track: current\n        pythons: ["3.12"]\n        accelerators: [cpu]\n'
+            "        pins: [httptools==2.0]",
+            "      - {track: historical, pins: [httptools==1.0]}\n      - pins: [httptools==2.0]",
+        ),
+    )
+
+    locked, said = locked_by(arguments, capsys, monkeypatch)
+
+    assert locked == names
+    kept = "--upgrade" in arguments and OLD not in names and arguments != ["--upgrade"]
+    assert (f"{OLD} is historical and keeps its versions: name it in full" in said) == kept
+
+
+def test_lock_goes_on_after_a_failure_and_reports_all(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def write(root: Path, variant: Variant, host: object, *, upgrade: bool) -> bool:
@@ -258,7 +314,7 @@ def test_lock_goes_on_after_a_failure_and_tells_all(
         ),
     ],
 )
-def test_what_goes_wrong_becomes_a_message_and_an_exit_status(
+def test_errors_become_a_message_and_an_exit_status(
     error: BaseException,
     status: int,
     message: str,
@@ -283,13 +339,13 @@ def test_what_goes_wrong_becomes_a_message_and_an_exit_status(
         ({MINIMAL: 150.0}, 850.0),
     ],
 )
-def test_what_an_image_adds_to_its_parent_is_known_once_both_are_measured(
+def test_addition_to_a_parent_is_known_once_both_are_measured(
     sizes: dict[str, float], added: float, repository: Repository
 ) -> None:
     assert added_megabytes(repository.variant(XGBOOST), sizes) == added
 
 
-def test_a_build_needs_disk_beside_that_of_its_images(repository: Repository) -> None:
+def test_build_needs_disk_beside_that_of_its_images(repository: Repository) -> None:
     """A minimal image alone takes several times its size: base images, lists, downloads, tools."""
     minimal, xgboost = repository.variant(MINIMAL), repository.variant(XGBOOST)
     sizes = {MINIMAL: 100.0, XGBOOST: 300.0}

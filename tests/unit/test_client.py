@@ -76,7 +76,7 @@ def host(certificates: Path) -> Iterator[str]:
 
 
 @pytest.mark.filterwarnings("ignore::urllib3.exceptions.InsecureRequestWarning")
-def test_an_engine_is_held_against_its_own_authority_and_no_other(
+def test_engine_is_held_against_its_own_authority_and_no_other(
     host: str, certificates: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is trusted for package indexes on this host has nothing to do with it."""
@@ -93,7 +93,7 @@ def test_an_engine_is_held_against_its_own_authority_and_no_other(
     assert unverified is not None
 
 
-def test_a_certificate_of_another_name_is_none(host: str, certificates: Path) -> None:
+def test_certificate_of_another_name_is_none(host: str, certificates: Path) -> None:
     own = (certificates / "cert.pem", certificates / "key.pem")
     tls = Tls(certificates / "ca.pem", *own, verify=True)
     with pytest.raises(UserError, match=r"cannot be used: .*localhost"):

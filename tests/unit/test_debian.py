@@ -13,7 +13,7 @@ from imagematrix.host.debian import (
 )
 
 
-def test_the_sources_are_those_of_the_official_image() -> None:
+def test_sources_are_those_of_the_official_image() -> None:
     mirrors = DebianMirrors("http://a.example/debian", "http://b.example/security")
 
     assert debian_sources("trixie", mirrors) == (
@@ -49,11 +49,11 @@ def test_the_sources_are_those_of_the_official_image() -> None:
         ),
     ],
 )
-def test_the_mirrors_are_those_of_the_release_of_this_host(
+def test_mirrors_are_those_of_the_release_of_this_host(
     targets: str, mirrors: DebianMirrors
 ) -> None:
     assert mirrors_among(targets, "trixie") == mirrors
-    assert mirrors.differ() == (mirrors != DebianMirrors())
+    assert mirrors.are_custom() == (mirrors != DebianMirrors())
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_the_mirrors_are_those_of_the_release_of_this_host(
         (None, set()),
     ],
 )  # fmt: skip
-def test_a_distribution_is_known_by_what_it_is_like(
+def test_distribution_is_known_by_what_it_is_like(
     text: str | None, ids: set[str], tmp_path: Path
 ) -> None:
     file = tmp_path / "os-release"

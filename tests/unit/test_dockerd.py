@@ -67,7 +67,7 @@ def refusal(files: EngineFiles) -> str:
     return str(error.value)
 
 
-def test_where_there_is_none_and_nothing_is_configured_one_is_set_up(
+def test_engine_is_set_up_where_there_is_none_and_nothing_is_configured(
     files: EngineFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = Engine(files.endpoint, "28.5", True, None)
@@ -78,7 +78,9 @@ def test_where_there_is_none_and_nothing_is_configured_one_is_set_up(
     set_up.assert_called_once_with(files)
 
 
-def test_no_right_to_set_one_up(files: EngineFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_engine_is_not_set_up_without_root(
+    files: EngineFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     start = f"no Docker engine listens at {files.endpoint}, and none can be set up here: "
     assert refusal(files) == f"{start}that needs root.{INSTALL}"
@@ -92,7 +94,7 @@ def test_no_right_to_set_one_up(files: EngineFiles, monkeypatch: pytest.MonkeyPa
     ],
     ids=["no Linux", "no Debian"],
 )
-def test_no_machine_to_set_one_up(
+def test_engine_is_not_set_up_on_other_systems(
     files: EngineFiles,
     monkeypatch: pytest.MonkeyPatch,
     place: object,
@@ -105,7 +107,7 @@ def test_no_machine_to_set_one_up(
 
 
 @pytest.mark.parametrize("named_by", ["DOCKER_HOST", "the context rootless"])
-def test_an_engine_that_is_named_is_not_replaced(
+def test_configured_engine_is_not_replaced(
     named_by: str, files: EngineFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not even where what is named is this very socket."""
@@ -114,12 +116,12 @@ def test_an_engine_that_is_named_is_not_replaced(
     assert f"set up here: {named_by} names another one, which does not run." in refusal(files)
 
 
-def test_none_is_set_up_on_data_that_a_dockerd_has(files: EngineFiles, running: int) -> None:
+def test_engine_is_not_set_up_on_data_that_a_dockerd_has(files: EngineFiles, running: int) -> None:
     """As after its socket was taken away."""
     assert f"a dockerd (process {running}) runs on {files.data} and does not" in refusal(files)
 
 
-def test_none_is_started_on_data_that_a_dockerd_has(
+def test_engine_is_not_started_on_data_that_a_dockerd_has(
     files: EngineFiles, running: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dockerd, "_installed_engine", lambda: "/usr/sbin/dockerd")
@@ -129,7 +131,7 @@ def test_none_is_started_on_data_that_a_dockerd_has(
 
 
 @pytest.mark.parametrize("state", ["loaded", "masked", "not-found"])
-def test_a_service_that_was_stopped_stays_stopped(
+def test_service_that_was_stopped_stays_stopped(
     state: str, files: EngineFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is told how to start it; where no such service is known, an engine is set up."""
@@ -146,7 +148,7 @@ def test_a_service_that_was_stopped_stays_stopped(
         assert "does not run. Start it: systemctl start docker.service" in refusal(files)
 
 
-def test_only_a_dockerd_of_ours_is_stopped(files: EngineFiles) -> None:
+def test_only_a_dockerd_that_was_started_here_is_stopped(files: EngineFiles) -> None:
     assert not stop_engine(files)
     files.state.mkdir()
     files.pid_file.write_text(f"{os.getpid()}\n")

@@ -51,7 +51,7 @@ def chosen(folder: Path, config: str) -> Endpoint:
     return configured_endpoint()
 
 
-def test_nothing_is_configured() -> None:
+def test_endpoint_is_the_default_where_nothing_is_configured() -> None:
     assert configured_endpoint() == DEFAULT
 
 
@@ -64,7 +64,7 @@ def test_docker_host_comes_before_every_context(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("named_by", ["DOCKER_CONTEXT", "config.json"])
-def test_a_context_is_read_with_its_certificates(
+def test_context_is_read_with_its_certificates(
     named_by: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """DOCKER_CONTEXT, for which docker needs no config.json, or the one that is in use."""
@@ -84,12 +84,12 @@ def test_a_context_is_read_with_its_certificates(
 @pytest.mark.parametrize(
     "config", ['{"auths": {}}', "[]", "{", '{"currentContext": "default"}', '{"currentContext": 7}']
 )
-def test_a_configuration_without_a_context_means_the_default(config: str, folder: Path) -> None:
+def test_configuration_without_a_context_means_the_default(config: str, folder: Path) -> None:
     (folder / "docker").unlink()
     assert chosen(folder, config) == DEFAULT
 
 
-def test_an_unknown_context_is_an_error_that_has_the_known_ones(
+def test_unknown_context_is_an_error_that_names_the_known_ones(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(UserError, match=r"names the Docker context gone, .* not found") as error:

@@ -89,7 +89,7 @@ def answering(endpoint: Endpoint) -> Iterator[Engine]:
         yield found
 
 
-def test_an_engine_on_this_machine_is_asked_without_a_client(
+def test_engine_on_this_machine_is_asked_without_a_client(
     answering: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Endpoint, "client", lambda *_: pytest.fail("a client was made"))
@@ -104,7 +104,7 @@ def test_an_engine_on_this_machine_is_asked_without_a_client(
 
 
 @pytest.mark.parametrize("host", ["", "tcp://127.0.0.1:9"], ids=["an error", "another machine"])
-def test_what_a_socket_does_not_answer_a_client_asks(
+def test_client_asks_what_a_socket_does_not_answer(
     host: str, answering: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = Mock()
@@ -116,14 +116,14 @@ def test_what_a_socket_does_not_answer_a_client_asks(
     client.close.assert_called_once()
 
 
-def test_there_is_none_where_nobody_listens(endpoint: Endpoint) -> None:
+def test_engine_is_absent_where_nothing_listens(endpoint: Endpoint) -> None:
     assert find_engine(endpoint) is None
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(endpoint.socket))
     assert find_engine(endpoint) is None, "the socket of one that is gone"
 
 
-def test_one_that_does_not_answer_is_no_absence(
+def test_engine_that_does_not_answer_is_an_error(
     endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As one that is busy, or was stopped: the kernel takes the connection for it."""
@@ -137,7 +137,7 @@ def test_one_that_does_not_answer_is_no_absence(
     assert capsys.readouterr().err.startswith(f"Waiting for the Docker engine at {endpoint},")
 
 
-def test_one_that_hangs_up_is_no_absence(endpoint: Endpoint) -> None:
+def test_engine_that_hangs_up_is_an_error(endpoint: Endpoint) -> None:
     class _Silent(socketserver.BaseRequestHandler):
         def handle(self) -> None:
             self.request.recv(1000)
@@ -146,7 +146,7 @@ def test_one_that_hangs_up_is_no_absence(endpoint: Endpoint) -> None:
         find_engine(endpoint)
 
 
-def test_one_that_may_not_be_asked_is_no_absence(
+def test_engine_that_may_not_be_asked_is_an_error(
     endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "_get", Mock(side_effect=PermissionError))
@@ -154,7 +154,7 @@ def test_one_that_may_not_be_asked_is_no_absence(
         find_engine(endpoint)
 
 
-def test_another_machine_that_cannot_be_reached_is_no_absence() -> None:
+def test_machine_that_cannot_be_reached_is_an_error() -> None:
     with pytest.raises(UserError, match=r"at tcp://127\.0\.0\.1:9 \(DOCKER_HOST\) cannot be used"):
         find_engine(Endpoint("tcp://127.0.0.1:9", "DOCKER_HOST"))
 
@@ -168,7 +168,7 @@ def test_another_machine_that_cannot_be_reached_is_no_absence() -> None:
     ],
     ids=["too old", "Podman", "Windows"],
 )
-def test_what_these_builds_do_not_work_with_is_refused_by_its_name(
+def test_unsupported_engine_is_refused_by_its_name(
     info: dict[str, Any], message: str, endpoint: Endpoint
 ) -> None:
     with listening(endpoint, **info), pytest.raises(UserError, match=message) as error:
@@ -176,14 +176,14 @@ def test_what_these_builds_do_not_work_with_is_refused_by_its_name(
     assert error.value.exit_status == 2
 
 
-def test_the_architecture_of_the_engine_is_known(endpoint: Endpoint) -> None:
+def test_architecture_of_the_engine_is_known(endpoint: Endpoint) -> None:
     with listening(endpoint, Architecture="aarch64"):
         found = find_engine(endpoint)
     assert found is not None
     assert found.platform == "linux/arm64"
 
 
-def test_what_takes_long_to_import_is_not_imported_to_ask_an_engine() -> None:
+def test_slow_imports_are_not_needed_to_ask_an_engine() -> None:
     program = "import sys, imagematrix.commands.build; print(*sys.modules)"
     command = [sys.executable, "-c", program]
     loaded = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()

@@ -76,13 +76,13 @@ def test_uv_is_configured_with_what_the_host_and_the_image_need(
     assert config.get("allow-insecure-host", []) == list(host.trusted_hosts)
 
 
-def test_a_quote_in_an_address_breaks_nothing() -> None:
+def test_quote_in_an_address_breaks_nothing() -> None:
     host = host_config(index_url='https://a.example/"\\x"')
 
     assert tomllib.loads(uv_config(host, Supply()))["pip"]["index-url"] == 'https://a.example/"\\x"'
 
 
-def test_the_secrets_of_a_host_stand_in_variables_and_in_no_file(
+def test_secrets_of_a_host_are_in_variables_and_in_no_file(
     repository: Repository, tmp_path: Path
 ) -> None:
     before = repository.files()
@@ -118,7 +118,7 @@ def test_mirrors_of_debian_are_passed_where_they_are_not_the_official_ones(
     assert secrets["apt-sources"] == debian_sources("trixie", mirrors)
 
 
-def test_an_image_is_given_its_own_wheels_and_no_older_ones(
+def test_image_is_given_its_own_wheels_and_no_older_ones(
     repository: Repository, tmp_path: Path
 ) -> None:
     wheel = tmp_path / "torch-2.0-py3-none-any.whl"
@@ -134,7 +134,7 @@ def test_an_image_is_given_its_own_wheels_and_no_older_ones(
     assert [(path.name, path.read_bytes()) for path in written] == [(wheel.name, b"a wheel")]
 
 
-def test_a_host_without_settings_gives_builds_none(repository: Repository) -> None:
+def test_host_without_settings_gives_builds_none(repository: Repository) -> None:
     environment, variables = given(repository, host_config(), {})
 
     assert (environment.secrets, environment.image_secrets, variables) == ((), {}, {})

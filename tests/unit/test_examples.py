@@ -233,33 +233,19 @@ def test_numbers_of_any_length_are_written_and_read(value: int) -> None:
 # --- which image makes which ----------------------------------------------------------------------
 
 MATRIX = """\
-pythons:
-  "3.11": {suite: trixie}
-  "3.12": {suite: trixie}
-installer: {version: 1.0.0, sha256: %s}
-indexes: {}
-wheels: []
+debian: {trixie: ["3.11", "3.12"]}
+tracks: {current: {pythons: ["3.11", "3.12"], accelerators: [cpu]}}
 frameworks:
   minimal:
     title: Python
     releases:
-      - {track: current, pythons: ["3.11", "3.12"], accelerators: [cpu], pins: [pip==26.3]}
+      - pins: [pip==26.3]
   scikit-learn:
     title: scikit-learn
     releases:
-      - version: "1.9"
-        track: current
-        pythons: ["3.11", "3.12"]
-        accelerators: [cpu]
-        pins: [scikit-learn==1.9.1]
-      - version: "1.8"
-        track: current
-        pythons: ["3.12"]
-        accelerators: [cpu]
-        example: example-1.8
-        pins: [scikit-learn==1.8.0]
-exclude: []
-""" % ("a" * 64)
+      - {version: "1.9", pins: [scikit-learn==1.9.1]}
+      - {version: "1.8", pythons: ["3.12"], example: "1.8", pins: [scikit-learn==1.8.0]}
+"""
 
 
 def test_an_example_is_made_in_the_first_image_that_serves_it(tmp_path: Path) -> None:

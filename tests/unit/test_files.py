@@ -16,14 +16,14 @@ def _usual_umask() -> Iterator[None]:
     os.umask(before)
 
 
-def test_a_new_file_is_written_with_its_folders(tmp_path: Path) -> None:
+def test_new_file_is_written_with_its_folders(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b" / "file"
 
     assert write_atomically(path, "größe\n")
     assert path.read_bytes() == "größe\n".encode()
 
 
-def test_an_unchanged_file_is_left_alone(tmp_path: Path) -> None:
+def test_unchanged_file_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_atomically(path, "text\n")
     os.utime(path, ns=(1, 1))
@@ -35,7 +35,7 @@ def test_an_unchanged_file_is_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 65535, 65536, 65537, 200_000])
-def test_a_file_is_read_whole(tmp_path: Path, size: int) -> None:
+def test_file_is_read_whole(tmp_path: Path, size: int) -> None:
     content = os.urandom(size)
     (tmp_path / "file").write_bytes(content)
 
@@ -43,14 +43,14 @@ def test_a_file_is_read_whole(tmp_path: Path, size: int) -> None:
 
 
 @pytest.mark.usefixtures("_usual_umask")
-def test_a_file_has_the_permissions_that_the_umask_gives(tmp_path: Path) -> None:
+def test_file_has_the_permissions_that_the_umask_gives(tmp_path: Path) -> None:
     write_atomically(tmp_path / "file", "text")
 
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
 
 
 @pytest.mark.parametrize("failure", [OSError("disk full"), KeyboardInterrupt()])
-def test_a_failure_leaves_the_old_file_and_nothing_else(
+def test_failure_leaves_the_old_file_and_nothing_else(
     failure: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "file"

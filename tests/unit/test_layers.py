@@ -74,7 +74,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_the_size_of_an_image_is_that_of_its_layers(form: str, tmp_path: Path) -> None:
+def test_size_of_an_image_is_that_of_its_layers(form: str, tmp_path: Path) -> None:
     files = {"index.json": b"{}", **FORMS[form], "manifest.json": b"[]"}
 
     sizes = image_sizes(tmp_path, client({"image": files}), ["image", "absent"])
@@ -84,7 +84,7 @@ def test_the_size_of_an_image_is_that_of_its_layers(form: str, tmp_path: Path) -
     assert 0 < sizes["image"].compressed < sum(map(len, LAYERS)) / 50
 
 
-def test_a_layer_is_measured_once(tmp_path: Path) -> None:
+def test_layer_is_measured_once(tmp_path: Path) -> None:
     first = client({"image": FORMS["oci"]})
     before = image_sizes(tmp_path, first, ["image"])
 
@@ -113,13 +113,13 @@ def test_layers_are_read_from_the_files_of_containerd_if_they_are_what_they_are_
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"a": 1}', '{"a": [1]}'])
-def test_a_broken_memory_is_no_harm(text: str, tmp_path: Path) -> None:
+def test_broken_record_of_layers_is_ignored(text: str, tmp_path: Path) -> None:
     (tmp_path / "build").mkdir()
     (tmp_path / MEASURED).write_text(text)
 
     assert image_sizes(tmp_path, client({"image": FORMS["oci"]}), ["image"])["image"].compressed
 
 
-def test_a_layer_that_the_engine_does_not_give_is_an_error(tmp_path: Path) -> None:
+def test_layer_that_the_engine_does_not_give_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(WorkError, match="the engine does not give 1 layers of image"):
         image_sizes(tmp_path, client({"image": {"a/layer.tar": LAYERS[0]}}), ["image"])

@@ -17,7 +17,7 @@ def errors_of(text: str) -> list[str]:
     return [str(one) for one in error.value.diagnostics]
 
 
-def test_a_lock_gives_version_hashes_and_line_of_each_package() -> None:
+def test_lock_gives_version_hashes_and_line_of_each_package() -> None:
     text = (
         "# A comment \\\n"
         f"Typing_Extensions==4.10.0 \\\n    --hash=sha256:{A} \\\n    --hash=sha256:{B}\n"
@@ -35,14 +35,14 @@ def test_a_lock_gives_version_hashes_and_line_of_each_package() -> None:
     }
 
 
-def test_a_last_line_that_goes_on_is_a_line() -> None:
+def test_last_line_may_be_continued() -> None:
     lock = parse_lock(f"a==1 \\\n --hash=sha256:{A} \\", PurePath("requirements.txt"))
 
     assert lock["a"].sha256 == {A}
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "\n \n"])
-def test_a_lock_may_be_empty(text: str) -> None:
+def test_lock_may_be_empty(text: str) -> None:
     assert parse_lock(text, PurePath("requirements.txt")) == {}
 
 
@@ -68,13 +68,13 @@ def test_a_lock_may_be_empty(text: str) -> None:
         ("<html>", "no requirement: '<html>'"),
     ],
 )
-def test_a_line_that_is_no_pin_with_a_hash_is_an_error(line: str, message: str) -> None:
+def test_line_that_is_no_pin_with_a_hash_is_an_error(line: str, message: str) -> None:
     assert errors_of(f"# lock\n{line}\n") == [
         f"x/requirements.txt:2:1: {message}; write the lock with `nox -s lock`"
     ]
 
 
-def test_all_errors_of_a_lock_are_told_at_once() -> None:
+def test_errors_of_a_lock_come_together() -> None:
     text = f"a==1 --hash=sha256:{A}\nA==2 \\\n  --hash=sha256:{A}\nb>1\n"
 
     assert errors_of(text) == [

@@ -8,41 +8,83 @@ import yaml
 
 from imagematrix.errors import Diagnostic, InputError
 from imagematrix.matrix import document
-from imagematrix.matrix.document import path_text, read_document
-from tests.unit.helpers import MATRIX, changed, errors_of
+from imagematrix.matrix.document import KeyPath, path_text, read_document
+from tests.unit.helpers import MATRIX, REPOSITORY, changed, errors_of
 
 CASES = yaml.safe_load((Path(__file__).parent / "matrix_errors.yaml").read_text())
 
 
-def test_the_matrix_that_the_cases_change_is_right(tmp_path: Path) -> None:
+def test_matrix_that_the_cases_change_is_right(tmp_path: Path) -> None:
     assert errors_of(MATRIX, tmp_path) == []
 
 
 @pytest.mark.parametrize(
     "case", CASES, ids=[case["errors"][0].split(": ", 1)[1][:70] for case in CASES]
 )
-def test_a_fault_is_told_with_its_place_value_and_remedy(
-    case: dict[str, Any], tmp_path: Path
-) -> None:
+def test_error_has_its_place_value_and_remedy(case: dict[str, Any], tmp_path: Path) -> None:
     text = changed(MATRIX, (case["old"], case["new"]))
 
     assert errors_of(text, tmp_path) == case["errors"]
 
 
-def test_faults_of_every_kind_are_told_at_once_and_in_order(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('version: "3.4"\n        track: current', 'version: "3.4"'),
+        ('version: "3.4"', 'version: "3"'),
+        ('version: "3.4"', 'version: "3.4.1"'),
+        ('version: "3.4"', 'version: "3.4"\n        package_version: "3.4.1"'),
+        ("xgboost-cpu==3.4.1", "xgboost-cpu==3.4.*"),
+        ("xgboost-cpu==3.4.1", "xgboost==3.4.1+local"),
+        ("xgboost-cpu==3.4.1", "XGBoost_GPU==3.4.1"),
+        ("title: XGBoost", "title: XGBoost\n    package: xgboost-cpu"),
+    ],
+)
+def test_version_is_that_of_the_package_s_pin(old: str, new: str, tmp_path: Path) -> None:
+    assert errors_of(changed(MATRIX, (old, new)), tmp_path) == []
+
+
+REAL = read_document(REPOSITORY / "matrix.yaml", PurePath("matrix.yaml"))
+VERSIONS = [
+    (name, i, "package_version" if "package_version" in release else "version")
+    for name, framework in REAL.data["frameworks"].items()
+    for i, release in enumerate(framework["releases"])
+    if "version" in release
+]
+
+
+@pytest.mark.parametrize(("framework", "release", "key"), VERSIONS)
+def test_no_release_of_this_repository_may_have_another_version(
+    framework: str, release: int, key: str, tmp_path: Path
+) -> None:
+    path: KeyPath = ("frameworks", framework, "releases", release)
+    line, column = REAL.places[*path, key]
+    lines = (REPOSITORY / "matrix.yaml").read_text().splitlines(keepends=True)
+    before, after = lines[line - 1][: column - 1], lines[line - 1][column - 1 :]
+    typed = f'"{REAL.scalars[*path, key]}"'
+    lines[line - 1] = f'{before}"9.9"{after.removeprefix(typed)}'
+
+    (error,) = errors_of("".join(lines), tmp_path)
+
+    assert f"{path_text((*path, 'pins'))}[" in error
+    assert error.endswith(f" is not of the {key} 9.9 of this release; change one of them")
+
+
+def test_errors_of_every_kind_come_together_in_order(tmp_path: Path) -> None:
     text = changed(
         MATRIX,
-        ('"3.12": {suite: trixie}', '"3.12": {suite: trixie}\n  3.10: {suite: trixie}'),
+        ('  trixie: ["3.12"]', '  trixie: ["3.12"]\n  3.10: ["3.10"]'),
         ("title: XGBoost", "titel: XGBoost"),
         ("numpy>=2]", "numpy=>2, numpy>=2, Numpy<3]"),
         ("title: PyTorch", "title: PyTorch\n    title: Torch"),
         ("index: extra", "index: extar"),
-        ("exclude: []", "exclude:\n  - {reason: gone, framework: pytorch, python: '3.11'}"),
+        ("sets: [data]", "sets: [data, dota]"),
+        ('version: "2.0"', 'version: "2.1"'),
     )
-    text += '  - {reason: gone, framework: xgboost, version: "9"}\n'
 
     assert errors_of(text, tmp_path) == [
-        '3:3: pythons.3.10: the key 3.10 is not text for YAML; write "3.10" in quotes',
+        "3:3: debian.3.10: '3.10' is unknown; use one of: bookworm, trixie",
+        '3:3: debian.3.10: the key 3.10 is not text for YAML; write "3.10" in quotes',
         "25:5: frameworks.xgboost: the key title is missing; add it",
         "25:5: frameworks.xgboost.titel: unknown key titel; did you mean title?",
         "33:36: frameworks.xgboost.releases[0].pins[1]: 'numpy=>2' is no valid requirement;"
@@ -50,92 +92,69 @@ def test_faults_of_every_kind_are_told_at_once_and_in_order(tmp_path: Path) -> N
         "33:56: frameworks.xgboost.releases[0].pins[3]: numpy is pinned twice"
         " (numpy>=2 and Numpy<3); keep one of them",
         "36:5: frameworks.pytorch.title: duplicate key title, first on line 35; keep one of them",
-        "42:16: frameworks.pytorch.releases[0].index: index extar is not declared;"
+        "40:16: frameworks.pytorch.releases[0].index: index extar is not declared;"
         " did you mean extra?",
-        "45:5: exclude[0]: matches no image (framework pytorch, python 3.11); correct or remove it",
-        "46:5: exclude[1]: matches no image (framework xgboost, version 9); correct or remove it",
+        "41:22: frameworks.pytorch.releases[0].sets[1]: set dota is not declared;"
+        " did you mean data?",
+        "42:16: frameworks.pytorch.releases[0].pins[0]: torch==2.0.0+cpu is not of the version 2.1"
+        " of this release; change one of them",
     ]
 
 
-def test_a_release_that_cannot_be_read_causes_no_further_errors(tmp_path: Path) -> None:
-    """Its image may be what an exclusion is for, what uses a Python, or a parent."""
+def test_release_that_cannot_be_read_causes_no_further_errors(tmp_path: Path) -> None:
+    """Its image may be what uses a Python, an index or a set, or a parent."""
     text = changed(
         MATRIX,
         ("releases:\n      - track: current", "releases:\n      - track: curent"),
-        ('"3.12": {suite: trixie}', '"3.12": {suite: trixie}\n  "3.11": {suite: trixie}'),
-        ("exclude: []", "exclude: [{reason: gone, framework: minimal, python: '3.11'}]"),
+        ('trixie: ["3.12"]', 'trixie: ["3.12", "3.11"]'),
+        ("data: [pandas>=3]", "data: [pandas>=3], more: [scipy>=1]"),
     )
 
     assert errors_of(text, tmp_path) == [
-        "20:16: frameworks.minimal.releases[0].track: 'curent' is unknown; did you mean current?"
+        "19:16: frameworks.minimal.releases[0].track: 'curent' is unknown; did you mean current?"
     ]
 
 
-def test_what_can_be_told_in_spite_of_a_broken_release_is_told(tmp_path: Path) -> None:
+def test_errors_beside_a_broken_release_are_reported(tmp_path: Path) -> None:
     text = changed(
         MATRIX,
         ('version: "3.4"\n        track: current', 'version: "3.4"\n        track: curent'),
-        ("exclude: []", "exclude:\n  - {reason: gone, framework: pytorch, version: '9'}"),
+        ("torch==2.0.0+cpu]", "torch==2.0.0+cpu, pandas<4]"),
     )
-    text += "  - {reason: gone, framework: xgboost, version: '9'}\n"
-    text += "  - {reason: gone, version: '9'}\n"
 
     assert errors_of(text, tmp_path) == [
         "29:16: frameworks.xgboost.releases[0].track: 'curent' is unknown; did you mean current?",
-        "43:5: exclude[0]: matches no image (framework pytorch, version 9); correct or remove it",
-    ]
-
-
-def test_an_exclusion_that_cannot_be_read_may_be_for_what_lacks_a_parent(tmp_path: Path) -> None:
-    text = changed(
-        MATRIX,
-        ('"3.12": {suite: trixie}', '"3.12": {suite: trixie}\n  "3.11": {suite: trixie}'),
-        ('version: "3.4"\n        track: current\n        pythons: ["3.12"]',
-         'version: "3.4"\n        track: current\n        pythons: ["3.12", "3.11"]'),
-        ("exclude: []", "exclude: [{reason: gone, framework: xgboost, python: 3.11}]"),
-    )  # fmt: skip
-
-    assert errors_of(text, tmp_path) == [
-        '43:54: exclude[0].python: 3.11 is a number for YAML, not text; write "3.11" in quotes'
+        "39:16: frameworks.pytorch.releases[0].sets[0]: pandas is pinned twice"
+        " (pandas<4 and pandas>=3 of the set data); keep one of them",
     ]
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "errors"),
+    ("old", "new", "error"),
     [
-        (
-            "frameworks:\n",
-            "frameworks: [a]\nx:\n",
-            ["15:13: frameworks: must be a mapping of keys to values, is a list"],
-        ),
-        (
-            "indexes:\n",
-            "indexes: [a]\nx:\n",
-            ["6:10: indexes: must be a mapping of keys to values, is a list"],
-        ),
-        (
-            "pythons:\n",
-            "pythons: [a]\nx:\n",
-            ["1:10: pythons: must be a mapping of keys to values, is a list"],
-        ),
+        ("frameworks:", "frameworks: [a]\nx:", "15:13: frameworks: must be a mapping of keys"),
+        ("indexes:", "indexes: [a]\nx:", "6:10: indexes: must be a mapping of keys"),
+        ("debian:", "debian: [a]\nx:", "1:9: debian: must be a mapping of keys"),
+        ("tracks:", "tracks: [a]\nx:", "3:9: tracks: must be a mapping of keys"),
+        ("\nsets:", "\nsets: [a]\nx:", "5:7: sets: must be a mapping of keys"),
     ],
 )
-def test_a_section_of_another_kind_causes_no_further_errors(
-    old: str, new: str, errors: list[str], tmp_path: Path
+def test_section_of_another_kind_causes_no_further_errors(
+    old: str, new: str, error: str, tmp_path: Path
 ) -> None:
-    text = f"\n{MATRIX}".replace(f"\n{old}", f"\n{new}")[1:]
-    text = changed(text, ("exclude: []", "exclude: [{reason: gone, framework: xgbost}]"))
+    """Neither what asks for its names, nor what is not asked for without it."""
+    found = errors_of(changed(MATRIX, (old, new)), tmp_path)
 
-    found = errors_of(text, tmp_path)
-
-    unknown = next(error for error in found if ": x: unknown key x;" in error)
-    excluded = [error for error in found if ": exclude[0]: matches no image" in error]
-    assert bool(excluded) == (old != "frameworks:\n")
-    assert sorted([unknown, *excluded, *errors]) == sorted(found)
+    assert sorted(found) == sorted(
+        [
+            next(one for one in found if ": x: unknown key x;" in one),
+            f"{error} to values, is a list",
+        ]
+    )
 
 
 @pytest.mark.parametrize("value", ["7", "null", "text", "[a]"])
-def test_a_release_that_is_no_mapping_is_one_error(value: str, tmp_path: Path) -> None:
+def test_release_that_is_no_mapping_is_one_error(value: str, tmp_path: Path) -> None:
     text = changed(
         MATRIX, ("    releases:\n      - track", f"    releases:\n      - {value}\n      - track")
     )
@@ -150,29 +169,32 @@ def test_a_release_that_is_no_mapping_is_one_error(value: str, tmp_path: Path) -
     ("old", "new", "error"),
     [
         (
-            "exclude: []",
-            "  another: 7\nexclude: []",
-            "42:12: frameworks.another: must be a mapping of keys to values, is 7",
+            "  pytorch:",
+            "  another: 7\n  pytorch:",
+            "33:12: frameworks.another: must be a mapping of keys to values, is 7",
         ),
         (
-            "exclude: []",
-            "  another: {title: Another, releases: 7}\nexclude: []",
-            "42:39: frameworks.another.releases: must be a list, is 7; write [ … ] around it",
+            "  pytorch:",
+            "  another: {title: Another, releases: 7}\n  pytorch:",
+            "33:39: frameworks.another.releases: must be a list, is 7; write [ … ] around it",
         ),
         (
-            "exclude: []",
-            "exclude: [7]",
-            "42:11: exclude[0]: must be a mapping of keys to values, is 7",
+            "package: torch",
+            "package: [torch]",
+            "35:14: frameworks.pytorch.package: must be text, is a list",
+        ),
+        (
+            'current: {pythons: ["3.12"], accelerators: [cpu]}',
+            "current: 7",
+            "4:12: tracks.current: must be a mapping of keys to values, is 7",
         ),
     ],
 )
-def test_a_value_of_another_kind_is_one_error(
-    old: str, new: str, error: str, tmp_path: Path
-) -> None:
+def test_value_of_another_kind_is_one_error(old: str, new: str, error: str, tmp_path: Path) -> None:
     assert errors_of(changed(MATRIX, (old, new)), tmp_path) == [error]
 
 
-def test_without_the_parser_in_c_the_same_is_read(
+def test_parser_in_python_reads_the_same_as_that_in_c(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -204,13 +226,13 @@ def test_without_the_parser_in_c_the_same_is_read(
     ],
     ids=lambda value: None if isinstance(value, bytes) else value,
 )
-def test_a_file_that_is_no_matrix_at_all_is_one_error(
+def test_file_that_is_no_matrix_at_all_is_one_error(
     content: bytes, error: str, tmp_path: Path
 ) -> None:
     assert errors_of(content, tmp_path) == [error]
 
 
-def test_a_control_character_is_an_error(tmp_path: Path) -> None:
+def test_control_character_is_an_error(tmp_path: Path) -> None:
     (error,) = errors_of(b"a: \x00\n", tmp_path)
     assert error.startswith("no valid YAML: unacceptable character #x0000")
 
@@ -218,7 +240,7 @@ def test_a_control_character_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("what", "error"), [("file", "No such file"), ("folder", "Is a directory")]
 )
-def test_a_file_that_cannot_be_read_is_an_error(what: str, error: str, tmp_path: Path) -> None:
+def test_file_that_cannot_be_read_is_an_error(what: str, error: str, tmp_path: Path) -> None:
     path = tmp_path / "matrix.yaml"
     if what == "folder":
         path.mkdir()
@@ -227,11 +249,11 @@ def test_a_file_that_cannot_be_read_is_an_error(what: str, error: str, tmp_path:
         read_document(path, PurePath("m.yaml"))
 
 
-def test_a_byte_order_mark_and_windows_line_ends_are_no_errors(tmp_path: Path) -> None:
+def test_byte_order_mark_and_windows_line_ends_are_no_errors(tmp_path: Path) -> None:
     assert errors_of(b"\xef\xbb\xbf" + MATRIX.replace("\n", "\r\n").encode(), tmp_path) == []
 
 
-def test_aliases_that_stand_for_too_many_values_are_refused(
+def test_aliases_of_too_many_values_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(document, "_MAX_VALUES", 1_000)
@@ -242,11 +264,11 @@ def test_aliases_that_stand_for_too_many_values_are_refused(
     assert error.split(": ")[-1] == "stands for more than 1,000 values"
 
 
-def test_an_alias_stands_for_what_its_anchor_holds(tmp_path: Path) -> None:
+def test_alias_is_what_its_anchor_holds(tmp_path: Path) -> None:
     text = changed(
         MATRIX,
-        ("pins: [httptools==2.0]", "pins: &pins [httptools==2.0]"),
-        ("pins: [xgboost-cpu==3.4.1, numpy>=2]", "pins: *pins"),
+        ("packages: [torch]", "packages: &packages [torch]"),
+        ('requires: [filelock, "sympy>=1"]', "requires: *packages"),
     )
     assert errors_of(text, tmp_path) == []
 
@@ -254,7 +276,7 @@ def test_an_alias_stands_for_what_its_anchor_holds(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "number", ["9" * 5_000, "0x" + "f" * 9_000, "1e999999999", "-.inf", ".nan"]
 )
-def test_a_number_of_any_size_is_an_error_of_bounded_length(number: str, tmp_path: Path) -> None:
+def test_number_of_any_size_is_an_error_of_bounded_length(number: str, tmp_path: Path) -> None:
     errors = errors_of(changed(MATRIX, ("title: XGBoost", f"title: {number}")), tmp_path)
 
     # YAML takes 1e999999999 for text, which makes a title.
@@ -264,23 +286,21 @@ def test_a_number_of_any_size_is_an_error_of_bounded_length(number: str, tmp_pat
 
 
 @pytest.mark.parametrize("text", ["\u202e", "\N{ZERO WIDTH SPACE}", "e\N{COMBINING ACUTE ACCENT}"])
-def test_other_scripts_are_shown_as_they_stand(text: str, tmp_path: Path) -> None:
-    errors = errors_of(changed(MATRIX, ("{suite: trixie}", f'{{suite: "{text}"}}')), tmp_path)
+def test_other_scripts_are_shown_unchanged(text: str, tmp_path: Path) -> None:
+    errors = errors_of(changed(MATRIX, ('trixie: ["3.12"]', f'"{text}": ["3.12"]')), tmp_path)
 
-    assert errors == [
-        f"2:19: pythons.3.12.suite: {text!r} is unknown; use one of: bookworm, trixie"
-    ]
+    assert errors == [f"2:3: debian.{text}: {text!r} is unknown; use one of: bookworm, trixie"]
 
 
 @pytest.mark.parametrize(
     ("path", "text"),
     [((), ""), (("a",), "a"), (("a", 0, "b"), "a[0].b"), (("a", 1, 2, "c"), "a[1][2].c")],
 )
-def test_a_path_is_written_as_people_write_it(path: tuple[str | int, ...], text: str) -> None:
+def test_path_is_written_as_people_write_it(path: tuple[str | int, ...], text: str) -> None:
     assert path_text(path) == text
 
 
-def test_a_document_knows_the_place_of_every_key_and_value(tmp_path: Path) -> None:
+def test_document_knows_the_place_of_every_key_and_value(tmp_path: Path) -> None:
     file = tmp_path / "d.yaml"
     file.write_text("a:\n  b: [x, 3.10]\n")
 
@@ -293,7 +313,7 @@ def test_a_document_knows_the_place_of_every_key_and_value(tmp_path: Path) -> No
     assert str(read.diagnostic(("a", "zz", 4), "is odd")) == "shown.yaml:2:3: a.zz[4]: is odd"
 
 
-def test_the_same_error_is_told_once() -> None:
+def test_error_is_reported_once() -> None:
     one = read_error("is odd", line=2)
     assert str(InputError([one, read_error("is odd", line=2), read_error("is bad", line=1)])) == (
         "m.yaml:1:1: is bad\nm.yaml:2:1: is odd\n2 errors; nothing was changed"

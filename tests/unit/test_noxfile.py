@@ -33,7 +33,7 @@ def _session(status: int = 0) -> Mock:
     return session
 
 
-def test_a_wrong_request_ends_nox_with_2(environment: Path) -> None:
+def test_wrong_request_ends_nox_with_2(environment: Path) -> None:
     session = _session(2)
     with pytest.raises(SystemExit) as end:
         noxfile.imagematrix(session, "build")
@@ -45,7 +45,7 @@ def test_a_wrong_request_ends_nox_with_2(environment: Path) -> None:
     assert called.kwargs["env"]["PATH"].startswith(f"{environment}/bin:")
 
 
-def test_work_that_failed_ends_its_session() -> None:
+def test_failed_work_ends_its_session() -> None:
     with pytest.raises(CommandFailed):
         noxfile.imagematrix(_session(1), "build")
 
@@ -67,7 +67,7 @@ def test_tools_are_installed_once_for_all_sessions(
 
 
 @pytest.mark.parametrize(("version", "told"), [("3.10", True), ("3.12", False)])
-def test_a_python_that_is_too_old_is_told(version: str, told: bool, tmp_path: Path) -> None:
+def test_python_that_is_too_old_is_refused(version: str, told: bool, tmp_path: Path) -> None:
     """nox may run in another Python than the one that is needed, and would install for that."""
     (tmp_path / "nox").mkdir()
     (tmp_path / "nox" / "__init__.py").write_text(

@@ -67,7 +67,9 @@ def plan(
 
 
 def reasons(steps: dict[str, Step]) -> dict[str, tuple[str, ...]]:
-    assert all(bool(step.reasons) == (step.action is not Action.FRESH) for step in steps.values())
+    assert all(
+        bool(step.reasons) == (step.action is not Action.UP_TO_DATE) for step in steps.values()
+    )
     return {name: step.reasons for name, step in steps.items() if step.action is Action.BUILD}
 
 
@@ -114,7 +116,7 @@ def test_images_that_are_not_there_are_built(repository: Repository) -> None:
 def test_nothing_is_built_twice(repository: Repository) -> None:
     steps = plan(repository, labels_of(repository))
 
-    assert {step.action for step in steps.values()} == {Action.FRESH}
+    assert {step.action for step in steps.values()} == {Action.UP_TO_DATE}
     assert steps[XGBOOST].key == labels_of(repository)[XGBOOST][KEY_LABEL]
 
 
@@ -248,20 +250,23 @@ def test_a_package_that_is_gone_is_named(repository: Repository) -> None:
 def test_what_the_matrix_gives_to_a_dockerfile_is_named(repository: Repository) -> None:
     repository.put(
         "frameworks/Dockerfile.j2",
-        "{% for package in variant.system %}# {{ package }}\n{% endfor %}# {{ variant.title }}\n",
+        "{% for package in variant.debian %}# {{ package }}\n{% endfor %}# {{ variant.title }}\n",
     )
     repository.render()
     labels = labels_of(repository)
     repository.change(
         "matrix.yaml",
         ("title: XGBoost", "title: XGBoost 3"),
-        ("pins: [xgboost-cpu==3.4.1", "system: [libgomp1]\n        pins: [xgboost-cpu==3.4.1"),
+        ("HOME: /tmp/xgboost", "HOME: /tmp/x"),
+        ("pins: [xgboost-cpu==3.4.1", "debian: [libgomp1]\n        pins: [xgboost-cpu==3.4.1"),
     )
     repository.render()
 
     assert reasons(plan(repository, labels)) == {
         XGBOOST: (
-            "matrix.yaml: system libgomp1 is new",
+            "matrix.yaml: debian libgomp1 is new",
+            "matrix.yaml: environment XGBOOST_HOME=/tmp/x is new",
+            "matrix.yaml: environment XGBOOST_HOME=/tmp/xgboost is gone",
             "matrix.yaml: title XGBoost → XGBoost 3",
         )
     }
@@ -421,7 +426,7 @@ def test_an_unavailable_image_is_told_with_its_reason_unless_it_is_fresh(
 
     steps = plan(repository, labels, unavailable=why)
 
-    assert (steps[XGBOOST].action, steps[XGBOOST].reasons) == (Action.FRESH, ())
+    assert (steps[XGBOOST].action, steps[XGBOOST].reasons) == (Action.UP_TO_DATE, ())
     assert steps[PYTORCH].action is Action.UNAVAILABLE
     assert steps[PYTORCH].reasons == ("the index is down",)
 
@@ -433,7 +438,7 @@ def test_what_is_layered_on_an_unavailable_image_is_unavailable(repository: Repo
 
     assert [step.action for step in steps.values()] == [
         Action.UNAVAILABLE,
-        Action.FRESH,
+        Action.UP_TO_DATE,
         Action.UNAVAILABLE,
     ]
     assert steps[PYTORCH].reasons == (f"its parent {MINIMAL} is unavailable",)

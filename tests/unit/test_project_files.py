@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import yaml
 
-from imagematrix.repository.pages import README
+from imagematrix.repository.pages import CATALOGUE
 from imagematrix.repository.project import Project
 from tests.unit.helpers import REPOSITORY
-from tests.unit.test_workflows import nox_sessions
+from tests.unit.sessions import sessions
 
 FORMS = [
     path
@@ -84,7 +84,10 @@ def attributes(clone: Path, attribute: str) -> Mapping[str, str]:
 
 def test_what_is_written_is_marked_as_generated(clone: Path) -> None:
     project = Project(REPOSITORY)
-    written = {str(path) for path in project.rendered() if path != README}
+    # In pages that people write, only names of images and a table are.
+    written = {
+        str(path) for path in project.rendered() if path.suffix != ".md" or path == CATALOGUE
+    }
     written |= {str(variant.lock) for variant in project.variants}
     written |= {"requirements.txt", "sizes.json"}
     found = attributes(clone, "linguist-generated")
@@ -105,7 +108,7 @@ def test_models_are_left_as_they_are(clone: Path) -> None:
 @pytest.mark.parametrize("path", NAMING_SESSIONS)
 def test_sessions_exist(path: str) -> None:
     named = set(re.findall(r"nox -s (\w+)", (REPOSITORY / path).read_text(encoding="utf-8")))
-    unknown = named - nox_sessions().keys()
+    unknown = named - sessions().keys()
     assert not unknown, f"the noxfile has no session {unknown}"
 
 
@@ -121,20 +124,6 @@ def test_hooks_are_sessions() -> None:
         assert hook["entry"] == hook["name"] == f"nox -s {hook['id']}"
         assert (hook["language"], hook["pass_filenames"]) == ("python", False)
         assert hook["additional_dependencies"] == [nox]
-
-
-def test_updates_are_asked_for_where_there_is_something() -> None:
-    """https://docs.github.com/en/code-security/reference/supply-chain-security/dependabot-options-reference"""
-    asked = read(".github/dependabot.yml")
-    assert asked.keys() == {"version", "updates"}
-    assert asked["version"] == 2
-    assert [u["package-ecosystem"] for u in asked["updates"]] == ["github-actions", "pip"]
-    for update in asked["updates"]:
-        keys = {"package-ecosystem", "directory", "schedule", "groups"}
-        assert update.keys() - {"versioning-strategy"} == keys
-        assert update["directory"] == "/"
-        assert update["schedule"] == {"interval": "weekly"}
-        assert all(group == {"patterns": ["*"]} for group in update["groups"].values())
 
 
 @pytest.mark.parametrize("path", FORMS, ids=lambda path: path.name)

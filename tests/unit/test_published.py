@@ -23,7 +23,7 @@ def _no_engine(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(repository.root)
     monkeypatch.setattr(prepare, "ensure_engine", lambda: pytest.fail("the engine was asked"))
     supplies = {name: Supply() for name in (MINIMAL, XGBOOST, PYTORCH)}
-    monkeypatch.setattr(prepare, "find_supplies", lambda *_: supplies)
+    monkeypatch.setattr(prepare, "resolve_supplies", lambda *_: supplies)
 
 
 def plan(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str, Any]]:
@@ -49,9 +49,9 @@ def test_what_is_noted_is_fresh(noted: str, capsys: pytest.CaptureFixture[str]) 
     rows = plan(capsys, "--against", noted)
 
     assert {row["image"]: row["action"] for row in rows} == {
-        MINIMAL: "fresh",
-        XGBOOST: "fresh",
-        PYTORCH: "fresh",
+        MINIMAL: "up to date",
+        XGBOOST: "up to date",
+        PYTORCH: "up to date",
     }
 
 
@@ -90,10 +90,10 @@ def test_what_was_unavailable_was_not_published(noted: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[1]", "{}x", '[{"image": "a"}]', '{"a": {}}',
-    '[{"image": "a", "action": "fresh", "labels": []}]',
-    '[{"image": "a", "action": "fresh", "labels": {"b": 1}}]',
-    '[{"image": "a", "action": "fresh", "labels": {}, "layers": [1]}]',
-    '[{"image": "a", "action": "fresh", "labels": {}, "layers": 1}]'])  # fmt: skip
+    '[{"image": "a", "action": "up to date", "labels": []}]',
+    '[{"image": "a", "action": "up to date", "labels": {"b": 1}}]',
+    '[{"image": "a", "action": "up to date", "labels": {}, "layers": [1]}]',
+    '[{"image": "a", "action": "up to date", "labels": {}, "layers": 1}]'])  # fmt: skip
 def test_a_file_of_another_form_is_an_error(text: str, tmp_path: Path) -> None:
     path = tmp_path / "published.json"
     path.write_text(text)

@@ -80,7 +80,7 @@ def fake() -> Iterator[Fake]:
                 self.answer(200, *found)
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     fake.host = f"127.0.0.1:{server.server_port}"
     yield fake
     server.shutdown()

@@ -17,7 +17,7 @@ from imagematrix.matrix.cuda import Cuda
 from imagematrix.matrix.schema import Accelerator, Track
 from imagematrix.plan.bake import TOOLS
 from imagematrix.repository.dockerfiles import render_dockerfiles
-from imagematrix.repository.pages import image_table, render_readme
+from imagematrix.repository.pages import image_table, render_readme, with_images_there_are
 from imagematrix.repository.project import Project
 from tests.unit.helpers import MINIMAL, REPOSITORY, XGBOOST, Repository
 
@@ -283,6 +283,38 @@ def test_table_replaces_what_is_between_the_marks() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "<!-- images -->\n", "<!-- /images -->\n<!-- images -->\n"])
-def test_a_readme_without_both_marks_is_an_error(text: str) -> None:
+def test_readme_without_both_marks_is_an_error(text: str) -> None:
     with pytest.raises(InputError, match=r"^README.md: the marks <!-- images --> … <!-- /images"):
         render_readme(text, "table\n")
+
+
+def test_pages_name_images_that_there_are(repository: Repository) -> None:
+    """An image that is gone is that of the newest release of its kind; the rest is left alone."""
+    minimal, xgboost = repository.variant(MINIMAL), repository.variant(XGBOOST)
+    newer = replace(xgboost, name="xgboost3.10-py312-inference", version="3.10")
+    cuda = replace(
+        xgboost, name="xgboost3.4-py312-cuda13.0-inference", accelerator=Accelerator.CUDA
+    )
+    old = replace(xgboost, name="xgboost0.9-py3.7-inference-cpu", track=Track.HISTORICAL)
+    variants = [minimal, newer, xgboost, cuda, old]
+
+    changed = {
+        "FROM xgboost3.3-py311-inference\n": f"FROM {newer.name}\n",
+        "`xgboost3.4-py312-cuda12.9-inference`": f"`{cuda.name}`",
+        "frameworks/xgboost/xgboost0.8-py3.7-inference-cpu/": f"frameworks/xgboost/{old.name}/",
+    }
+    same = [*(v.name for v in variants), "xgboost1-py3.7-inference-gpu", "mine1.0-py312-inference"]
+
+    for before, after in {**changed, **dict(zip(same, same, strict=True))}.items():
+        assert with_images_there_are(before, variants) == after
+
+
+def test_new_version_needs_no_edit_of_pages_by_hand(repository: Repository) -> None:
+    repository.put("docs/use.md", f"docker run {XGBOOST}\n")
+    versions = ('version: "3.4"', 'version: "3.5"')
+    repository.change("matrix.yaml", versions, ("xgboost-cpu==3.4.1", "xgboost-cpu==3.5.0"))
+
+    repository.render()
+
+    text = (repository.root / "docs/use.md").read_text()
+    assert text == "docker run xgboost3.5-py312-inference\n"

@@ -170,7 +170,7 @@ def test_builds_that_say_nothing_are_an_error(
     monkeypatch.setattr("imagematrix.commands.reproduce.subprocess.run", lambda *_, **__: ended)
 
     assert cli.main(["reproduce", XGBOOST]) == 1
-    assert "build 1 of 2 did not begin; see above" in capsys.readouterr().err
+    assert "build 1 of 2 ended with 2; see above" in capsys.readouterr().err
 
 
 def test_two_images_are_compared_by_what_they_are(

@@ -43,7 +43,7 @@ def test_every_room_is_on_a_floor() -> None:
     assert {room(module) for module in modules()} == {*GROUND, *FLOORS}
 
 
-def test_a_room_imports_only_from_below() -> None:
+def test_room_imports_only_from_below() -> None:
     floor = {**dict.fromkeys(GROUND, -1), **{name: i for i, name in enumerate(FLOORS)}}
     for module, path in modules().items():
         for imported in imports(path):
@@ -53,7 +53,7 @@ def test_a_room_imports_only_from_below() -> None:
                 assert below or theirs == ours or {ours, theirs} <= GROUND, f"{module}: {imported}"
 
 
-def test_what_is_committed_is_planned_and_checked_without_a_network() -> None:
+def test_plan_and_check_need_no_network() -> None:
     for module, path in modules().items():
         if room(module) in OFFLINE:
             reached = {name.split(".")[0] for name in imports(path)} & NETWORK

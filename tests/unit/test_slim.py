@@ -12,7 +12,6 @@ from tests.unit.helpers import (
     BASE_SLIM,
     MINIMAL,
     PYTORCH,
-    REPOSITORY,
     XGBOOST,
     XGBOOST_SLIM,
     Repository,
@@ -68,8 +67,11 @@ def test_a_rule_may_hold_for_some_images_only(repository: Repository) -> None:
     own = "only:\n  - {frameworks: [minimal], strip: {a: [a.so]}}\n"
     cuda = "  - {accelerators: [cuda], remove: {headers: [site-packages/nvidia/include]}}\n"
     repository.put("base/slim.yaml", BASE_SLIM + own + cuda)
-    version = 'only:\n  - {versions: ["3.4"], accelerators: [cpu], strip: {b: [site-packages/b]}}\n'
-    repository.put("frameworks/xgboost/slim.yaml", XGBOOST_SLIM + version)
+    narrow = """\
+only:
+  - {tracks: [current], versions: ["3.4"], accelerators: [cpu], strip: {b: [site-packages/b]}}
+"""
+    repository.put("frameworks/xgboost/slim.yaml", XGBOOST_SLIM + narrow)
 
     assert rules(repository) == {
         MINIMAL: (STUBS, SlimRule(Verb.STRIP, "a.so", "a"), PIP),
@@ -93,11 +95,3 @@ def test_the_rules_of_an_image_are_listed_beside_its_lock(repository: Repository
         "remove site-packages/*.pyi  # type stubs\n"
         "source site-packages/pip/*  # pip\n"
     )
-
-
-@pytest.mark.parametrize("file", sorted(REPOSITORY.glob("*/**/slim.yaml")), ids=str)
-def test_a_file_of_rules_names_its_schema(file: Path) -> None:
-    first = file.read_text().splitlines()[0]
-    schema = file.parent / first.removeprefix("# yaml-language-server: $schema=")
-
-    assert schema.is_file()

@@ -246,7 +246,7 @@ def test_all_faults_are_told_at_once_and_in_order(repository: Repository) -> Non
         "README.md",
         "base/notes.txt",
         DOCKERFILE,
-        "matrix.yaml:36:9",
+        "matrix.yaml:37:9",
         "sizes.json",
     ]
 
