@@ -75,7 +75,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 @dataclass(frozen=True)
 class _Verdict:
-    """The result for an image that was built twice: `outcome` in words, `digests` of both builds."""
+    """The result of an image that was built twice: `outcome` in words, `digests` of both builds."""
 
     image: str
     same: bool

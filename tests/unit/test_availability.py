@@ -155,7 +155,6 @@ def test_index_that_cannot_be_used_makes_the_image_unavailable(pytorch: Variant)
         (),
         pytorch.index,
         "torch 2.0.0+cpu is only on https://wheels.example/cpu, which answers 404 Not Found",
-        ("https://wheels.example/cpu/torch/", "answers 404 Not Found"),
     )
 
 

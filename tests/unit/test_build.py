@@ -188,5 +188,5 @@ def test_a_child_that_is_on_older_layers_of_its_parent_is_built_again_on_its_ima
         XGBOOST: outcome,
         PYTORCH: Outcome.BUILT,
     }
-    told = "" if outcome is Outcome.BUILT else "it is not based on the layers of its parent"
-    assert found[XGBOOST][1].startswith(told)
+    detail = "" if outcome is Outcome.BUILT else "it is not based on the layers of its parent"
+    assert found[XGBOOST][1].startswith(detail)

@@ -90,7 +90,7 @@ def test_engine_is_not_set_up_without_root(
     ("place", "name", "value", "reason"),
     [
         (sys, "platform", "darwin", "this is not Linux"),
-        (dockerd, "os_release_ids", lambda: {"fedora"}, "this is no Debian or Ubuntu"),
+        (dockerd, "os_release_ids", lambda: {"fedora"}, "this is not Debian or Ubuntu"),
     ],
     ids=["no Linux", "no Debian"],
 )

@@ -27,7 +27,7 @@ def test_image_that_is_not_fresh_is_refused(fresh: Step) -> None:
 
     (refused,) = refusals([stale], official_bases=True)
 
-    assert refused.startswith(f"{XGBOOST} is not built as the matrix has it (lock: numpy 1 → 2)")
+    assert refused.startswith(f"{XGBOOST} is not up to date (lock: numpy 1 → 2)")
 
 
 def test_historical_image_is_published_only_with_its_option(fresh: Step) -> None:

@@ -98,7 +98,7 @@ def test_a_file_of_another_form_is_an_error(text: str, tmp_path: Path) -> None:
     path = tmp_path / "published.json"
     path.write_text(text)
 
-    with pytest.raises(UserError, match=r"does not tell the labels of images; write it with `nox"):
+    with pytest.raises(UserError, match=r"has no labels of images; write it with `nox"):
         published_images(str(path), ["a"], None)
 
 

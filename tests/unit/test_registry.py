@@ -221,5 +221,5 @@ def test_an_answer_of_another_form_is_an_error(manifest: Any, why: str, fake: Fa
 
 
 def test_a_registry_that_does_not_answer_is_an_error() -> None:
-    with pytest.raises(WorkError, match=r"^the registry 127.0.0.1:1 cannot be asked: "):
+    with pytest.raises(WorkError, match=r"^the registry 127.0.0.1:1 cannot be reached: "):
         Registry("127.0.0.1:1", None).image(REPOSITORY, "latest")

@@ -145,7 +145,7 @@ def test_texts_are_read_where_they_are_short_and_asked_for() -> None:
 def test_of_texts_the_lines_that_differ_are_shown() -> None:
     assert text_difference("same\none\n", "same\ntwo\n") == ("-one", "+two")
     many = text_difference("", "\n".join(map(str, range(20))))
-    assert many == (*(f"+{number}" for number in range(8)), "… and 12 lines more")
+    assert many == (*(f"+{number}" for number in range(8)), "… and 12 more lines")
 
 
 def test_what_is_no_archive_has_no_entries() -> None:
