@@ -95,7 +95,7 @@ class Bench:
         return [variant.name for variant in self.variants]
 
     def run(self, command: Sequence[str], cwd: Path = REPOSITORY, **environ: str) -> float:
-        """Runs a command against the engine; returns its seconds. Raises SystemExit where it fails."""
+        """Runs a command against the engine; returns its seconds, or raises SystemExit."""
         started = time.monotonic()
         result = subprocess.run(
             command,
@@ -559,9 +559,9 @@ def sizes_markdown(figures: Figures) -> str:
         "",
         f"Measured by `nox -s bench`, {figures.machine}. Sizes are those of the final tree as an",
         "archive: what the layers of a plain image hold beside it, as caches that a base came",
-        'with, is not counted against it. "Compressed" are our layers by zstd, as for a registry, and',
-        '"hidden" is their share that the tree does not show. MB are 10^6 bytes. Figures of two',
-        "runs are not compared.",
+        'with, is not counted against it. "Compressed" are our layers by zstd, as for a registry,',
+        'and "hidden" is their share that the tree does not show. MB are 10^6 bytes. Figures of',
+        "two runs are not compared.",
         *_together("Sizes", ours.runs.get("sizes"), plain.runs.get("sizes")),
         "| image | plain | ours | ratio | ours, compressed | hidden |",
         "|---|---:|---:|---:|---:|---:|",

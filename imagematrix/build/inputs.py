@@ -17,10 +17,19 @@ from imagematrix.matrix.schema import Suite
 from imagematrix.matrix.variant import Variant
 from imagematrix.plan.bake import BuildEnvironment, file_secret
 
-# The context that holds an image's wheels is mounted here by its Dockerfile.
-_WHEELS = "/wheels"
+# The IDs of the secrets, and where Dockerfiles mount them; a test compares both. BuildKit ignores
+# the mount of a secret that is not given.
+SECRETS = {
+    "ca-bundle": "/run/secrets/ca-bundle",
+    "pip-config": "/etc/pip.conf",
+    "uv-config": "/etc/uv/uv.toml",
+    "apt-sources": "/etc/apt/sources.list.d/debian.sources",
+    "apt-config": "/etc/apt/apt.conf.d/99host",
+}
+# Where Dockerfiles mount the context with the wheels of an image.
+WHEELS = "/wheels"
 # A private mirror may have a private certificate.
-_APT_CONFIG = 'Acquire::https::CAInfo "/run/secrets/ca-bundle";\n'
+APT_CONFIG = f'Acquire::https::CAInfo "{SECRETS["ca-bundle"]}";\n'
 
 
 def build_environment(
@@ -52,7 +61,7 @@ def build_environment(
     if pip := pip_config(host):
         secrets.append(secret("pip-config", pip))
     if mirrors.are_custom():
-        secrets.append(secret("apt-config", _APT_CONFIG))
+        secrets.append(secret("apt-config", APT_CONFIG))
         suite_secrets = {
             suite: (secret("apt-sources", debian_sources(suite, mirrors)),) for suite in Suite
         }
@@ -88,7 +97,7 @@ def uv_config(host: HostConfig, supply: Supply) -> str:
     extra = [*host.extra_index_urls, *([supply.index.url] if supply.index else [])]
     if extra:
         lines.append(f"extra-index-url = {json.dumps(extra)}")
-    links = [*host.find_links, *([_WHEELS] if supply.wheels else [])]
+    links = [*host.find_links, *([WHEELS] if supply.wheels else [])]
     if links:
         lines.append(f"find-links = {json.dumps(links)}")
     return "\n".join(lines) + "\n"

@@ -79,7 +79,8 @@ def growth_report(
 ) -> str:
     """A report on an image that grew: which packages changed, and its largest directories.
 
-    `recorded` and `packages` are versions then and now; `files` folder and size of each file.
+    `recorded` and `packages` are versions then and now; `files` folder and size of each file. The
+    record has the versions because CI's clones have no history from which to read the old lock.
     """
     changed = package_differences(_as_packages(recorded), _as_packages(packages))
     folders = "\n".join(f"  {size / 1e6:8,.1f} MB  {path}" for path, size in largest(files))

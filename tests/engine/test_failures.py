@@ -49,7 +49,7 @@ SLEEP = '{% if variant.framework == "slow" %}RUN sleep 30\n{% endif -%}\n'
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory, engine: Engine) -> Iterator[Path]:
-    """A repository with the minimal image of this one, which is fresh, and three small children."""
+    """A repository with the minimal image of this one, which is up to date, and three children."""
     build_images(PARENT)
     root = tmp_path_factory.mktemp("project")
     shutil.copytree(ROOT / "base", root / "base")
@@ -137,7 +137,7 @@ def _outcomes(project: Path) -> list[str]:
 
 
 def test_second_build_has_nothing_to_do(project: Path, engine: Engine) -> None:
-    """What was built is fresh; what was removed since is not."""
+    """Built images are up to date, until they are removed."""
     if not is_present(engine, image_tag(GOOD)):
         assert _run(project, "build", GOOD).returncode == 0
     assert _outcomes(project) == ["up to date", "up to date"]
@@ -216,7 +216,7 @@ def test_broken_matrix_writes_and_builds_nothing(project: Path) -> None:
     assert after == before
 
 
-def test_disk_that_is_too_small_is_said_before_building(project: Path) -> None:
+def test_disk_that_is_too_small_is_reported_before_building(project: Path) -> None:
     """The message has the figure that is needed and the one that there is."""
     huge = Budgets(measured={GOOD: Measured(Size(9 * 10**15, 0), 1, {}, "bootstrap")})
     (project / "sizes.json").write_text(budgets_text(huge))
@@ -249,9 +249,9 @@ def test_dockerfile_stands_on_its_own(engine: Engine) -> None:
         assert result.returncode == 0, result.stderr[-3000:]
         code = "import onnxruntime; print(onnxruntime.__version__)"
         client = engine.client()
-        told = client.containers.run("by-hand:latest", ["python3", "-c", code], remove=True)
+        output = client.containers.run("by-hand:latest", ["python3", "-c", code], remove=True)
         client.close()
     finally:
         _remove(engine, "by-hand")
     locked = Project(ROOT).locks[variant.name]["onnxruntime"].version
-    assert told.decode().strip() == str(locked)
+    assert output.decode().strip() == str(locked)

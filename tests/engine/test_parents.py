@@ -64,8 +64,8 @@ def run(engine: Engine, repository: Repository, *arguments: str) -> dict[str, tu
 
 def layers(engine: Engine) -> dict[str, tuple[str, ...]]:
     """The layers of both images."""
-    told = engine.inspect([image_tag(MINIMAL), image_tag(XGBOOST)])
-    return {name: layers_of(told[image_tag(name)]) for name in (MINIMAL, XGBOOST)}
+    found = engine.inspect([image_tag(MINIMAL), image_tag(XGBOOST)])
+    return {name: layers_of(found[image_tag(name)]) for name in (MINIMAL, XGBOOST)}
 
 
 def is_on_parent(engine: Engine) -> bool:
@@ -117,7 +117,7 @@ def test_a_child_that_is_rebuilt_with_its_parent_is_on_its_layers(
 def test_a_base_has_one_identity_on_every_engine(
     engine: Engine, small_engine: Engine, repository: Repository
 ) -> None:
-    """And a stand-in that is imported again, which has another ID, is the same base."""
+    """And a bootstrap base that is imported again, which has another ID, is the same base."""
     variants = [repository.variant(MINIMAL)]
     here = ensure_bases(engine, variants, BaseSource.AUTO)
     there = ensure_bases(small_engine, variants, BaseSource.AUTO)

@@ -291,7 +291,7 @@ def _get_json(url: str) -> Any:
         return json.load(response)
 
 
-def test_an_old_image_is_published_only_when_that_is_said(
+def test_historical_image_is_published_only_with_its_option(
     second_engine: SecondEngine, registry: str
 ) -> None:
     """Nothing is pushed, and the message says what to say."""

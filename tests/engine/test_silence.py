@@ -74,8 +74,8 @@ def test_an_engine_that_is_held_is_left_alone(tmp_path: Path) -> None:
         check=False,
     )
     assert result.returncode == 0, result.stderr[-3000:]
-    told = result.stdout.splitlines()
-    lines = [line for line in told if not line.startswith(("Docker ", "stop"))]
+    output = result.stdout.splitlines()
+    lines = [line for line in output if not line.startswith(("Docker ", "stop"))]
     start, build, again, same, status, lost, same_still, stop = lines
     assert start.startswith("0 Starting a Docker engine at unix:///var/run/docker.sock")
     assert build.startswith("2 ")

@@ -158,7 +158,7 @@ def test_index_that_cannot_be_used_makes_the_image_unavailable(pytorch: Variant)
     )
 
 
-def test_index_is_asked_for_what_it_is_declared_for_and_only_once(
+def test_index_is_requested_once_and_only_for_its_packages(
     repository: Repository, index: tuple[str, list[str]]
 ) -> None:
     url, asked = index

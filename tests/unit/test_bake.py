@@ -94,7 +94,7 @@ def test_a_parent_that_is_not_built_is_the_local_image(steps: tuple[Step, ...]) 
     assert target["contexts"][MINIMAL] == f"docker-image://{MINIMAL}:latest"
 
 
-def test_stand_ins_replace_base_images_where_they_are_used(steps: tuple[Step, ...]) -> None:
+def test_bootstrap_bases_replace_base_images_where_they_are_used(steps: tuple[Step, ...]) -> None:
     sources = {DEBIAN: f"bootstrap/{DEBIAN}", "python:3.12-slim-trixie": "mirror/python:3.12"}
 
     contexts = {

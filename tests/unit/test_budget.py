@@ -178,8 +178,8 @@ def sizes(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> dict[str, 
     monkeypatch.setattr(budget_command, "ensure_engine", Mock())
     monkeypatch.setattr(budget_command, "image_sizes", measured)
     present = {
-        name: {"Config": {"Labels": told}, "RootFS": {"Layers": ["a", "b"]}}
-        for name, told in labels.items()
+        name: {"Config": {"Labels": own}, "RootFS": {"Layers": ["a", "b"]}}
+        for name, own in labels.items()
     }
     monkeypatch.setattr(budget_command, "present_images", lambda *_: present)
     monkeypatch.setattr(budget_command, "bases_of", lambda *_: BaseSource.BOOTSTRAP)

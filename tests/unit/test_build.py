@@ -53,8 +53,8 @@ def outcomes(
         progress: BuildLog,
         _log: object,
     ) -> int:
-        status, told = buildkit(definition, options)
-        for line in told.splitlines():
+        status, output = buildkit(definition, options)
+        for line in output.splitlines():
             progress.feed(line)
         return status
 
@@ -124,14 +124,14 @@ def test_children_of_an_image_that_fails_are_not_tried(
 
 
 @pytest.mark.parametrize(("no_cache", "options"), [(True, ["--no-cache"]), (False, [])])
-def test_only_what_is_built_anew_passes_by_the_cache(
+def test_cache_is_used_unless_images_are_forced(
     steps: tuple[Step, ...],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     no_cache: bool,
     options: list[str],
 ) -> None:
-    """After a failure, too: the cache may still hold what the run that failed did not come to."""
+    """After a failure, too: the cache may hold steps that the failed run did not reach."""
     given: list[Sequence[str]] = []
 
     def buildkit(_definition: Mapping[str, Any], options: Sequence[str]) -> tuple[int, str]:
@@ -157,14 +157,14 @@ def engine_with(layers: Mapping[str, Sequence[str]]) -> object:
 
 
 @pytest.mark.parametrize(("second", "outcome"), [("new", Outcome.BUILT), ("old", Outcome.FAILED)])
-def test_a_child_that_is_on_older_layers_of_its_parent_is_built_again_on_its_image(
+def test_child_on_older_layers_of_its_parent_is_built_again_on_its_image(
     steps: tuple[Step, ...],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     second: str,
     outcome: Outcome,
 ) -> None:
-    """As BuildKit's cache has it where a parent was rebuilt with the same content."""
+    """BuildKit's cache finds it where a parent was rebuilt with the same content."""
     layers = {MINIMAL: ["new"], XGBOOST: ["old", "x"], PYTORCH: ["new", "p"]}
     parents: list[dict[str, str]] = []
 

@@ -1,4 +1,4 @@
-"""What an engine is told to be, and which silence means that there is none."""
+"""What an engine reports of itself, and when there is none."""
 
 import contextlib
 import http.server
@@ -89,7 +89,7 @@ def answering(endpoint: Endpoint) -> Iterator[Engine]:
         yield found
 
 
-def test_engine_on_this_machine_is_asked_without_a_client(
+def test_engine_on_this_machine_is_used_without_docker_py(
     answering: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Endpoint, "client", lambda *_: pytest.fail("a client was made"))
@@ -146,7 +146,7 @@ def test_engine_that_hangs_up_is_an_error(endpoint: Endpoint) -> None:
         find_engine(endpoint)
 
 
-def test_engine_that_may_not_be_asked_is_an_error(
+def test_engine_without_permission_for_its_socket_is_an_error(
     endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "_get", Mock(side_effect=PermissionError))

@@ -17,12 +17,12 @@ def fresh(repository: Repository) -> Step:
     return Step(repository.variant(XGBOOST), Action.UP_TO_DATE, (), None)  # type: ignore[arg-type]
 
 
-def test_fresh_image_of_the_current_track_may_be_published(fresh: Step) -> None:
+def test_up_to_date_image_of_the_current_track_may_be_published(fresh: Step) -> None:
     assert refusals([fresh], official_bases=True) == []
     assert track_refusals([fresh.variant]) == []
 
 
-def test_image_that_is_not_fresh_is_refused(fresh: Step) -> None:
+def test_image_that_is_not_up_to_date_is_refused(fresh: Step) -> None:
     stale = replace(fresh, action=Action.BUILD, reasons=("lock: numpy 1 → 2",))
 
     (refused,) = refusals([stale], official_bases=True)
@@ -37,7 +37,7 @@ def test_historical_image_is_published_only_with_its_option(fresh: Step) -> None
     assert "--historical" in refused
 
 
-def test_image_on_stand_ins_is_published_only_with_its_option(fresh: Step) -> None:
+def test_image_on_bootstrap_bases_is_published_only_with_its_option(fresh: Step) -> None:
     (refused,) = refusals([fresh], official_bases=False)
 
     assert "--bootstrap-bases" in refused
