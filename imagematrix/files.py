@@ -10,23 +10,14 @@ from imagematrix.errors import Diagnostic, InputError
 
 # Where commands leave their logs, records and staged wheels; git ignores it.
 WORK_FOLDER = Path("build")
-# Larger than nearly every file. A much larger buffer would cost a memory mapping for each read.
-_PART = 1 << 16
 
 # Returns the content of a file.
 Reader = Callable[[Path | str], bytes]
 
 
 def read_bytes(path: Path | str) -> bytes:
-    """The content of a file, in a third of the time of `Path.read_bytes`: a plan reads many."""
-    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        parts = []
-        while part := os.read(file, _PART):
-            parts.append(part)
-        return b"".join(parts)
-    finally:
-        os.close(file)
+    """The content of a file."""
+    return Path(path).read_bytes()
 
 
 def read_text(path: Path | str, shown_as: PurePath, read: Reader = read_bytes) -> str:
