@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -96,6 +97,9 @@ def _reproduce(project: Project, options: argparse.Namespace) -> int:
         try:
             outcomes = [_built(copies[n], n, chosen, options) for n in range(len(TAGS))]
             verdicts = _verdicts(client, chosen, outcomes)
+            # The logs of builds that failed are in their copies.
+            if all(verdict.digests for verdict in verdicts):
+                shutil.rmtree(project.root / _COPIES)
         finally:
             if not options.keep:
                 _remove(client, chosen)

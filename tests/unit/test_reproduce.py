@@ -122,6 +122,7 @@ def test_images_of_one_digest_are_the_same_and_go(
     status, out = result(capsys, XGBOOST)
 
     assert status == 0
+    assert not Path("build/reproduce").exists()
     assert "the same: sha256:x" in out
     assert out.splitlines()[-1].startswith("2 same in ")
     assert images.keys() == {f"{MINIMAL}:latest"}
@@ -161,6 +162,7 @@ def test_an_image_that_was_not_built_twice_is_not_the_same(
     rows = json.loads(out)
     assert [(row["image"], row["same"]) for row in rows] == [(MINIMAL, True), (XGBOOST, False)]
     assert rows[1]["outcome"] == "build 2: failed: no network"
+    assert Path("build/reproduce/reproduce-2/matrix.yaml").is_file(), "its log would be there"
 
 
 def test_builds_that_say_nothing_are_an_error(
