@@ -31,18 +31,18 @@ WRONG_REQUEST = 2
 
 
 def install(session: nox.Session) -> None:
-    """Brings the environment to what the lock of the tools says, if it is not there."""
+    """Installs the lock of the tools into the environment, unless that is up to date."""
     stamp = ENVIRONMENT / "tools.sha256"
-    # Under another Python, other files are needed.
+    # Another Python needs other files.
     wanted = hashlib.sha256(TOOLS.read_bytes() + sys.version.encode()).hexdigest()
     if stamp.is_file() and stamp.read_text() == wanted:
         return
-    # It comes with nox, also where Debian has put venv into a package of its own.
+    # Virtualenv comes with nox; Debian has venv in a package of its own.
     session.run(sys.executable, "-m", "virtualenv", "--quiet", "--clear", str(ENVIRONMENT))
     python = str(PROGRAMS / "python")
     what = ("--require-hashes", "--requirement", str(TOOLS))
     if uv := shutil.which("uv"):
-        # Where Python writes no bytecode, each command would compile all tools anew: a second.
+        # Where Python writes no bytecode, each command would compile all tools again, for a second.
         compiled = {"UV_COMPILE_BYTECODE": "1"}
         session.run(uv, "pip", "install", "--python", python, *what, env=compiled, external=True)
     else:
@@ -52,7 +52,7 @@ def install(session: nox.Session) -> None:
 
 
 def run(session: nox.Session, program: str, *arguments: str, stderr: TextIO | None = None) -> None:
-    """Runs a program of the environment, which finds the others there."""
+    """Runs a program of the environment, with the others on its PATH."""
     path = os.pathsep.join([str(PROGRAMS), os.environ.get("PATH", os.defpath)])
     environ = {"PATH": path, "VIRTUAL_ENV": str(ENVIRONMENT)}
     command = (str(PROGRAMS / program), *arguments)
@@ -60,14 +60,14 @@ def run(session: nox.Session, program: str, *arguments: str, stderr: TextIO | No
 
 
 def imagematrix(session: nox.Session, command: str, *arguments: str) -> None:
-    """Runs one command of the machinery, with what stands behind `--` on nox's command line."""
+    """Runs one command of the build tooling, with the arguments after `--`."""
     install(session)
     try:
-        # By itself nox writes both streams to standard output, which is for results here.
+        # By default, nox writes both streams to standard output, which is for results here.
         given = ("-m", "imagematrix", command, *arguments, *session.posargs)
         run(session, "python", *given, stderr=sys.stderr)
     except CommandFailed as failure:
-        # nox knows 1 only; 2 tells a request or an input that is wrong from work that failed.
+        # nox only has exit status 1; here, 2 is for an invalid request or input.
         if getattr(failure, "return_code", None) == WRONG_REQUEST:
             sys.exit(WRONG_REQUEST)
         raise
@@ -93,19 +93,19 @@ def build_cuda(session: nox.Session) -> None:
 
 @nox.session(tags=["historical"])
 def build_historical(session: nox.Session) -> None:
-    """Build the images of old deployments; `nox -t historical` does that too."""
+    """Build the historical images; `nox -t historical` does that too."""
     imagematrix(session, "build", "--track", "historical")
 
 
 @nox.session
 def publish(session: nox.Session) -> None:
-    """Push images that are built and fresh: -- --registry HOST/NAMESPACE, and which images."""
+    """Push images that are built and up to date: -- --registry HOST/NAMESPACE PATTERN…."""
     imagematrix(session, "publish")
 
 
 @nox.session
 def plan(session: nox.Session) -> None:
-    """Say which images would be built, and why: takes what `build` takes, and --json."""
+    """Show which images would be built, and why: takes what `build` takes, and --json."""
     imagematrix(session, "plan")
 
 
@@ -122,7 +122,7 @@ def test(session: nox.Session) -> None:
 
 @nox.session
 def unit(session: nox.Session) -> None:
-    """The tests that need no Docker; what stands behind -- goes to pytest."""
+    """The tests that need no Docker; arguments after -- go to pytest."""
     pytest(session, "tests/unit", "tests/server", "-m", "not reference", *session.posargs)
 
 
@@ -142,13 +142,13 @@ def examples(session: nox.Session) -> None:
 
 @nox.session
 def budget(session: nox.Session) -> None:
-    """Compare the sizes of the images with their record; `-- --update` records them as they are."""
+    """Compare the sizes of the images with their record; `-- --update` records the present ones."""
     imagematrix(session, "budget")
 
 
 @nox.session
 def reproduce(session: nox.Session) -> None:
-    """Build images twice without cache and compare them, or two that are there with --compare."""
+    """Build images twice without cache and compare them; with --compare, two existing images."""
     imagematrix(session, "reproduce")
 
 
@@ -161,24 +161,24 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def check(session: nox.Session) -> None:
-    """Prove that the files are what the matrix gives; lint, types and format of everything."""
+    """Prove that the files agree with the matrix; lint, types and format of everything."""
     imagematrix(session, "check")
     dockerfiles = (path for top in ("base", "frameworks") for path in Path(top).rglob("Dockerfile"))
     run(session, "hadolint", *map(str, sorted(dockerfiles)))
     # What would fail in a workflow, and what would be a risk there.
     run(session, "jactionlint", "--profile=correctness", "--shellcheck=", "--pyflakes=")
     run(session, "zizmor", "--offline", "--quiet", "--strict-collection", ".github")
-    session.log("what ruff finds now, `nox -s format` mends as far as that can be done by itself")
+    session.log("`nox -s format` fixes what ruff can fix by itself")
     run(session, "ruff", "check", ".")
     run(session, "ruff", "format", "--check", ".")
     run(session, "mypy")
-    # The server is no part of the tree's own packages: its names start in its folder.
+    # The server is checked by itself: its package names start in its own folder.
     run(session, "mypy", "--package", "inference_server")
 
 
 @nox.session
 def format(session: nox.Session) -> None:
-    """Format the Python code, and mend what the linter can mend by itself."""
+    """Format the Python code, and fix what the linter can fix by itself."""
     install(session)
     run(session, "ruff", "check", "--fix", ".")
     run(session, "ruff", "format", ".")
@@ -198,11 +198,11 @@ def lock(session: nox.Session) -> None:
 
 @nox.session
 def engine(session: nox.Session) -> None:
-    """Show the Docker engine, or `-- start` or `-- stop` the one of ours."""
+    """Show the Docker engine, or `-- start` or `-- stop` the one that nox set up."""
     imagematrix(session, "engine")
 
 
 @nox.session
 def names(session: nox.Session) -> None:
-    """Print the names of the images that a selection holds; `-- --json` for programs."""
+    """Print the names of the selected images; `-- --json` for programs."""
     imagematrix(session, "names")

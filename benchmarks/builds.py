@@ -3,7 +3,7 @@
 The peer is one plain Dockerfile for each image (see benchmarks/plain.py); built one after the other
 with `docker build`, and all at once with `docker buildx bake`.
 
-All happens in a Docker engine of its own, which is empty at the start and gone at the end: nobody's
+It runs in a Docker engine of its own, which is empty at the start and removed at the end: no other
 images or caches are touched, and a cold build is cold. That needs root and an installed dockerd.
 """
 
@@ -39,7 +39,7 @@ from imagematrix.host.config import read_host_config
 from imagematrix.host.debian import debian_mirrors
 from imagematrix.host.engine import Engine
 from imagematrix.host.setup import ensure_engine
-from imagematrix.host.supply import find_supplies
+from imagematrix.host.supply import resolve_supplies
 from imagematrix.matrix.schema import MINIMAL
 from imagematrix.matrix.selection import Selection, select, with_parents
 from imagematrix.matrix.variant import Variant
@@ -78,7 +78,7 @@ class Figures:
 @dataclass(frozen=True)
 class Bench:
     """What all parts share. `secrets` are the environment variables that hold the secrets of
-    builds; `trees` is filled with what is in our images."""
+    builds; `trees` is filled with the file trees of our images."""
 
     engine: Engine
     variants: Sequence[Variant]
@@ -95,7 +95,7 @@ class Bench:
         return [variant.name for variant in self.variants]
 
     def run(self, command: Sequence[str], cwd: Path = REPOSITORY, **environ: str) -> float:
-        """Runs a command against the engine; returns its seconds. Ends all where it fails."""
+        """Runs a command against the engine; returns its seconds, or raises SystemExit."""
         started = time.monotonic()
         result = subprocess.run(
             command,
@@ -126,7 +126,7 @@ class Bench:
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The options of a command line; ends the process for one that is wrong, as argparse does."""
+    """Parses a command line; exits the process for an invalid one, as argparse does."""
     parser = argparse.ArgumentParser(prog="nox -s bench --", description=__doc__)
     parser.add_argument("patterns", nargs="*", metavar="PATTERN", help="images, as for `build`")
     parser.add_argument(
@@ -143,14 +143,14 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> int:
-    """Measures the parts that were asked for, and writes them beside those measured before."""
+    """Measures the chosen parts, and writes them beside those measured before."""
     options = parse()
     parts = options.parts
     project = Project(REPOSITORY)
     host = read_host_config(os.environ, Path.home())
     chosen = with_parents(select(project.variants, Selection(tuple(options.patterns))),
                           project.variants)  # fmt: skip
-    supplies = find_supplies(project.locks, chosen, host)
+    supplies = resolve_supplies(project.locks, chosen, host)
     variants = [variant for variant in chosen if not supplies[variant.name].unavailable]
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
@@ -185,7 +185,7 @@ def main() -> int:
                     bench = Bench(engine, variants, plain, secrets, folder, options.rounds, figures)
                     measure(bench, parts)
             finally:
-                # What was measured before something failed took long enough.
+                # Also after a failure: measurements take long.
                 write(options.output, figures)
                 if (folder / "log").is_file():
                     (REPOSITORY / WORK_FOLDER).mkdir(exist_ok=True)
@@ -195,7 +195,7 @@ def main() -> int:
 
 
 def write(output: Path, figures: Figures) -> None:
-    """Writes the pages, and the figures that the next run begins with."""
+    """Writes the pages, and the figures for the next run."""
     document = {
         "images": figures.images,
         "machine": figures.machine,
@@ -208,7 +208,7 @@ def write(output: Path, figures: Figures) -> None:
 
 
 def measure(bench: Bench, parts: Sequence[str]) -> None:
-    """Measures the parts, ours first; no more is kept in the engine than is measured next."""
+    """Measures the parts, ours first; the engine only keeps what is measured next."""
     figures = bench.figures
     if "plan" in parts:
         _plan(bench.folder, bench.rounds, figures)
@@ -265,8 +265,8 @@ def measure(bench: Bench, parts: Sequence[str]) -> None:
 
 
 def _cold(bench: Bench, command: Sequence[str], names: Sequence[str]) -> float:
-    """Seconds of a cold build of all at once, which makes these images. That many downloads at a
-    time are too much for some networks, and pip or uv gives up: then all is begun anew."""
+    """Seconds of a cold build of all images at once. So many parallel downloads are too much for
+    some networks, and pip or uv fails: then the build is repeated from nothing."""
     for _ in range(ATTEMPTS - 1):
         try:
             return bench.run(command)
@@ -287,8 +287,8 @@ def _nox() -> list[str]:
 def _measure_image(
     bench: Bench, parts: Sequence[str], variant: Variant, name: str, into: Measured
 ) -> Tree | None:
-    """The size of an image that is there, and the time to import its framework. `name` is what it
-    is called there."""
+    """The size of an existing image, and the time to import its framework. `name` is its local
+    name."""
     tag = image_tag(name)
     tree = None
     if "sizes" in parts:
@@ -322,8 +322,8 @@ def _imports(bench: Bench, tag: str, variant: Variant, environ: Mapping[str, str
 
 
 def _checks(bench: Bench) -> dict[str, dict[str, float]]:
-    """Seconds of all checks of each image, and of what is told apart from them (`check_seconds`);
-    `layers` is to read and pack those that were never measured here."""
+    """Seconds of all checks of each image, in the parts of `check_seconds`; `layers` is the time to
+    read and compress those that were never measured here."""
     layers = {}
     client = bench.engine.client()
     try:
@@ -341,17 +341,17 @@ def _checks(bench: Bench) -> dict[str, dict[str, float]]:
 
 
 def check_seconds(report: Path) -> dict[str, dict[str, float]]:
-    """What pytest's report says of each image: `work` of all its checks, with the removal of a
-    container; and beyond that the `start` of its container, until it serves, and the `loading` of
-    its framework for those checks that ask it."""
+    """The seconds of each image in pytest's report: the `start` of its container, until it serves;
+    the `loading` of its framework for the checks that need it; and the `work` of its checks without
+    these, with the removal of the container."""
     suite = ElementTree.parse(report)
     seconds: dict[str, dict[str, float]] = defaultdict(lambda: {"work": 0.0})
     for case in suite.iter("testcase"):
         if match := re.search(r"\[(.+)-\w+\]", case.attrib["name"]):
             seconds[match[1]]["work"] += float(case.attrib["time"])
-    for told in suite.iterfind("./testsuite/properties/property"):
-        image, _, what = told.attrib["name"].rpartition(" ")
-        seconds[image][what] = float(told.attrib["value"])
+    for part in suite.iterfind("./testsuite/properties/property"):
+        image, _, what = part.attrib["name"].rpartition(" ")
+        seconds[image][what] = float(part.attrib["value"])
         seconds[image]["work"] -= seconds[image][what]
     return dict(seconds)
 
@@ -399,7 +399,7 @@ def _remove(bench: Bench, names: Sequence[str]) -> None:
 
 
 def _plan(folder: Path, rounds: int, figures: Figures) -> None:
-    """Seconds of `nox -s plan` for a generated matrix, of which everything would be built."""
+    """Seconds of `nox -s plan` for a generated matrix, whose images would all be built."""
     root = folder / "large"
     root.mkdir()
     generated.write_templates(root, PLANNED)
@@ -434,7 +434,7 @@ def _link(folder: Path, wheels: Sequence[Path]) -> Path:
 
 
 def _copy_bases(source: Engine, target: Engine, bases: Bases) -> None:
-    """Gives an engine the base images that another one has."""
+    """Copies base images from one engine to another."""
     names = sorted(set(bases.images.values()))
     with subprocess.Popen(
         ["docker", "save", *names], env=source.environ(), stdout=subprocess.PIPE
@@ -466,7 +466,7 @@ def figures_before(output: Path, names: list[str], machine: str, run: Run) -> Fi
 
 
 def markdown(figures: Figures) -> str:
-    """The report: ratios of ours to plain, with what they are made of."""
+    """The report: ratios of ours to plain, with their parts."""
     ours, plain = figures.ours, figures.plain
     lines = [
         "# Builds, sizes and starts compared with plain Dockerfiles",
@@ -493,7 +493,7 @@ def markdown(figures: Figures) -> str:
         lines.append(f"| {what} | {' | '.join(shown)} | {ratio} | {runs} |")
 
     cold = _figure(ours, "cold")
-    # A sum without all images is of something else.
+    # Only a sum over all images is comparable.
     whole = set(plain.get("cold") or ()) == set(figures.images)
     one_by_one = _figure(plain, "cold", lambda found: sum(found.values())) if whole else None
     row("cold build of all, plain one after the other", cold, one_by_one, True)
@@ -513,7 +513,7 @@ def markdown(figures: Figures) -> str:
             "",
             "All checks of an image: their work is what they take beyond the start of its",
             "container, until it serves, and beyond loading its framework once more, to ask it.",
-            "New layers are read and packed for their size, once."
+            "New layers are read and compressed for their size, once."
             f" Measured: {_said(ours.runs['checks'])}.",
             "",
             "| image | work | start | loading | new layers |",
@@ -540,7 +540,7 @@ class _Figure:
 def _figure(
     side: Measured, name: str, reduce: Callable[[Any], float] = lambda found: found
 ) -> _Figure | None:
-    """One figure of a side, made of what was measured; None where nothing was."""
+    """One figure of a side, reduced from its measurements; None if there are none."""
     found = side.get(name)
     return _Figure(reduce(found), side.runs[name]) if found else None
 
@@ -558,11 +558,11 @@ def sizes_markdown(figures: Figures) -> str:
         "",
         f"Measured by `nox -s bench`, {figures.machine}. Sizes are those of the final tree as an",
         "archive: what the layers of a plain image hold beside it, as caches that a base came",
-        'with, is not counted against it. "Packed" are our layers by zstd, as for a registry, and',
-        '"hidden" is their share that the tree does not show. MB are 10^6 bytes. Figures of two',
-        "runs are not compared.",
+        'with, is not counted against it. "Compressed" are our layers by zstd, as for a registry,',
+        'and "hidden" is their share that the tree does not show. MB are 10^6 bytes. Figures of',
+        "two runs are not compared.",
         *_together("Sizes", ours.runs.get("sizes"), plain.runs.get("sizes")),
-        "| image | plain | ours | ratio | ours, packed | hidden |",
+        "| image | plain | ours | ratio | ours, compressed | hidden |",
         "|---|---:|---:|---:|---:|---:|",
     ]
     if of_one_run([ours.runs.get("sizes"), plain.runs.get("sizes")]):
@@ -608,12 +608,12 @@ def _compared(ours: Sequence[Mapping[str, int]], plain: Sequence[Mapping[str, in
     left, right = (
         sum(size["uncompressed"] - size["hidden"] for size in side) / 1e6 for side in (ours, plain)
     )
-    packed = sum(size["compressed"] for size in ours) / 1e6
-    return f"{right:,.0f} MB | {left:,.0f} MB | {left / right:.2f} | {packed:,.0f} MB"
+    compressed = sum(size["compressed"] for size in ours) / 1e6
+    return f"{right:,.0f} MB | {left:,.0f} MB | {left / right:.2f} | {compressed:,.0f} MB"
 
 
 def _in_order(figures: Figures, found: Mapping[str, T]) -> list[tuple[str, T]]:
-    """What was found of images, in the order of the matrix, whichever run it is from."""
+    """The values of images in the order of the matrix, from any run."""
     return [(name, found[name]) for name in figures.images if name in found]
 
 

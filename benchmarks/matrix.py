@@ -106,7 +106,7 @@ def measure(root: Path, size: int) -> Measurement:
 def write_images(
     root: Path, variants: Iterable[Variant], rendered: Mapping[PurePosixPath, str]
 ) -> None:
-    """Writes what is rendered, and a lock of each image."""
+    """Writes the rendered files, and a lock for each image."""
     for path, text in rendered.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What does a person write by hand? The peer that our images are compared with.
+"""Plain images, as a person writes them by hand: the peer of our images in comparisons.
 
 One plain Dockerfile for each image, `FROM` the official Python, with `pip install --no-cache-dir
 -r` of the same lock and without anything else. Both sides have the same base images, index,
@@ -17,7 +17,7 @@ from imagematrix.matrix.variant import Variant
 from imagematrix.plan.bake import BuildEnvironment, image_tag, target_name
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-# What CPython's extension modules link to, as the official image of Python has it.
+# The libraries that CPython's extension modules link to, as in the official image of Python.
 _LIBRARIES = "ca-certificates libbz2-1.0 libffi8 libncursesw6 libreadline8 libsqlite3-0 libssl3"
 _APT = (
     "--mount=type=secret,id=apt-sources,target=/etc/apt/sources.list.d/debian.sources,mode=0444"
@@ -28,8 +28,8 @@ _APT = (
 
 @dataclass(frozen=True)
 class Plain:
-    """Builds plain images. `given` is what builds are given on this machine, `wheels` has folders
-    of wheels by image, and `folder` is where the build contexts are laid."""
+    """Builds plain images. `given` has the settings of this machine for builds, `wheels` the folder
+    of wheels of each image; the build contexts are written to `folder`."""
 
     bases: Bases
     host: HostConfig
@@ -38,11 +38,11 @@ class Plain:
     folder: Path
 
     def name(self, variant: Variant) -> str:
-        """What the plain image of a variant is called."""
+        """The name of a variant's plain image."""
         return f"plain-{variant.name}"
 
     def dockerfile(self, variant: Variant) -> str:
-        """The Dockerfile, with the mounts that this host's settings come by."""
+        """The Dockerfile, with the mounts of this host's settings."""
         mounts = ["--mount=type=secret,id=pip-config,target=/etc/pip.conf,mode=0444"]
         options = ""
         if self.host.ca_bundle is not None:
@@ -79,9 +79,9 @@ class Plain:
         }
 
     def build_python(self, variant: Variant) -> list[str]:
-        """The command that lays a stand-in of CPython, which holds no system, on its Debian, as
-        the official image of Python is made; nothing where that one is at hand. `variant` starts
-        from the bases."""
+        """The command that puts a bootstrap base of CPython, which has no system, on its Debian, as
+        the official image of Python is made; empty where that one is used. `variant` has no parent.
+        """
         if self.bases.source is BaseSource.REGISTRY:
             return []
         debian, python = variant.base_images
@@ -94,8 +94,8 @@ class Plain:
         command = ["docker", "build", "--tag", self._python(variant)]
         command += self._secret_options(variant)
         for reference in (debian, python):
-            stand_in = self.bases.images[reference]
-            command += ["--build-context", f"{reference}=docker-image://{stand_in}"]
+            image = self.bases.images[reference]
+            command += ["--build-context", f"{reference}=docker-image://{image}"]
         return [*command, str(context)]
 
     def _python(self, variant: Variant) -> str:

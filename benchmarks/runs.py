@@ -1,4 +1,4 @@
-"""When, and of what, were figures measured? Pages of benchmarks say so, and mix no two runs."""
+"""The runs that measured figures. Pages of benchmarks name them, and never mix two of them."""
 
 import datetime
 import json
@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-# What a benchmark writes is no change of what it measures.
+# Files that benchmarks write: their changes do not count as changes of what is measured.
 _PAGES = ":(exclude)docs/benchmarks"
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a benchmark: when it began, of which commit, and in which engine, if in any."""
+    """One run of a benchmark: its start, its commit, and its engine if it uses one."""
 
     date: str
     commit: str
@@ -23,7 +23,7 @@ class Run:
 
     @classmethod
     def now(cls, engine: str = "") -> "Run":
-        """The run that begins now, of this repository as it is."""
+        """A run that starts now, of this repository in its present state."""
         date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
         commit = _git("rev-parse", "--short", "HEAD")
         if commit and _git("status", "--porcelain", "--", ".", _PAGES):
@@ -36,7 +36,7 @@ class Run:
 
 
 def _git(*arguments: str) -> str:
-    """What git prints, without the line's end; nothing where this is no clone."""
+    """The output of git without the line's end; "" if this is not a clone."""
     command = ["git", "-C", str(REPOSITORY), *arguments]
     try:
         result = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -47,29 +47,29 @@ def _git(*arguments: str) -> str:
 
 @dataclass
 class Measured:
-    """Figures by name, each with the run that measured it. `run` is the one that measures now."""
+    """Figures by name, each with the run that measured it. `run` is the present one."""
 
     run: Run
     values: dict[str, Any] = field(default_factory=dict)
     runs: dict[str, Run] = field(default_factory=dict)
 
     def put(self, name: str, value: Any) -> None:
-        """Notes a figure of this run, in the place of an earlier one."""
+        """Records a figure of this run; it replaces an earlier one."""
         self.values[name], self.runs[name] = value, self.run
 
     def table(self, name: str) -> dict[str, Any]:
-        """A table of this run, to be filled row by row; no row of an earlier one is in it."""
+        """An empty table of this run, to be filled row by row; it replaces an earlier one."""
         if self.runs.get(name) != self.run:
             self.put(name, {})
         table: dict[str, Any] = self.values[name]
         return table
 
     def get(self, name: str) -> Any:
-        """A figure, of whichever run; None where there is none."""
+        """A figure of any run; None if there is none."""
         return self.values.get(name)
 
     def as_json(self) -> dict[str, Any]:
-        """For a file: `read` is the way back."""
+        """The figures as JSON; the inverse of `read`."""
         return {
             name: {"run": asdict(self.runs[name]), "value": value}
             for name, value in self.values.items()
@@ -77,21 +77,21 @@ class Measured:
 
     @classmethod
     def read(cls, run: Run, document: Mapping[str, Any]) -> "Measured":
-        """What `as_json` gave, with `run` as the one that measures now."""
+        """The figures in the JSON of `as_json`, with `run` as the present run."""
         values = {name: entry["value"] for name, entry in document.items()}
         runs = {name: Run(**entry["run"]) for name, entry in document.items()}
         return cls(run, values, runs)
 
 
 def of_one_run(runs: Iterable[Run | None]) -> bool:
-    """Whether there is a run, and no two: figures of different runs make no ratio."""
+    """Whether all figures are of the same run: figures of different runs make no ratio."""
     return len(set(runs)) == 1 and None not in runs
 
 
 def write_page(
     folder: Path, stem: str, title: str, text: str, figures: Any, run: Run, partial: bool = False
 ) -> None:
-    """Writes `<stem>.md` and `<stem>.json`, both with the run that measured all that is in them.
+    """Writes `<stem>.md` and `<stem>.json`, both with the run that measured them.
 
     Nothing for a run that measured but a part: the page of the last whole run stays.
     """

@@ -1,4 +1,4 @@
-"""What is in an image, and what do ours leave out of a plain one?"""
+"""The file trees of images, and what our images leave out of plain ones."""
 
 import fnmatch
 import json
@@ -22,7 +22,7 @@ LEFT_OUT = "/etc/dpkg/dpkg.cfg.d/inference-images"
 @dataclass(frozen=True)
 class Tree:
     """The final tree of an image: by path, the bytes that a file takes in a layer's archive; `size`
-    is that of all its layers, `left_out` what dpkg is told to leave out there."""
+    is that of all its layers, `left_out` are the path-excludes of its dpkg."""
 
     files: Mapping[str, int]
     size: Size
@@ -30,7 +30,7 @@ class Tree:
 
     @property
     def hidden(self) -> int:
-        """Bytes of layers that the tree does not show."""
+        """Bytes in layers that are not in the final tree."""
         return self.size.uncompressed - sum(self.files.values())
 
 
@@ -58,7 +58,7 @@ def _member(archive: tarfile.TarFile, name: str) -> IO[bytes]:
 
 
 def lay_over(files: dict[str, int], layer: tarfile.TarFile) -> None:
-    """Lays a layer over `files`, a tree by path."""
+    """Applies a layer to `files`, a tree by path."""
     start = 0
     for info in layer:
         # The headers before the content, and the content in blocks of 512 bytes.
@@ -82,8 +82,8 @@ def _left_out(layer: tarfile.TarFile) -> str:
 
 
 def savings(variant: Variant, plain: Tree, ours: Tree) -> dict[str, int]:
-    """Bytes that each declared entry saves: of the plain image's files, those that are gone or
-    smaller in ours, under the first entry that names them."""
+    """The bytes that each rule saves: of the plain image's files that are gone or smaller in ours,
+    by the first rule that matches."""
     library = f"/usr/local/lib/python{variant.python}/"
     saved: dict[str, int] = {}
     for path, size in plain.files.items():
@@ -97,7 +97,7 @@ def savings(variant: Variant, plain: Tree, ours: Tree) -> dict[str, int]:
 def _entry(variant: Variant, path: str, library: str, left_out: Iterable[str]) -> str:
     below = path.removeprefix(library)
     if path.endswith(".pyc"):
-        # The name of bytecode is that of its source with the interpreter's behind it.
+        # The name of bytecode is that of its source and of the interpreter.
         source = below.replace("__pycache__/", "").partition(".cpython-")[0] + ".py"
         for rule in variant.slim:
             if rule.verb is Verb.SOURCE and fnmatch.fnmatchcase(source, rule.pattern):

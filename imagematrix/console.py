@@ -1,4 +1,4 @@
-"""What commands print: lines for the person at the terminal, tables for standard output."""
+"""Output of commands: messages on standard error, tables for standard output."""
 
 import sys
 from collections import Counter
@@ -6,18 +6,20 @@ from collections.abc import Iterable, Sequence
 
 
 def say(message: str) -> None:
-    """One line to the person at the terminal; standard output is kept for results."""
+    """Prints one line to standard error; standard output is kept for results."""
     print(message, file=sys.stderr, flush=True)
 
 
 def counted(kinds: Iterable[str]) -> str:
-    """`9 fresh, 1 unavailable`."""
+    """How often each kind occurs: `1 unavailable, 9 up to date`."""
     return ", ".join(f"{count} {kind}" for kind, count in sorted(Counter(kinds).items()))
 
 
 def table(rows: Sequence[Sequence[str]], right: Iterable[int] = ()) -> str:
-    """Rows as lines with aligned columns, some of them to the right. Nothing is cut: names are for
-    copying."""
+    """Rows as lines with aligned columns; those in `right` are aligned to the right.
+
+    Nothing is truncated, so that names can be copied.
+    """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     aligned = dict.fromkeys(right, ">")
     return "\n".join(

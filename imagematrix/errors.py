@@ -1,4 +1,4 @@
-"""What can go wrong, in words for the person who has to mend it."""
+"""Errors for people: what is wrong, where, and how to fix it."""
 
 import sys
 from collections.abc import Callable
@@ -8,9 +8,9 @@ from pathlib import PurePath
 
 @dataclass(frozen=True, order=True)
 class Diagnostic:
-    """One thing that is wrong at one place of one file.
+    """One error at one place of one file.
 
-    `line` and `column` count from 1; 0 stands for the file as a whole.
+    `line` and `column` count from 1; 0 means the whole file.
     `where` is the path of the value inside the file (`frameworks.xgboost.releases[0].pins[1]`).
     """
 
@@ -29,22 +29,22 @@ class Diagnostic:
 
 
 class UserError(Exception):
-    """A fault that the user can mend: shown as its message, never as a traceback.
+    """An error that the user can fix: shown as its message, never as a traceback.
 
-    `exit_status` is 2 for a request or an input that is wrong, 1 for work that failed.
+    `exit_status` is 2 for an invalid request or input, 1 for work that failed.
     """
 
     exit_status = 2
 
 
 class WorkError(UserError):
-    """The request was right, but what it asked for failed."""
+    """The request was valid, but the work failed."""
 
     exit_status = 1
 
 
 class InputError(UserError):
-    """Everything that is wrong with the input files, all at once."""
+    """Every error in the input files, all at once."""
 
     def __init__(self, diagnostics: list[Diagnostic]) -> None:
         self.diagnostics = sorted(set(diagnostics))
@@ -54,8 +54,11 @@ class InputError(UserError):
 
 
 def exit_status_of(command: Callable[[], int]) -> int:
-    """That of a command, after what it raised is told: 1 for work that failed, 2 for a request that
-    is wrong, 130 for an interrupt."""
+    """Runs a command, prints the error if it raises one, and returns the exit status.
+
+    1 is for work that failed, 2 for an invalid request, 130 for an interrupt. Errors of other kinds
+    are raised again.
+    """
     try:
         return command()
     except UserError as error:
@@ -65,7 +68,7 @@ def exit_status_of(command: Callable[[], int]) -> int:
         print("interrupted; nothing half-built was tagged, run it again to go on", file=sys.stderr)
         return 130
     except Exception as error:
-        # What was raised by it has imported it; nothing else needs it.
+        # Slow to import, and only needed here: an error of docker-py has imported it already.
         import docker.errors
 
         if isinstance(error, docker.errors.DockerException):

@@ -326,7 +326,7 @@ FINE = "def init(): pass\ndef run(data): return 1\n"
 
 @dataclass(frozen=True)
 class Start:
-    """A way in which the service cannot start; ours leaves with this code and these last words."""
+    """A way in which the service cannot start; ours exits with this code and this last line."""
 
     name: str
     code: int
@@ -443,7 +443,7 @@ def start_mode(kind: Kind, folder: Path, mode: Start) -> tuple[str, str]:
         log = (folder / f"{kind.name}.log").read_text().rstrip().splitlines() or [""]
         explained = mode.last in log[-1]
         return (
-            f"exit code {code}; the last line tells why: {'yes' if explained else 'no'}",
+            f"exit code {code}; the last line says why: {'yes' if explained else 'no'}",
             "-",
         )
 
@@ -461,7 +461,7 @@ def port_taken(kind: Kind, folder: Path) -> tuple[str, str]:
             log = (folder / f"{kind.name}.log").read_text().rstrip().splitlines() or [""]
             explained = "Address already in use" in log[-1]
             return (
-                f"exit code {code}; the last line tells why: {'yes' if explained else 'no'}",
+                f"exit code {code}; the last line says why: {'yes' if explained else 'no'}",
                 "-",
             )
 
@@ -484,8 +484,8 @@ def all_modes(kind: Kind, folder: Path, only: str) -> dict[str, tuple[str, str]]
 
 
 def wanted() -> dict[str, str]:
-    """What ours should do, as a pattern."""
-    reason = r"; the last line tells why: yes"
+    """The expected behaviour of ours, as a pattern."""
+    reason = r"; the last line says why: yes"
     patterns = {mode.name: mode.wanted for mode in MODES}
     patterns.update({mode.name: f"exit code {mode.code}{reason}" for mode in STARTS})
     patterns["SIGTERM, idle"] = patterns["SIGINT, idle"] = r"exit code 0 after \d\.\d s"

@@ -46,7 +46,7 @@ from tests.server.hostile import (
 )
 
 HEALTH_P99_MS = 20.0
-# Of the first time that a scene is played, and of the second.
+# The limits for the first time that a scene is played, and for the second.
 NEEDED_MIB = 32.0
 GROWTH_MIB = 4.0
 CALLS = "calls"
@@ -55,7 +55,7 @@ CLOSE = b"Connection: close"
 
 @dataclass
 class Scene:
-    """What a scene tells of itself: answers by status, and what is wrong."""
+    """The result of a scene: answers by status, and faults."""
 
     answers: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
@@ -68,7 +68,7 @@ class Scene:
         return found
 
 
-# By the end of the stream, and by a reset.
+# The ways in which clients leave: by the end of the stream, and by a reset.
 LEAVE: list[Callable[[socket.socket], None]] = [socket.socket.close, reset]
 Act = Callable[[Server, Scene, int], None]
 
@@ -167,7 +167,7 @@ def scores(server: Server) -> bool:
 
 @dataclass(frozen=True)
 class Report:
-    """What came of a scene."""
+    """The report on a scene."""
 
     name: str
     answers: dict[str, int]
@@ -202,7 +202,7 @@ def served() -> Iterator[Server]:
 
 
 def play(name: str, act: Act, size: int) -> Report:
-    """Twice: the most that is needed at a time stays, what comes on top of it is a leak."""
+    """Plays a scene twice. The memory of its peak stays allocated; growth beyond it is a leak."""
     scene = Scene()
     with served() as server:
         resting = [resident(server.process.pid)]

@@ -22,7 +22,7 @@ PARENT = example().name
 TAG = "inference-benchmark-reference:latest"
 REFERENCE_COMMAND = ("azmlinfsrv", "--entry_script", "main.py")
 COMMANDS = {"ours": None, "reference": [*REFERENCE_COMMAND]}
-# Adds up what the processes of a container hold, without this one.
+# Adds up the memory of the processes of a container, without this one.
 RESIDENT = """
 import os, pathlib
 total = 0
@@ -44,7 +44,7 @@ class Containers:
         [variant] = [variant for variant in Project(root).variants if variant.name == PARENT]
         build(engine, parent, f"RUN pip install --no-cache-dir {REFERENCE}\n", variant.suite, TAG)
         self._images = {"ours": parent, "reference": TAG}
-        # What the engine does with a new image once only is no part of a start.
+        # The first start of a new image takes longer, and does not count.
         for name in self._images:
             self.measure(name)
 
@@ -88,7 +88,7 @@ def await_score(service: Service) -> float:
 
 @contextlib.contextmanager
 def containers() -> Iterator[Containers]:
-    """Both images, on the engine that answers."""
+    """Both images, on the configured engine."""
     engine = find_engine()
     if engine is None:
         raise SystemExit("no Docker engine answers; with --no-containers none is needed")

@@ -72,7 +72,8 @@ class Balancer:
 
 
 class Client(threading.Thread):
-    """One that asks and asks, on a connection that it keeps as long as its server is chosen."""
+    """A client that sends requests without pause, on a connection that it keeps as long as its
+    server is chosen."""
 
     def __init__(self, balancer: Balancer, number: int, until: threading.Event) -> None:
         super().__init__(daemon=True)
@@ -110,7 +111,7 @@ class Client(threading.Thread):
 
 
 def rollout(clients: int) -> tuple[str, bool]:
-    """What became of the requests while one server took the place of another."""
+    """The answers to requests while one server replaces another."""
     settings = {
         "INFERENCE_SERVER_SHUTDOWN_DELAY": str(SHUTDOWN_DELAY_S),
         "INFERENCE_SERVER_DRAIN_TIMEOUT": str(DRAIN_S),
@@ -220,9 +221,9 @@ def main() -> int:
     for what, (words, right) in found.items():
         lines.append(f"| {what} | {words} | {'yes' if right else 'NO'} |")
         print(lines[-1], flush=True)
-    told = {what: {"found": words, "right": right} for what, (words, right) in found.items()}
+    figures = {what: {"found": words, "right": right} for what, (words, right) in found.items()}
     title = "A rollout, a long queue, and clients that leave"
-    write_page(options.output, "rollout", title, "\n".join(lines), told, run)
+    write_page(options.output, "rollout", title, "\n".join(lines), figures, run)
     return 0 if all(right for _, right in found.values()) else 1
 
 

@@ -191,7 +191,7 @@ def start(
     }
     container = ""
     if kind.image:
-        # With the ports and the signals of this machine, so that it is asked in the same way.
+        # On the host's network, so that requests take the same way.
         container = f"benchmark-{kind.name}-{port}"
         command = ["docker", "run", "--rm", "--name", container, "--network", "host"]
         command += ["--volume", f"{root}:/var/azureml-app:ro"]

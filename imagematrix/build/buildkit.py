@@ -1,7 +1,7 @@
-"""Handing a bake file to BuildKit.
+"""Runs `docker buildx bake`.
 
-A builder that has none of the engine's images is given those that the bake file names as OCI
-layouts, which any BuildKit takes from the machine that asks it.
+A builder that has none of the engine's images gets those that the bake file names as OCI layouts,
+which every BuildKit accepts from its client.
 """
 
 import contextlib
@@ -34,8 +34,11 @@ def running_bake(
     options: Iterable[str] = (),
     variables: Mapping[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[str]]:
-    """A run of `docker buildx bake` whose standard output has all that it says; ended when the
-    block is left by an exception."""
+    """A running `docker buildx bake`, with all its output on its standard output.
+
+    It is ended when the block is left by an exception. Raises WorkError where the engine lacks an
+    image that the bake file names.
+    """
     definition = _reachable(definition, root, engine, builder)
     command = ["docker", "buildx", "bake", "--file", "-", "--progress=plain", *options]
     if builder.name:
@@ -53,7 +56,7 @@ def running_bake(
         errors="replace",
     )
     try:
-        # Where bake ended at once, its words say why.
+        # If bake exits at once, its output says why.
         with contextlib.suppress(BrokenPipeError), cast("io.TextIOWrapper", process.stdin) as given:
             given.write(json.dumps(definition))
         yield process
@@ -65,8 +68,8 @@ def running_bake(
 
 
 def _grants(definition: Mapping[str, Any], root: Path) -> list[str]:
-    """The options that let bake read what the bake file names outside of the repository; none for a
-    buildx before 0.17, which does not know them and asks for none."""
+    """The options that let bake read paths outside of the repository; none for a buildx before
+    0.17, which neither knows nor needs them."""
     here = root.resolve()
     paths = [
         path for path in local_paths(definition) if not (root / path).resolve().is_relative_to(here)
@@ -74,29 +77,29 @@ def _grants(definition: Mapping[str, Any], root: Path) -> list[str]:
     if not paths:
         return []
     command = ["docker", "buildx", "bake", "--help"]
-    told = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    return [f"--allow=fs.read={path}" for path in paths] if "--allow " in told else []
+    usage = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    return [f"--allow=fs.read={path}" for path in paths] if "--allow " in usage else []
 
 
-# --- images for a builder that has none -----------------------------------------------------------
+# --- images for a builder without the engine's images ---------------------------------------------
 
 
 def _reachable(
     definition: Mapping[str, Any], root: Path, engine: Engine, builder: Builder
 ) -> Mapping[str, Any]:
-    """The bake file with a layout in the place of each image that the builder cannot reach."""
+    """The bake file, with an OCI layout instead of each image that the builder cannot reach."""
     images = local_images(definition)
     if builder.has_images or not images:
         return definition
     ids = engine.ids(images)
     missing = sorted(image for image, id_ in ids.items() if id_ is None)
     if missing:
-        raise WorkError(f"the engine has no {', '.join(missing)}, which is to be built upon")
+        raise WorkError(f"the engine has no {', '.join(missing)}, which images are based on")
     layouts = {}
     for image, id_ in ids.items():
         folder = _LAYOUTS / str(id_).replace(":", "-")
         if not (root / folder / "index.json").is_file():
-            say(f"Giving {image} to the builder {builder.name or builder.driver} …")
+            say(f"Exporting {image} for the builder {builder.name or builder.driver} …")
             _save(engine, image, root / folder)
         (manifest, *_) = json.loads((root / folder / "index.json").read_bytes())["manifests"]
         layouts[f"{LOCAL_IMAGE}{image}"] = f"oci-layout://{folder}@{manifest['digest']}"
@@ -122,14 +125,14 @@ def _save(engine: Engine, image: str, folder: Path) -> None:
 
 
 class _Stream:
-    """Chunks as tarfile reads a stream."""
+    """Chunks as a stream for tarfile."""
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self._chunks = iter(chunks)
         self._rest = b""
 
     def read(self, size: int) -> bytes:
-        """So many bytes, fewer at the end."""
+        """The next `size` bytes, fewer at the end."""
         while len(self._rest) < size and (chunk := next(self._chunks, b"")):
             self._rest += chunk
         taken, self._rest = self._rest[:size], self._rest[size:]

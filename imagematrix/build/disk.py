@@ -1,4 +1,4 @@
-"""Whether the engine has the disk that a build takes."""
+"""Whether the engine has enough disk space for a build."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -8,24 +8,24 @@ from imagematrix.host.engine import Engine
 from imagematrix.matrix.variant import Variant
 from imagematrix.plan.plan import Action, Step
 
-# What is assumed of an image that was never measured, in MB; how much more than its layers an image
-# takes while it is built: its content and its unpacked tree are both kept; and what any build takes
-# beside that for base images, package lists, downloads and tools, in MB. At most, a minimal image
-# alone took 0.9 GB of an empty engine, scikit-learn upon it another 1.5 GB.
+# The assumed size of an image that was never measured, in MB; the disk that an image takes while it
+# is built, as a multiple of its layers (the engine keeps both the archives and the files); and the
+# disk that every build takes for base images, package lists, downloads and tools, in MB. At most, a
+# minimal image alone took 0.9 GB of an empty engine, scikit-learn on it another 1.5 GB.
 _UNMEASURED = 1000.0
 _DISK_FACTOR = 2.2
 _DISK_OF_ANY = 1000.0
 
 
 def free_megabytes(engine: Engine) -> float | None:
-    """The free space where the engine keeps its data, in MB; None where that is another machine."""
+    """The free disk space of the engine, in MB; None for an engine on another machine."""
     if engine.data is None or not engine.data.exists():
         return None
     return shutil.disk_usage(engine.data).free / 1e6
 
 
 def require_disk(sizes: Mapping[str, float], engine: Engine, steps: Sequence[Step]) -> None:
-    """Raises WorkError where the engine's disk is too small for what a plan builds.
+    """Raises WorkError where the engine has too little disk space for what a plan builds.
 
     `sizes` has the uncompressed size of each image that was measured, in MB.
     """
@@ -43,11 +43,11 @@ def require_disk(sizes: Mapping[str, float], engine: Engine, steps: Sequence[Ste
 
 
 def needed_megabytes(building: Sequence[Variant], sizes: Mapping[str, float]) -> float:
-    """How much disk the engine needs to build these images in one run, in MB."""
+    """The disk space that the engine needs to build these images in one run, in MB."""
     return _DISK_OF_ANY + _DISK_FACTOR * sum(added_megabytes(v, sizes) for v in building)
 
 
 def added_megabytes(variant: Variant, sizes: Mapping[str, float]) -> float:
-    """What an image adds to its parent, in MB, as far as it was ever measured."""
+    """The size that an image adds to its parent, in MB; an assumed one if it was never measured."""
     size = sizes.get(variant.name, _UNMEASURED)
     return max(size - sizes.get(variant.parent or "", 0.0), 0.0)

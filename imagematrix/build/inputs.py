@@ -1,4 +1,4 @@
-"""What builds on this machine are given: secrets, settings and wheels, none of which stays."""
+"""The inputs of builds on this machine: secrets, settings and wheels. None stays in an image."""
 
 import json
 import os
@@ -17,8 +17,19 @@ from imagematrix.matrix.schema import Suite
 from imagematrix.matrix.variant import Variant
 from imagematrix.plan.bake import BuildEnvironment, file_secret
 
-# A mirror of one's own may have a certificate of one's own.
-_APT_CONFIG = 'Acquire::https::CAInfo "/run/secrets/ca-bundle";\n'
+# The IDs of the secrets, and where Dockerfiles mount them; a test compares both. BuildKit ignores
+# the mount of a secret that is not given.
+SECRETS = {
+    "ca-bundle": "/run/secrets/ca-bundle",
+    "pip-config": "/etc/pip.conf",
+    "uv-config": "/etc/uv/uv.toml",
+    "apt-sources": "/etc/apt/sources.list.d/debian.sources",
+    "apt-config": "/etc/apt/apt.conf.d/99host",
+}
+# Where Dockerfiles mount the context with the wheels of an image.
+WHEELS = "/wheels"
+# A private mirror may have a private certificate.
+APT_CONFIG = f'Acquire::https::CAInfo "{SECRETS["ca-bundle"]}";\n'
 
 
 def build_environment(
@@ -31,10 +42,10 @@ def build_environment(
     variants: Iterable[Variant],
     supplies: Mapping[str, Supply],
 ) -> tuple[BuildEnvironment, dict[str, str]]:
-    """What the builds are given, and the environment variables that hold their secrets.
+    """The settings of the builds, and the environment variables that hold their secrets.
 
     Wheels are linked (or copied) below the work folder, one folder for each image that needs any.
-    Secrets travel in variables, so that none of them is ever a file of ours.
+    Secrets are passed in variables, so that none is ever written to a file.
     """
     secrets: list[str] = []
     suite_secrets: dict[str, tuple[str, ...]] = {}
@@ -49,8 +60,8 @@ def build_environment(
 
     if pip := pip_config(host):
         secrets.append(secret("pip-config", pip))
-    if mirrors.differ():
-        secrets.append(secret("apt-config", _APT_CONFIG))
+    if mirrors.are_custom():
+        secrets.append(secret("apt-config", APT_CONFIG))
         suite_secrets = {
             suite: (secret("apt-sources", debian_sources(suite, mirrors)),) for suite in Suite
         }
@@ -86,14 +97,14 @@ def uv_config(host: HostConfig, supply: Supply) -> str:
     extra = [*host.extra_index_urls, *([supply.index.url] if supply.index else [])]
     if extra:
         lines.append(f"extra-index-url = {json.dumps(extra)}")
-    links = [*host.find_links, *(["/wheels"] if supply.wheels else [])]
+    links = [*host.find_links, *([WHEELS] if supply.wheels else [])]
     if links:
         lines.append(f"find-links = {json.dumps(links)}")
     return "\n".join(lines) + "\n"
 
 
 def pip_config(host: HostConfig) -> str:
-    """The pip.conf of builds, empty where pip's own defaults do."""
+    """The pip.conf of builds, empty if pip's defaults are enough."""
     lines = []
     if host.index_url != PYPI:
         lines.append(f"index-url = {host.index_url}")

@@ -1,4 +1,4 @@
-"""From a request to a plan, with all that its builds need."""
+"""From a request to a plan, and everything that its builds need."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +15,7 @@ from imagematrix.host.config import HostConfig, read_host_config
 from imagematrix.host.debian import DebianMirrors, debian_mirrors
 from imagematrix.host.engine import Engine
 from imagematrix.host.setup import ensure_engine
-from imagematrix.host.supply import Supply, find_supplies
+from imagematrix.host.supply import Supply, resolve_supplies
 from imagematrix.matrix.platforms import PLATFORM
 from imagematrix.matrix.selection import Selection, select, with_parents
 from imagematrix.matrix.variant import Variant
@@ -27,9 +27,12 @@ from imagematrix.repository.project import Project
 
 @dataclass(frozen=True)
 class Request:
-    """Which images are to be built, and on which base images: `bases` is None for those that are
-    here, `refresh` gets them again. `force` rebuilds fresh images. `builder` is the name of one of
-    buildx, nothing for the one that is current. `tag` is that of the images."""
+    """Which images are to be built, and on which base images.
+
+    `bases` is where the base images come from, by default wherever the engine has them from;
+    `refresh` pulls or makes them again. `force` rebuilds images that are up to date. `builder` is
+    the name of a builder of buildx, by default the current one. `tag` is that of the images.
+    """
 
     selection: Selection
     bases: BaseSource | None = None
@@ -41,8 +44,8 @@ class Request:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A plan, and all that building it needs; `present` is what the engine says of the images that
-    it has."""
+    """A plan, and everything that its builds need; `present` has the engine's description of each
+    existing image."""
 
     engine: Engine
     builder: Builder
@@ -54,14 +57,14 @@ class Prepared:
 
 
 def prepare(project: Project, request: Request) -> Prepared:
-    """The plan for the engine of this machine, which is set up where there is none.
+    """The plan for the engine of this machine, which is set up if there is none.
 
-    Raises UserError, or one of its kinds, for what a person has to fix first.
+    Raises UserError, or a subclass, for what a person has to fix first.
     """
     needed = needed_images(project, request)
     engine = ensure_engine()
     if engine.platform != PLATFORM:
-        # Before minutes are spent on bases for what cannot be built.
+        # Fail before minutes are spent on base images.
         find_builder(engine, request.builder)
     bases = chosen_bases(engine, needed, request)
     host = read_host_config(os.environ, Path.home())
@@ -86,7 +89,10 @@ def prepare(project: Project, request: Request) -> Prepared:
 
 
 def needed_images(project: Project, request: Request) -> tuple[Variant, ...]:
-    """The images that a request is about, with their parents, whose files are right."""
+    """The images of a request, with their parents.
+
+    Raises InputError where their files do not agree with the matrix.
+    """
     chosen = select(project.variants, request.selection)
     needed = with_parents(chosen, project.variants)
     project.check_buildable()
@@ -94,7 +100,7 @@ def needed_images(project: Project, request: Request) -> tuple[Variant, ...]:
 
 
 def chosen_bases(engine: Engine, needed: Sequence[Variant], request: Request) -> Bases:
-    """The base images of a request, on the engine."""
+    """The base images of a request, pulled or made if the engine lacks them."""
     return ensure_bases(engine, needed, request.bases or BaseSource.AUTO, refresh=request.refresh)
 
 
@@ -107,14 +113,14 @@ def planned(
     request: Request,
     no_base: Callable[[Variant], str],
 ) -> tuple[tuple[Step, ...], dict[str, Supply]]:
-    """The plan, and the supplies of the images that are not fresh.
+    """The plan, and the supplies of the images that are not up to date.
 
-    `no_base` says why an image's base cannot be had, or nothing.
+    `no_base` returns why an image's base is unavailable, "" if it is not.
     """
-    # An index is asked only for the images that would have to be built.
+    # An index is requested only for the images that would have to be built.
     draft = make_plan(needed, contents, present, {}, force=request.force)
     stale = [step.variant for step in draft if step.action is Action.BUILD]
-    supplies = find_supplies(project.locks, stale, host)
+    supplies = resolve_supplies(project.locks, stale, host)
     missing = {
         variant.name: reason
         for variant in stale

@@ -1,4 +1,4 @@
-"""What BuildKit's plain progress says: which step of which target failed, and how long steps took.
+"""Reads BuildKit's plain progress: which step of which target failed, and how long steps took.
 
 Format: `docker buildx bake --progress=plain`, lines `#12 [target stage 2/3] RUN …`,
 `#12 DONE 3.0s`, `#12 ERROR: …`, `#12 1.234 output`.
@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 _STEP = re.compile(r"#(\d+) \[(\S+)[^\]]*\] (.*)")
 _DONE = re.compile(r"#(\d+) DONE ([\d.]+)s")
 _ERROR = re.compile(r"#(\d+) ERROR: (.*)")
-# The whole command, in quotes, is what BuildKit says before the exit code.
+# BuildKit's error repeats the whole command, in quotes, before the exit code.
 _QUOTED_COMMAND = re.compile(r'process ".*" did not complete successfully: ')
 _OUTPUT = re.compile(r"#(\d+) [\d.]+ (.*)")
 
 
 @dataclass(frozen=True)
 class FailedStep:
-    """A step that failed: its target, the step, the error and the last of its output."""
+    """A step that failed: its target, the step, the error and the end of its output."""
 
     target: str
     step: str
@@ -29,9 +29,9 @@ class FailedStep:
 
 @dataclass
 class BuildLog:
-    """What is known so far; `feed` takes one line of progress after the other.
+    """The progress so far; `feed` takes its lines one by one.
 
-    `targets` are the names of the bake targets. `last_error` is what bake itself says at its end.
+    `targets` are the names of the bake targets. `last_error` is bake's own last error.
     """
 
     targets: Collection[str]
@@ -42,7 +42,7 @@ class BuildLog:
     _output: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
     def feed(self, line: str) -> None:
-        """Takes in one line."""
+        """Reads one line."""
         if match := _STEP.match(line):
             number, target, text = match.groups()
             if target in self.targets:
@@ -56,13 +56,13 @@ class BuildLog:
             if number in self._steps:
                 self._errors[number] = _QUOTED_COMMAND.sub("the command ended with ", error)
         elif line.startswith("ERROR: "):
-            # Of bake itself: that its builder cannot be reached, or ended.
+            # An error of bake itself: for example, its builder cannot be reached.
             self.last_error = line.removeprefix("ERROR: ")
         elif match := _OUTPUT.match(line):
             self._output[match[1]].append(match[2])
 
     def failures(self) -> tuple[FailedStep, ...]:
-        """The steps that failed by themselves, not those that were cancelled for it."""
+        """The steps that failed themselves, without those that were cancelled for it."""
         return tuple(
             FailedStep(*self._steps[number], error, tuple(self._output[number][-12:]))
             for number, error in self._errors.items()

@@ -15,13 +15,13 @@ from imagematrix.matrix.variant import Variant
 from imagematrix.plan.bake import LOCAL_IMAGE, image_tag, target_name
 from imagematrix.plan.plan import Action, Step
 
-# Images are pulled more often than they are pushed: as small as BuildKit can pack them, though that
-# takes twice the time of its usual level.
+# BuildKit's best compression, at twice the time of its default: images are pulled more often than
+# they are pushed.
 LEVEL = 12
 
 
 def track_refusals(variants: Iterable[Variant]) -> list[str]:
-    """Why images may not be published unless that is said, a sentence for each."""
+    """A phrase for each image that may only be published with an option of its own."""
     return [
         f"{variant.name} is {variant.track.support}: publish it with --historical"
         for variant in variants
@@ -30,22 +30,22 @@ def track_refusals(variants: Iterable[Variant]) -> list[str]:
 
 
 def refusals(steps: Iterable[Step], *, official_bases: bool) -> list[str]:
-    """Why images of a plan cannot be published, a sentence for each; nothing where they can.
+    """A phrase for each image of a plan that cannot be published.
 
-    `official_bases` says that they are on official base images, or need not be.
+    `official_bases` is whether they are based on official base images, or need not be.
     """
-    found = []
+    refused = []
     for step in steps:
         name = step.variant.name
-        if step.action is not Action.FRESH:
+        if step.action is not Action.UP_TO_DATE:
             why = "; ".join(step.reasons)
-            found.append(f"{name} is not built as the matrix has it ({why}): run `nox -s build`")
+            refused.append(f"{name} is not up to date ({why}): run `nox -s build`")
         elif not official_bases:
-            found.append(
-                f"{name} is on stand-ins that were made on this host: build it with"
-                " `--bases registry`, or publish it with --stand-ins"
+            refused.append(
+                f"{name} is based on bootstrap bases, made on this host: build it with"
+                " `--bases registry`, or publish it with --bootstrap-bases"
             )
-    return found
+    return refused
 
 
 def next_tag(today: datetime.date, is_taken: Callable[[str], bool]) -> str:
@@ -59,7 +59,7 @@ def next_tag(today: datetime.date, is_taken: Callable[[str], bool]) -> str:
 def publication(names: Sequence[str], registry: str, tags: Sequence[str]) -> dict[str, Any]:
     """The bake file that pushes local images to `registry` (host/namespace) under `tags`.
 
-    Each is built from itself: what was checked is what is pushed, with its layers packed.
+    Each is built from itself: exactly what was checked is pushed, with compressed layers.
     """
     targets = {
         target_name(name): {
@@ -85,4 +85,4 @@ def run_publication(
         for line in process.stdout or ():
             sys.stderr.write(line)
     if process.returncode != 0:
-        raise WorkError("not everything was pushed; see above, and run it again")
+        raise WorkError("not every image was pushed; see above, and run it again")

@@ -1,4 +1,4 @@
-"""The plan against what is published, instead of what the engine has."""
+"""The plan against published images, instead of those of the engine."""
 
 import os
 from pathlib import Path
@@ -9,13 +9,13 @@ from imagematrix.host.config import read_host_config
 from imagematrix.host.published import published_images
 from imagematrix.host.setup import ensure_engine
 from imagematrix.matrix.variant import Variant
-from imagematrix.plan.content import told_base_ids
+from imagematrix.plan.content import base_ids_from_labels
 from imagematrix.plan.plan import Step
 from imagematrix.repository.project import Project
 
 
 def plan_against(project: Project, request: Request, against: str) -> tuple[Step, ...]:
-    """The plan for a machine that has what is published, for which no engine is needed.
+    """The plan for a machine that has the published images. No engine is needed.
 
     `against` is a file that `plan --json` wrote, or `host/namespace` of a registry.
     """
@@ -27,9 +27,9 @@ def plan_against(project: Project, request: Request, against: str) -> tuple[Step
         ids = {variant.name: bases.ids for variant in needed}
         no_base = bases.why_unavailable
     else:
-        say("Bases: taken to be those of what is published; with --bases they are asked for.")
+        say("Bases: assumed to be those of the published images; --bases compares them.")
         known = [(v, present[v.name].labels) for v in needed if v.name in present]
-        ids = {variant.name: told_base_ids(variant, labels) for variant, labels in known}
+        ids = {variant.name: base_ids_from_labels(variant, labels) for variant, labels in known}
         no_base = _any_base
     contents = project.contents(needed, ids)
     return planned(project, needed, contents, present, host, request, no_base)[0]

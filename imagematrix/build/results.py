@@ -1,4 +1,4 @@
-"""What became of the images of a build, and how it is told."""
+"""The results of a build, as a table or JSON."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -9,17 +9,17 @@ from imagematrix.console import counted, table
 
 
 class Outcome(StrEnum):
-    """What became of an image."""
+    """What a build did with an image."""
 
     BUILT = "built"
-    FRESH = "fresh"
+    UP_TO_DATE = "up to date"
     FAILED = "failed"
     UNAVAILABLE = "unavailable"
 
 
 @dataclass(frozen=True)
 class Result:
-    """One image of a build. `megabytes` is its uncompressed size, None where there is no image."""
+    """The result of one image. `megabytes` is its uncompressed size, None if there is no image."""
 
     name: str
     outcome: Outcome
@@ -29,20 +29,20 @@ class Result:
 
 
 def exit_status(results: Iterable[Result], *, strict: bool) -> int:
-    """That of the command: 1 for a failure, which for `strict` an unavailable image is as well."""
+    """The exit status: 1 if an image failed, or with `strict` if one is unavailable."""
     outcomes = {result.outcome for result in results}
     failures = {Outcome.FAILED, Outcome.UNAVAILABLE} if strict else {Outcome.FAILED}
     return 1 if outcomes & failures else 0
 
 
 def results_json(results: Iterable[Result]) -> str:
-    """The results for a program."""
+    """The results as JSON."""
     return json.dumps([asdict(result) for result in results], indent=2)
 
 
 def results_table(results: Sequence[Result], seconds: float) -> str:
-    """The results for a person, and how long they took in all."""
-    rows = [("image", "size", "time", "what happened")]
+    """The results as a table, and the time in all."""
+    rows = [("image", "size", "time", "result")]
     for result in results:
         size = f"{result.megabytes:,.0f} MB" if result.megabytes is not None else ""
         spent = f"{result.seconds:.0f} s" if result.outcome is Outcome.BUILT else ""

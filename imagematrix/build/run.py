@@ -1,4 +1,4 @@
-"""Building the images of a plan in BuildKit, and saying what became of each."""
+"""Builds the images of a plan with BuildKit; one result for each."""
 
 import sys
 from collections import defaultdict
@@ -27,7 +27,7 @@ from imagematrix.plan.content import Present
 from imagematrix.plan.plan import Action, Step
 
 _LOG = WORK_FOLDER / "build.log"
-_ASTRAY = "it is not on the layers of its parent, though it was built on them"
+_ASTRAY = "it is not based on the layers of its parent, though it was built on them"
 
 
 def run_build(
@@ -39,20 +39,22 @@ def run_build(
     variables: Mapping[str, str],
     present: Mapping[str, Mapping[str, Any]],
     *,
-    anew: bool = False,
+    no_cache: bool = False,
 ) -> tuple[Result, ...]:
-    """Builds what the plan says, in one BuildKit run unless an image fails. `present` is what the
-    engine told of the images that it has. `anew` takes no step from BuildKit's cache, not even
-    after a failure.
+    """Builds the images of a plan, in one BuildKit run unless an image fails; returns the results.
+
+    `present` has the engine's description of each existing image. `no_cache` takes no step from
+    BuildKit's cache, not even after a failure. Raises WorkError where BuildKit fails without a step
+    that failed.
 
     BuildKit ends a run at the first failure, and reports a step that several images share as one of
     any of them. So after a failure the images without a parent in the run are built first, then the
-    others, each time without those that failed; but for `anew`, finished layers are kept.
+    others, each time without those that failed; except with `no_cache`, finished layers are kept.
 
-    BuildKit knows a copied file by its content alone. So where a parent was rebuilt with the same
-    content and other times, a step of its child is still found in the cache with the older layers
-    of the parent below it, and a run that builds both takes it. Such a child is built again, on its
-    parent as an image, which BuildKit knows by its layers.
+    BuildKit identifies a copied file by its content alone. So where a parent was rebuilt with the
+    same content and other times, a step of its child is still found in the cache, based on the
+    older layers of the parent, and a run that builds both uses it. Such a child is built again,
+    based on the image of its parent, which BuildKit identifies by its layers.
     """
     log_file = root / _LOG
     log_file.parent.mkdir(exist_ok=True)
@@ -68,18 +70,18 @@ def run_build(
             definition = bake_file(steps, environment)
             needed_by = targets_of(steps)
             progress = BuildLog(needed_by)
-            # In every run: the cache may still hold what the one that failed did not come to.
-            options = ["--no-cache"] if anew else []
+            # In every run: the cache may hold steps that a failed run did not reach.
+            options = ["--no-cache"] if no_cache else []
             status = _bake(root, engine, builder, definition, options, variables, progress, log)
             for name in targets:
                 seconds[name] += progress.seconds[target_name(name)]
             if status == 0:
-                found = beside_their_parents(engine, plan, targets, environment.tag)
-                for name in sorted(found - astray):
-                    say(f"{name} is on older layers of its parent, from the cache; building again.")
-                failed |= dict.fromkeys(found & astray, _ASTRAY)
-                pending = (pending - targets) | (found - astray)
-                astray |= found
+                off = not_on_their_parents(engine, plan, targets, environment.tag)
+                for name in sorted(off - astray):
+                    say(f"{name} is based on old layers of its parent, from the cache; rebuilding.")
+                failed |= dict.fromkeys(off & astray, _ASTRAY)
+                pending = (pending - targets) | (off - astray)
+                astray |= off
                 continue
             if one_run and len(targets) > 1:
                 one_run = False
@@ -90,40 +92,40 @@ def run_build(
                 for image in needed_by[failure.target]
             }
             if not failures:
-                said = f" ({progress.last_error})" if progress.last_error else ""
-                raise WorkError(f"the build ended without a step that failed{said}; see {_LOG}")
+                why = f" ({progress.last_error})" if progress.last_error else ""
+                raise WorkError(f"the build ended without a step that failed{why}; see {_LOG}")
             failed |= failures
             failed |= _children_of(failed, plan)
             pending -= failed.keys()
     built = [step.variant.name for step in plan if step.action is Action.BUILD]
-    there = {**present, **present_images(engine, built, environment.tag)}
-    # In MB (10^6 bytes): the sum of the layers as archives, which are uncompressed as made here.
-    sizes = {name: image["Size"] / 1e6 for name, image in there.items()}
+    existing = {**present, **present_images(engine, built, environment.tag)}
+    # In MB (10^6 bytes): the sum of the layers' archives, which these builds leave uncompressed.
+    sizes = {name: image["Size"] / 1e6 for name, image in existing.items()}
     return tuple(_result(step, failed, seconds, sizes) for step in plan)
 
 
-def as_present(told: Mapping[str, Any]) -> Present:
-    """An image as a plan sees it, from what the engine tells of it."""
-    return Present(told["Config"].get("Labels") or {}, layers_of(told))
+def as_present(description: Mapping[str, Any]) -> Present:
+    """An existing image as a plan needs it, from the engine's description."""
+    return Present(description["Config"].get("Labels") or {}, layers_of(description))
 
 
-def beside_their_parents(
+def not_on_their_parents(
     engine: Engine, plan: Sequence[Step], names: Set[str], tag: str
 ) -> set[str]:
-    """Those of the named images that are not on the layers that their parent has now."""
+    """The named images that are not based on the present layers of their parent."""
     parents = {step.variant.name: step.variant.parent for step in plan if step.variant.parent}
     children = {name: parents[name] for name in names if name in parents}
-    told = present_images(engine, {*children, *children.values()}, tag)
-    there = {name: as_present(image) for name, image in told.items()}
+    descriptions = present_images(engine, {*children, *children.values()}, tag)
+    present = {name: as_present(image) for name, image in descriptions.items()}
     return {
         name
         for name, parent in children.items()
-        if name in there and parent in there and not there[name].is_on(there[parent])
+        if name in present and parent in present and not present[name].is_on(present[parent])
     }
 
 
 def without_pending_parent(plan: Sequence[Step], pending: Set[str]) -> set[str]:
-    """Those of the pending images whose parent is not pending itself."""
+    """The pending images whose parent is not pending."""
     return {
         step.variant.name
         for step in plan
@@ -134,12 +136,12 @@ def without_pending_parent(plan: Sequence[Step], pending: Set[str]) -> set[str]:
 def _restricted(
     step: Step, targets: Set[str], pending: Set[str], failed: Mapping[str, str]
 ) -> Step:
-    """The step as a run sees it that builds the targets alone."""
+    """The step in the plan of a run that builds only the targets."""
     name = step.variant.name
     if step.action is not Action.BUILD or name in targets:
         return step
-    there = name not in pending and name not in failed
-    return replace(step, action=Action.FRESH if there else Action.UNAVAILABLE)
+    built = name not in pending and name not in failed
+    return replace(step, action=Action.UP_TO_DATE if built else Action.UNAVAILABLE)
 
 
 def _bake(
@@ -189,7 +191,7 @@ def _result(
         return Result(name, Outcome.FAILED, None, seconds.get(name, 0), failed[name])
     outcome = {
         Action.BUILD: Outcome.BUILT,
-        Action.FRESH: Outcome.FRESH,
+        Action.UP_TO_DATE: Outcome.UP_TO_DATE,
         Action.UNAVAILABLE: Outcome.UNAVAILABLE,
     }[step.action]
     size = sizes.get(name) if outcome is not Outcome.UNAVAILABLE else None
@@ -199,6 +201,6 @@ def _result(
 def present_images(
     engine: Engine, names: Iterable[str], tag: str = LATEST
 ) -> dict[str, Mapping[str, Any]]:
-    """What the engine tells of those of our images that it has, under their names."""
+    """The engine's descriptions of those of the named images that it has, by their names."""
     tags = {image_tag(name, tag): name for name in names}
-    return {tags[tag]: told for tag, told in engine.inspect(tags).items()}
+    return {tags[tag]: description for tag, description in engine.inspect(tags).items()}

@@ -16,7 +16,7 @@ from imagematrix.matrix.selection import select, with_parents
 from imagematrix.measure.budget import Kind, Verdict, compare
 from imagematrix.measure.layers import image_sizes
 from imagematrix.plan.bake import image_tag
-from imagematrix.plan.content import told_versions
+from imagematrix.plan.content import versions_from_labels
 from imagematrix.repository.project import Project
 from imagematrix.repository.sizes import Measured, Size
 
@@ -24,7 +24,7 @@ from imagematrix.repository.sizes import Measured, Size
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     add_selection(parser)
-    parser.add_argument("--update", action="store_true", help="record the sizes as they are")
+    parser.add_argument("--update", action="store_true", help="record the present sizes")
     parser.add_argument("--json", action="store_true", help="print the comparison as JSON")
 
 
@@ -33,7 +33,7 @@ def run(project: Project, options: argparse.Namespace) -> int:
     chosen = with_parents(select(project.variants, selection_of(options)), project.variants)
     engine = ensure_engine()
     tags = {variant.name: image_tag(variant.name) for variant in chosen}
-    present = {name: as_present(told) for name, told in present_images(engine, tags).items()}
+    present = {name: as_present(image) for name, image in present_images(engine, tags).items()}
     with contextlib.closing(engine.client()) as client:
         by_tag = image_sizes(project.root, client, tags.values())
         sizes = {name: by_tag[tag] for name, tag in tags.items() if tag in by_tag}
@@ -42,12 +42,14 @@ def run(project: Project, options: argparse.Namespace) -> int:
         }
     if options.update:
         measured = {
-            name: Measured(size, len(image.layers or ()), told_versions(image.labels), bases[name])
+            name: Measured(
+                size, len(image.layers or ()), versions_from_labels(image.labels), bases[name]
+            )
             for name, size in sizes.items()
             if (image := present[name])
         }
         project.record(measured, [name for name in tags if name not in sizes])
-        # Read anew: the table in the README has the sizes.
+        # Rendered again with the new record: the README's table has the sizes.
         for path, text in Project(project.root).rendered().items():
             if write_atomically(project.root / path, text):
                 say(f"wrote {path}")
@@ -75,7 +77,7 @@ def _budget_table(verdicts: Mapping[str, Verdict], sizes: Mapping[str, Size]) ->
     rows: list[tuple[str, ...]] = [titles]
     for name, verdict in verdicts.items():
         size = sizes.get(name)
-        told = () if size is None else (size.uncompressed, size.compressed)
-        shown = [f"{value / 1e6:,.1f} MB" for value in told] or ["", ""]
+        values = () if size is None else (size.uncompressed, size.compressed)
+        shown = [f"{value / 1e6:,.1f} MB" for value in values] or ["", ""]
         rows.append((name, *shown, verdict.text or str(verdict.kind)))
     return table(rows, right=(1, 2))

@@ -1,4 +1,4 @@
-"""`build`: build the images that are not fresh."""
+"""`build`: build the images that are not up to date."""
 
 import argparse
 import json
@@ -20,27 +20,29 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     add_selection(parser)
     add_bases(parser)
-    parser.add_argument("--force", action="store_true", help="rebuild all, fresh images too")
     parser.add_argument(
-        "--print", action="store_true", help="only print the bake file, of fresh images too"
+        "--force", action="store_true", help="rebuild all images, also those that are up to date"
     )
-    parser.add_argument("--tag", default=LATEST, help="of the images, beside those of other tags")
+    parser.add_argument(
+        "--print", action="store_true", help="only print the bake file, for all images"
+    )
+    parser.add_argument("--tag", default=LATEST, help="the tag of the images (default: latest)")
     where: dict[str, Any] = {"default": "", "metavar": "HOST/NAMESPACE"}
-    parser.add_argument("--cache-from", help="take steps that this registry has as cache", **where)
-    parser.add_argument("--cache-to", help="put all steps into this registry as cache", **where)
-    parser.add_argument("--strict", action="store_true", help="an unavailable image is a failure")
+    parser.add_argument("--cache-from", help="import the build cache from this registry", **where)
+    parser.add_argument("--cache-to", help="export the build cache to this registry", **where)
+    parser.add_argument("--strict", action="store_true", help="fail if an image is unavailable")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
 
 
 def run(project: Project, options: argparse.Namespace) -> int:
     """Runs the command; returns its exit status."""
     started = time.monotonic()
-    # Who uses the bake file directly has BuildKit's cache to tell what is fresh.
+    # All images: a direct user of the bake file has BuildKit's cache to skip what is done.
     options.force = options.force or options.print
     prepared = prepare(project, request_of(options))
     engine, steps = prepared.engine, prepared.steps
     if options.print:
-        # Without the secrets and wheels of this run, which are of no use elsewhere.
+        # Without the secrets and wheels of this run, which exist nowhere else.
         shown = BuildEnvironment(base_sources=prepared.environment.base_sources)
         print(json.dumps(bake_file(steps, shown), indent=2))
         return 0
@@ -59,7 +61,7 @@ def run(project: Project, options: argparse.Namespace) -> int:
         environment,
         prepared.variables,
         prepared.present,
-        anew=options.force,
+        no_cache=options.force,
     )
     if options.json:
         print(results_json(results))
@@ -67,5 +69,5 @@ def run(project: Project, options: argparse.Namespace) -> int:
         print(results_table(results, time.monotonic() - started))
         left = free_megabytes(engine)
         if free is not None and left is not None:
-            print(f"{max(free - left, 0) / 1e3:.1f} GB of disk taken, {left / 1e3:.1f} GB free")
+            print(f"disk: {max(free - left, 0) / 1e3:.1f} GB more used, {left / 1e3:.1f} GB free")
     return exit_status(results, strict=options.strict)

@@ -1,4 +1,4 @@
-"""`check`: prove that the files are what the matrix gives."""
+"""`check`: prove that the files agree with the matrix."""
 
 import argparse
 

@@ -22,7 +22,7 @@ def run(project: Project, options: argparse.Namespace) -> int:
         require_buildx()
     if options.action == "stop":
         stopped = stop_engine(files)
-        print("stopped" if stopped else "no engine of ours runs; nothing was stopped")
+        print("stopped" if stopped else "no engine that was started here runs; nothing was stopped")
         return 0
     engine = find_engine()
     if engine is None:

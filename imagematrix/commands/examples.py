@@ -1,4 +1,4 @@
-"""`examples`: make the examples in their images, and compare them with what is committed."""
+"""`examples`: make the examples in their images, and compare them with the committed ones."""
 
 import argparse
 import contextlib
@@ -9,7 +9,8 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import docker
 
 from imagematrix.commands.options import add_selection, selection_of
 from imagematrix.console import say
@@ -20,13 +21,10 @@ from imagematrix.plan.bake import image_tag
 from imagematrix.repository.examples import EXAMPLES, Example, examples_of
 from imagematrix.repository.project import Project
 
-if TYPE_CHECKING:
-    import docker
-
 _HERE = "/tmp"
 _MADE = "made"
 _COMMITTED = "committed"
-# What examples/make.py ends with where something differs.
+# The exit status of examples/make.py if something differs.
 _DIFFERS = 3
 
 
@@ -37,10 +35,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(project: Project, options: argparse.Namespace) -> int:
-    """Makes the examples that the chosen images make. Returns the exit status: 1 where something
-    differs and is not written, or an image is not built here.
+    """Makes the examples of the chosen images.
 
-    Raises WorkError where an example cannot be made in its image.
+    Returns the exit status: 1 where something differs and is not written, or an image is not built
+    here. Raises WorkError where an example cannot be made in its image.
     """
     names = {variant.name for variant in select(project.variants, selection_of(options))}
     examples = examples_of(project.root, project.variants)
@@ -77,13 +75,13 @@ def run(project: Project, options: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def made(
-    client: "docker.DockerClient", root: Path, example: Example
+    client: docker.DockerClient, root: Path, example: Example
 ) -> Iterator[tuple[list[str], Path]]:
-    """What differs of an example that was made in its image, in words, and a folder with the files,
-    which is removed at the end.
+    """Makes an example in its image: the differences, in words, and a folder with the files, which
+    is removed at the end.
 
-    The container has no network, is not root, and has copies: it can change nothing here. Raises
-    WorkError where the example cannot be made.
+    The container has no network, is not root, and works on copies, so it can change nothing here.
+    Raises WorkError where the example cannot be made.
     """
     container = client.containers.create(
         image_tag(example.maker),
@@ -110,8 +108,8 @@ def made(
 
 
 def _given(root: Path, example: Example) -> bytes:
-    """What the container is given: what makes the example, what is committed, and a folder that
-    anybody may write to."""
+    """The archive for the container: the generators, the committed example, and a folder that every
+    user may write to."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         tar.add(root / EXAMPLES, EXAMPLES.name, filter=_readable)
@@ -129,7 +127,7 @@ def _readable(info: tarfile.TarInfo) -> tarfile.TarInfo | None:
 
 
 def write(made: Path, folder: Path) -> list[str]:
-    """Puts files and folders into the place of those of the same names; returns their names."""
+    """Replaces files and folders of the same names; returns their names."""
     for source in sorted(made.iterdir()):
         target = folder / source.name
         if source.is_dir():

@@ -10,7 +10,7 @@ from imagematrix.plan.bake import LATEST
 
 
 def add_selection(parser: argparse.ArgumentParser) -> None:
-    """The options that choose images, the same for every command."""
+    """Adds the options that select images, the same for every command."""
     parser.add_argument(
         "patterns", nargs="*", metavar="PATTERN", help="image name, * and ? allowed"
     )
@@ -27,14 +27,14 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
 
 
 def selection_of(options: argparse.Namespace) -> Selection:
-    """The selection that the options of `add_selection` make."""
+    """The selection in the options of `add_selection`."""
     return Selection(
         tuple(options.patterns), options.all, options.track, tuple(options.accelerator)
     )
 
 
 def add_bases(parser: argparse.ArgumentParser) -> None:
-    """The options that say where base images come from, and who builds on them."""
+    """Adds the options for the source of base images and for the builder."""
     parser.add_argument(
         "--bases",
         type=BaseSource,
@@ -46,18 +46,18 @@ def add_bases(parser: argparse.ArgumentParser) -> None:
 
 
 def add_builder(parser: argparse.ArgumentParser) -> None:
-    """The option that names a builder."""
+    """Adds the option that names a builder."""
     parser.add_argument(
         "--builder",
         default="",
         metavar="NAME",
-        help="the builder of buildx (default: BUILDX_BUILDER, else the one that is current)",
+        help="the builder of buildx (default: BUILDX_BUILDER, else the current one)",
     )
 
 
 def request_of(options: argparse.Namespace) -> Request:
-    """What is to be built, on what and by whom, from the options of `add_selection`, `add_bases`,
-    `--force` and, where a command has it, `--tag`."""
+    """The request in the options of `add_selection`, `add_bases`, `--force` and, where a command
+    has it, `--tag`."""
     return Request(
         selection_of(options),
         options.bases,

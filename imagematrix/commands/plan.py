@@ -1,4 +1,4 @@
-"""`plan`: say what would be built, and why."""
+"""`plan`: show what would be built, and why."""
 
 import argparse
 import json
@@ -13,12 +13,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     add_selection(parser)
     add_bases(parser)
-    parser.add_argument("--force", action="store_true", help="as if nothing were fresh")
+    parser.add_argument("--force", action="store_true", help="as if no image were up to date")
     parser.add_argument("--json", action="store_true", help="print the plan as JSON")
     parser.add_argument(
         "--against",
         metavar="FILE|HOST/NAMESPACE",
-        help="compare with what is published: what `plan --json` wrote, or a registry",
+        help="compare with published images: a file that `plan --json` wrote, or a registry",
     )
 
 
@@ -26,7 +26,7 @@ def run(project: Project, options: argparse.Namespace) -> int:
     """Runs the command; returns its exit status."""
     request = request_of(options)
     if options.against:
-        # The client of registries takes as long to import as all the rest.
+        # Importing the client of registries takes as long as the rest of a plan.
         from imagematrix.build.published_plan import plan_against
 
         steps = plan_against(project, request, options.against)

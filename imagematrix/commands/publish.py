@@ -1,4 +1,4 @@
-"""`publish`: push images that are built and fresh."""
+"""`publish`: push images that are built and up to date."""
 
 import argparse
 import json
@@ -27,32 +27,33 @@ from imagematrix.repository.project import Project
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     add_selection(parser)
-    parser.add_argument("--registry", required=True, metavar="HOST/NAMESPACE", help="where to")
-    parser.add_argument("--historical", action="store_true", help="historical images as well")
+    parser.add_argument("--registry", required=True, metavar="HOST/NAMESPACE", help="push there")
+    parser.add_argument("--historical", action="store_true", help="also push historical images")
     parser.add_argument(
-        "--stand-ins", action="store_true", help="images on base images of this host as well"
+        "--bootstrap-bases",
+        action="store_true",
+        help="also push images based on bootstrap bases, which were made on this host",
     )
     add_builder(parser)
-    parser.add_argument("--json", action="store_true", help="print what was pushed as JSON")
+    parser.add_argument("--json", action="store_true", help="print the pushed tags as JSON")
     parser.set_defaults(bases=None, pull=False, force=False)
 
 
 def run(project: Project, options: argparse.Namespace) -> int:
     """Runs the command; returns its exit status."""
-
     host = read_host_config(os.environ, Path.home())
     registry, namespace = registry_of(options.registry, host.ca_bundle)
     chosen = select(project.variants, selection_of(options))
     if not options.historical:
         _refuse(track_refusals(chosen))
     prepared = prepare(project, request_of(options))
-    # Fresh images are on these bases: they are part of their keys.
+    # Images that are up to date are based on these: bases are part of the key.
     bases = prepared.bases.images
     official = all(name == image for name, image in bases.items())
     _refuse(
         refusals(
             [step for step in prepared.steps if step.variant in chosen],
-            official_bases=official or options.stand_ins,
+            official_bases=official or options.bootstrap_bases,
         )
     )
     builder = find_builder(prepared.engine, options.builder)

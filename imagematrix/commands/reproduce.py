@@ -1,4 +1,4 @@
-"""`reproduce`: build images twice and compare them, or compare two that are there."""
+"""`reproduce`: build images twice and compare them, or compare two existing images."""
 
 import argparse
 import contextlib
@@ -11,7 +11,9 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import docker
+import docker.errors
 
 import imagematrix
 from imagematrix.build.results import Outcome
@@ -29,12 +31,9 @@ from imagematrix.plan.content import OWN_LABELS
 from imagematrix.repository.copies import CHECKOUTS, copy_repository
 from imagematrix.repository.project import Project
 
-if TYPE_CHECKING:
-    import docker
-
 TAGS = ("reproduce-1", "reproduce-2")
 _COPIES = WORK_FOLDER / "reproduce"
-# More of one image is for programs.
+# The lines that are printed of one image; --json has all.
 _MOST_LINES = 200
 
 
@@ -49,9 +48,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--compare",
         nargs=2,
         metavar="IMAGE",
-        help="only compare two images of the engine: each path, and how they are run",
+        help="only compare two images of the engine: files and configuration",
     )
-    parser.add_argument("--times", action="store_true", help="with --compare: when files changed")
+    parser.add_argument(
+        "--times", action="store_true", help="with --compare: times of files as well"
+    )
     parser.add_argument("--json", action="store_true", help="print the differences as JSON")
 
 
@@ -69,14 +70,13 @@ def _compare(options: argparse.Namespace) -> int:
         row = {"first": first, "second": second, "differences": list(map(asdict, found))}
         print(json.dumps(row, indent=2))
     else:
-        print("\n".join(_told(found)) or "no difference")
+        print("\n".join(_report(found)) or "no difference")
     return 1 if found else 0
 
 
 @dataclass(frozen=True)
 class _Verdict:
-    """What became of an image that was built twice: `outcome` says it in words, `digests` are those
-    of both builds."""
+    """The result of an image that was built twice: `outcome` in words, `digests` of both builds."""
 
     image: str
     same: bool
@@ -89,7 +89,7 @@ def _reproduce(project: Project, options: argparse.Namespace) -> int:
     started = time.monotonic()
     chosen = with_parents(select(project.variants, selection_of(options)), project.variants)
     project.check_buildable()
-    # Both before anything is built: what somebody edits meanwhile is in neither.
+    # Both copies before anything is built: an edit during the builds is in neither.
     copies = [project.root / _COPIES / tag for tag in TAGS]
     for copy, checkout in zip(copies, CHECKOUTS, strict=True):
         copy_repository(project.root, copy, checkout)
@@ -108,7 +108,7 @@ def _reproduce(project: Project, options: argparse.Namespace) -> int:
         print(json.dumps([asdict(verdict) for verdict in verdicts], indent=2))
     else:
         for verdict in (one for one in verdicts if one.differences):
-            print("\n".join([f"{verdict.image}:", *_told(verdict.differences), ""]))
+            print("\n".join([f"{verdict.image}:", *_report(verdict.differences), ""]))
         print(table([(verdict.image, verdict.outcome) for verdict in verdicts]))
         print(f"{counted('same' if one.same else 'not' for one in verdicts)} in {seconds:.0f} s")
     return 0 if all(verdict.same for verdict in verdicts) else 1
@@ -117,9 +117,9 @@ def _reproduce(project: Project, options: argparse.Namespace) -> int:
 def _built(
     copy: Path, number: int, chosen: Sequence[Variant], options: argparse.Namespace
 ) -> dict[str, tuple[str, str]]:
-    """Builds all, without cache, from a copy of the repository; the outcome of each image, and why.
+    """Builds all images without cache from a copy of the repository; outcome and reason of each.
 
-    A process of its own has a hash seed of its own. Raises WorkError where it builds nothing.
+    It is a process of its own, for another hash seed. Raises WorkError where it builds nothing.
     """
     checkout = CHECKOUTS[number]
     say(f"Build {number + 1} of {len(TAGS)}, in {copy}: {checkout}.")
@@ -144,7 +144,7 @@ def _built(
 
 
 def _verdicts(
-    client: "docker.DockerClient",
+    client: docker.DockerClient,
     chosen: Sequence[Variant],
     outcomes: Sequence[Mapping[str, tuple[str, str]]],
 ) -> list[_Verdict]:
@@ -153,7 +153,7 @@ def _verdicts(
         name = variant.name
         missing = [
             f"build {number}: {outcome}: {detail}"
-            for number, (outcome, detail) in enumerate((told[name] for told in outcomes), 1)
+            for number, (outcome, detail) in enumerate((build[name] for build in outcomes), 1)
             if outcome != Outcome.BUILT
         ]
         if missing:
@@ -174,38 +174,38 @@ def _verdicts(
     return list(verdicts.values())
 
 
-def _remove(client: "docker.DockerClient", chosen: Sequence[Variant]) -> None:
-    """Removes what was built, children before their parents."""
-    import docker.errors
-
+def _remove(client: docker.DockerClient, chosen: Sequence[Variant]) -> None:
+    """Removes the built images, children before their parents."""
     for variant in reversed(chosen):
         for tag in TAGS:
             with contextlib.suppress(docker.errors.ImageNotFound):
                 client.api.remove_image(image_tag(variant.name, tag))
 
 
-def _told(found: Sequence[Difference]) -> list[str]:
-    """A line for each path and for each value of the configuration, with the lines of texts that
-    differ below it, and a count of what differs."""
+def _report(found: Sequence[Difference]) -> list[str]:
+    """A line for each path and for each value of the configuration, with the differing lines of
+    texts below it, and a count of the differences."""
     places: dict[str, list[Difference]] = {}
     for one in found:
         place = f"layer {one.layer} {one.path}".strip() if one.layer else one.path
         places.setdefault(place or f"configuration {one.what}", []).append(one)
-    told = []
+    if not found:
+        return []
+    lines = []
     for place, differences in places.items():
-        told.append(f"{place}: {', '.join(map(_words, differences))}")
-        told += [f"    {line}" for one in differences for line in one.lines]
-    if len(told) > _MOST_LINES:
-        told[_MOST_LINES:] = [f"… and {len(told) - _MOST_LINES} lines more, which --json has"]
+        lines.append(f"{place}: {', '.join(map(_words, differences))}")
+        lines += [f"    {line}" for one in differences for line in one.lines]
+    if len(lines) > _MOST_LINES:
+        lines[_MOST_LINES:] = [f"… and {len(lines) - _MOST_LINES} more lines, see --json"]
     counts = counted(one.what for one in found if one.path)
-    return [*told, f"{len(found)} differences{f': {counts}' if counts else ''}"] if told else []
+    return [*lines, f"{len(found)} differences{f': {counts}' if counts else ''}"]
 
 
 def _words(one: Difference) -> str:
     if MISSING in (one.first, one.second):
         which, there = ("first", one.first) if one.second == MISSING else ("second", one.second)
         return f"only in the {which} ({there})"
-    # Of a hash the start is enough for a person.
+    # The start of a hash is enough for a person.
     most = 12 if one.what == "sha256" else None
     changed = f"{one.first[:most]} → {one.second[:most]}"
     return f"{one.what} {changed}" if one.path or one.layer else changed

@@ -1,8 +1,8 @@
-"""The images that every Dockerfile of ours starts from: Debian and CPython.
+"""The base images of all Dockerfiles: Debian and CPython.
 
-`registry` takes the official ones. `bootstrap` makes stand-ins where no registry can be reached:
-Debian from a mirror of it with mmdebstrap, CPython from an installation on this host. Both are
-kept as local images; stand-ins have names and a label of their own and are never published.
+`registry` pulls the official ones. `bootstrap` makes replacements where no registry can be reached:
+Debian from one of its mirrors with mmdebstrap, CPython from an installation on this host. Both are
+kept as local images; bootstrap bases have names and a label of their own and are never published.
 """
 
 import contextlib
@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from imagematrix.console import say
 from imagematrix.errors import UserError, WorkError
-from imagematrix.host.bootstrap import bootstrap_name, make_stand_in
+from imagematrix.host.bootstrap import bootstrap_name, make_bootstrap_base
 from imagematrix.host.buildx import require_buildx
 from imagematrix.host.engine import Engine, inspect_images, layers_of
 from imagematrix.matrix.platforms import PLATFORM
 from imagematrix.matrix.variant import Variant
 from imagematrix.plan.bake import TOOLS_DEBIAN
-from imagematrix.plan.content import layers_id, told_base_ids
+from imagematrix.plan.content import base_ids_from_labels, layers_id
 
 if TYPE_CHECKING:
     import docker
@@ -36,8 +36,11 @@ class BaseSource(StrEnum):
 
 @dataclass(frozen=True)
 class Bases:
-    """`images` maps a reference in a Dockerfile to the local image that is used for it, `ids` to
-    what identifies its content, `missing` one that cannot be had to the reason."""
+    """The base images on an engine, by their references in Dockerfiles.
+
+    `images` has the local image of each, `ids` its `layers_id`, `missing` the reason for each that
+    is unavailable.
+    """
 
     source: BaseSource
     images: Mapping[str, str]
@@ -45,7 +48,7 @@ class Bases:
     missing: Mapping[str, str] = field(default_factory=dict)
 
     def why_unavailable(self, variant: Variant) -> str:
-        """Why the image cannot be built with these bases, or nothing."""
+        """Why the image cannot be built with these bases; "" if it can."""
         references = [TOOLS_DEBIAN, *variant.base_images]
         references = [name for name in dict.fromkeys(references) if name in self.missing]
         return "; ".join(self.missing[name] for name in references)
@@ -54,17 +57,17 @@ class Bases:
 def bases_of(
     client: "docker.DockerClient", variant: Variant, labels: Mapping[str, str]
 ) -> BaseSource:
-    """Whose bases an image with these labels is on, as far as the engine still has stand-ins."""
-    told = told_base_ids(variant, labels)
-    names = {bootstrap_name(reference): known for reference, known in told.items()}
-    here = _layers_ids(inspect_images(client, names))
-    stand_in = any(known == names[name] for name, known in here.items())
-    return BaseSource.BOOTSTRAP if stand_in else BaseSource.REGISTRY
+    """The source of the bases of an image with these labels: `bootstrap` if the engine still has
+    one of them as a bootstrap base, else `registry`."""
+    recorded = base_ids_from_labels(variant, labels)
+    names = {bootstrap_name(reference): base_id for reference, base_id in recorded.items()}
+    present = _layers_ids(inspect_images(client, names))
+    bootstrapped = any(base_id == names[name] for name, base_id in present.items())
+    return BaseSource.BOOTSTRAP if bootstrapped else BaseSource.REGISTRY
 
 
 def required_references(variants: Iterable[Variant]) -> tuple[str, ...]:
-    """The base images that those variants without a parent start from, and that of the tools, each
-    once."""
+    """The base images of the variants without a parent, and that of the tools image, each once."""
     roots = [variant.base_images for variant in variants if variant.parent is None]
     return tuple(dict.fromkeys([*itertools.chain(*roots), *([TOOLS_DEBIAN] if roots else [])]))
 
@@ -72,12 +75,12 @@ def required_references(variants: Iterable[Variant]) -> tuple[str, ...]:
 def ensure_bases(
     engine: Engine, variants: Iterable[Variant], source: BaseSource, *, refresh: bool = False
 ) -> Bases:
-    """Makes sure that the engine holds the base images of `variants`, and says which they are.
+    """Makes sure that the engine has the base images of `variants`, and returns them.
 
-    `auto` uses what the engine has, else a registry, else a bootstrap. `refresh` asks the registry
-    (or makes the stand-ins) anew. What cannot be had is told as missing; where that leaves no image
-    to build upon, UserError or WorkError is raised with the reason. Images that CUDA's libraries
-    are taken from have no stand-in.
+    `auto` uses those that the engine has, else a registry, else bootstrap bases. `refresh` pulls
+    (or makes) them again. Unavailable ones are `missing` in the result; if no image can be built
+    without them, UserError or WorkError is raised with the reason. For images that CUDA's libraries
+    are copied from there is no bootstrap.
     """
     variants = tuple(variants)
     references = required_references(variants)
@@ -98,37 +101,38 @@ def _ensure(
     engine: Engine, references: tuple[str, ...], source: BaseSource, refresh: bool
 ) -> Bases:
     official = {reference: reference for reference in references}
-    stand_ins = {reference: bootstrap_name(reference) for reference in references}
+    bootstrap = {reference: bootstrap_name(reference) for reference in references}
     if source is BaseSource.AUTO and not refresh:
-        for known, images in ((BaseSource.REGISTRY, official), (BaseSource.BOOTSTRAP, stand_ins)):
+        for known, images in ((BaseSource.REGISTRY, official), (BaseSource.BOOTSTRAP, bootstrap)):
             ids = _ids(engine, images)
             if ids.keys() == images.keys():
                 say(f"Bases: {known}, already here ({', '.join(sorted(images.values()))}).")
                 return Bases(known, images, ids)
-    # Images will have to be built on what is got now, which may take minutes.
+    # Fail before pulling, which may take minutes: without buildx nothing is built on these bases.
     require_buildx()
     if source in (BaseSource.AUTO, BaseSource.REGISTRY):
         problems = _pull(engine, references, refresh, all_or_none=source is BaseSource.AUTO)
         if not problems or source is BaseSource.REGISTRY:
-            say(f"Bases: registry ({', '.join(sorted(set(references) - problems.keys()))}).")
+            pulled = sorted(set(references) - problems.keys())
+            say(f"Bases: registry ({', '.join(pulled)}).")
             missing = {
                 reference: f"its base image {reference} cannot be pulled ({problem})"
                 for reference, problem in problems.items()
             }
             return Bases(BaseSource.REGISTRY, official, _ids(engine, official), missing)
         ((reference, problem),) = problems.items()
-        say(f"Bases: bootstrap, because no registry gives them ({reference}: {problem}).")
+        say(f"Bases: bootstrap, because no registry has them ({reference}: {problem}).")
     else:
-        say("Bases: bootstrap, as asked.")
-    present = {} if refresh else _ids(engine, stand_ins)
+        say("Bases: bootstrap, as requested.")
+    present = {} if refresh else _ids(engine, bootstrap)
     missing = {}
     for reference in references:
         if reference not in present:
             try:
-                make_stand_in(engine, reference)
+                make_bootstrap_base(engine, reference)
             except UserError as error:
                 missing[reference] = f"its base image {reference} cannot be made: {error}"
-    return Bases(BaseSource.BOOTSTRAP, stand_ins, _ids(engine, stand_ins), missing)
+    return Bases(BaseSource.BOOTSTRAP, bootstrap, _ids(engine, bootstrap), missing)
 
 
 def _ids(engine: Engine, images: Mapping[str, str]) -> dict[str, str]:
@@ -137,22 +141,25 @@ def _ids(engine: Engine, images: Mapping[str, str]) -> dict[str, str]:
 
 
 def _layers_ids(images: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    return {image: layers_id(layers_of(told)) for image, told in images.items()}
+    return {image: layers_id(layers_of(description)) for image, description in images.items()}
 
 
 def _pull(
     engine: Engine, images: Iterable[str], refresh: bool, *, all_or_none: bool = False
 ) -> dict[str, str]:
-    """Pulls what is missing; returns the reason for each that could not be pulled. With
-    `all_or_none`, none is tried after the first of them."""
+    """Pulls missing images, or with `refresh` all; returns the reason for each failure. With
+    `all_or_none`, no image is tried after the first failure."""
+    images = tuple(images)
+    present = {} if refresh else engine.inspect(images)
+    missing = [image for image in images if image not in present]
+    if not missing:
+        return {}
     import docker.errors
 
-    images = tuple(images)
-    present = engine.inspect(images)
     problems: dict[str, str] = {}
-    for image in images:
-        if (image in present and not refresh) or (problems and all_or_none):
-            continue
+    for image in missing:
+        if problems and all_or_none:
+            break
         repository, tag = image.rsplit(":", 1)
         say(f"Pulling {image} …")
         try:

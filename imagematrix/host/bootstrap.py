@@ -1,6 +1,6 @@
-"""Stand-ins for base images where no registry gives them.
+"""Makes bootstrap bases: local base images for hosts without a registry.
 
-Debian comes from a mirror of it by mmdebstrap, CPython from an installation on this host.
+Debian is made from one of its mirrors with mmdebstrap, CPython from an installation on this host.
 """
 
 import contextlib
@@ -35,11 +35,15 @@ BOOTSTRAP_LABEL = "inference.base"
 
 
 def bootstrap_name(reference: str) -> str:
-    """The local name of the stand-in for a base image."""
+    """The local name of the bootstrap base for a base image."""
     return f"bootstrap/{reference}"
 
 
-def make_stand_in(engine: Engine, reference: str) -> None:
+def make_bootstrap_base(engine: Engine, reference: str) -> None:
+    """Makes the bootstrap base for a base image, and imports it into the engine.
+
+    Raises UserError where this host lacks what it is made from, WorkError where that fails.
+    """
     kind, tag = reference.split(":")
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
@@ -58,7 +62,7 @@ def make_stand_in(engine: Engine, reference: str) -> None:
 
 # --- Debian ---------------------------------------------------------------------------------------
 
-# What debian:<suite>-slim leaves out: https://github.com/debuerreotype/debuerreotype (slimify).
+# The excludes of debian:<suite>-slim: https://github.com/debuerreotype/debuerreotype (slimify).
 _SLIM = (
     "path-exclude=/usr/share/doc/*",
     "path-include=/usr/share/doc/*/copyright",
@@ -71,7 +75,7 @@ _SLIM = (
 )
 
 
-# As in the official image: what apt has installed is not kept in the layer that installs it.
+# As in the official image: packages that apt downloads are not kept in the layer.
 _NO_APT_CACHE = (
     'DPkg::Post-Invoke { "rm -f /var/cache/apt/archives/*.deb /var/cache/apt/*.bin || true"; };\n'
     'Dir::Cache::pkgcache ""; Dir::Cache::srcpkgcache "";\n'
@@ -88,16 +92,16 @@ def _debian_root(suite: str, archive: Path) -> str:
         say("Installing mmdebstrap.")
         apt_get("update")
         apt_get("install", "--no-install-recommends", "mmdebstrap")
-    # Nothing of this host stays: its mirror, its resolver and its name are replaced last.
+    # Settings of this host do not stay: its mirror, resolver and name are removed last.
     sources = debian_sources(suite, DebianMirrors())
     hook = (
         f"printf '%s' '{_NO_APT_CACHE}' > \"$1/etc/apt/apt.conf.d/docker-clean\"; "
-        # mmdebstrap leaves caches of apt that are half as large as Debian.
+        # mmdebstrap leaves apt's caches, which are half as large as the rest.
         'rm -f "$1"/var/cache/apt/*.bin; '
         'rm -f "$1/etc/apt/sources.list" "$1/etc/resolv.conf" "$1/etc/hostname"; '
         f"printf '%s' '{sources}' > \"$1/etc/apt/sources.list.d/debian.sources\""
     )
-    # Namespaces of its own: what it mounts is gone when it is killed.
+    # In a mount namespace of its own, its mounts go when it is killed.
     command = ["unshare", "--mount"]
     command += ["mmdebstrap", "--variant=minbase", "--mode=root", "--format=tar"]
     command += [f"--dpkgopt={option}" for option in _SLIM]
@@ -112,14 +116,14 @@ def _debian_root(suite: str, archive: Path) -> str:
 
 # --- CPython --------------------------------------------------------------------------------------
 
-# Left out of a stand-in, as the official image leaves it out or because our images drop it anyway.
+# Folders that the official image lacks, or that the images remove anyway.
 _LEFT_OUT_FOLDERS = frozenset({"__pycache__", "test", "tests", "idlelib", "turtledemo", "tkinter"})
 _FOREIGN_PACKAGES = "site-packages"
 
 
 @dataclass(frozen=True)
 class Interpreter:
-    """A CPython installation: its prefix, and its full version."""
+    """A CPython installation: its prefix, its full version, and who installed it."""
 
     prefix: Path
     version: str
@@ -142,7 +146,7 @@ def _python_root(version: str, archive: Path) -> str:
 
 
 def find_interpreter(version: str) -> Interpreter | None:
-    """The newest CPython `version` (x.y) of pyenv, of uv, or with a prefix of its own on PATH."""
+    """The newest CPython `version` (x.y) of pyenv or uv, or on PATH with a prefix of its own."""
     candidates = [*_pyenv_interpreters(version), *_uv_interpreters(version)]
     usable = [c for c in candidates if (c.prefix / "bin" / f"python{version}").is_file()]
     return max(usable, key=lambda candidate: Version(candidate.version), default=None)
@@ -165,7 +169,7 @@ def _uv_interpreters(version: str) -> Iterator[Interpreter]:
     output = subprocess.run(
         [result.stdout.strip(), "-c", probe], capture_output=True, text=True, check=False
     ).stdout.splitlines()
-    # Debian spreads its own over /usr and patches where it looks for packages.
+    # Not Debian's own, which is spread over /usr and patched.
     if len(output) == 2 and output[0] != "/usr":
         yield Interpreter(Path(output[0]), output[1], "this host")
 
@@ -173,7 +177,7 @@ def _uv_interpreters(version: str) -> Iterator[Interpreter]:
 def _interpreter_files(
     interpreter: Interpreter, version: str
 ) -> Iterator[tuple[str, Path, bytes | None]]:
-    """(name below /usr/local, source, changed content) of what the official image has too."""
+    """(path below /usr/local, source, new content) of each file that the official image has too."""
     prefix = interpreter.prefix
     replace = _relocation(prefix)
     stdlib = prefix / "lib" / f"python{version}"
@@ -206,12 +210,12 @@ def _walk(tree: Path, stdlib: Path) -> Iterator[Path]:
 
 
 def _relocation(prefix: Path) -> Callable[[Path], bytes]:
-    """How a file's content is freed of the folder that it was installed to.
+    """A function that returns a file's content without the prefix that it was installed to.
 
-    Text gets the new prefix. In a binary nothing may move, and linkers let a string be the end of a
-    longer one (the version that of the prefix): there the part before the last name becomes one of
-    equal length. No such folder exists, and none is needed: CPython finds its prefix by its own
-    place, the loader its library by ldconfig.
+    In text, the prefix becomes /usr/local. In a binary, strings must keep their length, and linkers
+    merge a string that is the end of a longer one (a version with a prefix): there, only the parent
+    folder of the prefix is replaced, by one of equal length. It need not exist: CPython finds its
+    prefix from its own path, the loader finds the library through ldconfig.
     """
     old, parent = str(prefix).encode(), f"{prefix.parent}/".rstrip("/").encode() + b"/"
     start = b"/usr/local/" if len(parent) >= len(b"/usr/local/") else b"/"
@@ -227,8 +231,8 @@ def _relocation(prefix: Path) -> Callable[[Path], bytes]:
 
 
 def _require_strip() -> None:
-    """Gets the program by which a stand-in is as large as the official image: without it, a minimal
-    image is a third larger."""
+    """Installs `strip` if possible: without it, a minimal image is a third larger than on the
+    official base image."""
     if shutil.which("strip") is None and "debian" in os_release_ids() and os.geteuid() == 0:
         say("Installing binutils.")
         apt_get("update")

@@ -1,6 +1,6 @@
-"""docker buildx: which builder there is.
+"""docker buildx, and its builders.
 
-The builder of the engine itself (driver `docker`) has the images of the engine. Every other one
+The engine's own builder (driver `docker`) has the images of the engine. Every other one
 (https://docs.docker.com/build/builders/drivers/) has none of them.
 """
 
@@ -18,19 +18,19 @@ from imagematrix.matrix.platforms import PLATFORM
 
 @dataclass(frozen=True)
 class Builder:
-    """Where builds run: `name` as buildx has it, nothing for the one that is current."""
+    """Where builds run: `name` in buildx, "" for the current builder."""
 
     name: str = ""
     driver: str = "docker"
 
     @property
     def has_images(self) -> bool:
-        """Whether it takes an image of the engine by its name, and keeps what it makes there."""
+        """Whether it reads the engine's images, and stores new ones there."""
         return self.driver == "docker"
 
 
 def has_buildx() -> bool:
-    """Whether docker has the plugin."""
+    """Whether docker has the buildx plugin."""
     if shutil.which("docker") is None:
         return False
     command = ["docker", "buildx", "version"]
@@ -38,7 +38,7 @@ def has_buildx() -> bool:
 
 
 def require_buildx() -> None:
-    """Raises UserError with what to install where buildx is missing, which is for building."""
+    """Raises UserError, with how to install it, where buildx is missing."""
     if not has_buildx():
         raise UserError(
             "docker buildx is missing; install it: https://docs.docker.com/build/install-buildx/"
@@ -47,7 +47,7 @@ def require_buildx() -> None:
 
 
 def find_builder(engine: Engine, name: str = "") -> Builder:
-    """The builder of that name, else of BUILDX_BUILDER, else what `docker buildx use` chose.
+    """The named builder, else that of BUILDX_BUILDER, else the one that `docker buildx use` chose.
 
     Raises UserError where buildx or the builder is missing, or where it does not build for the
     platform of the images.
@@ -80,7 +80,7 @@ def find_builder(engine: Engine, name: str = "") -> Builder:
         if field == "Platforms"
         for platform in value.split(",")
     }
-    # One that was not used yet tells none.
+    # A builder that was never started lists none.
     if platforms and PLATFORM not in platforms:
         which = f"the builder {name}" if name else "the engine"
         others = ", ".join(sorted(platforms))
@@ -97,7 +97,7 @@ def find_builder(engine: Engine, name: str = "") -> Builder:
 
 
 def require_cache(engine: Engine, builder: Builder) -> None:
-    """Raises UserError where the builder cannot put its cache into a registry."""
+    """Raises UserError where the builder cannot export its cache to a registry."""
     if builder.has_images and not engine.containerd_store:
         raise UserError(
             f"the Docker engine at {engine.endpoint} has the old image store,"
@@ -107,7 +107,7 @@ def require_cache(engine: Engine, builder: Builder) -> None:
 
 
 def _own_names(engine: Engine) -> set[str]:
-    """What buildx calls the engine itself, when it is asked for in the engine's environment."""
+    """The names that buildx, run in the engine's environment, has for the engine itself."""
     return {
         "default",
         engine.endpoint.host,

@@ -1,6 +1,6 @@
-"""docker-py's client, which holds the engine's certificate against the engine's authority alone.
+"""docker-py's client, which verifies the engine's certificate by the engine's own CA alone.
 
-Importing docker-py takes as long as all the rest of a plan: only what needs it imports this.
+Importing docker-py takes as long as the rest of a plan, so this is imported where it is needed.
 """
 
 import contextlib
@@ -17,20 +17,20 @@ from imagematrix.host.endpoint import Endpoint
 
 
 class _Adapter(HTTPAdapter):
-    """Takes the certificates that the docker command takes. From 3.13 on, Python by itself wants
-    more of them than those have that are made as Docker's manual says."""
+    """Accepts the certificates that the docker command accepts. From 3.13 on, Python's default is
+    stricter, and rejects those that are made by Docker's manual."""
 
     def init_poolmanager(self, *given: Any, **named: Any) -> None:
         context = create_urllib3_context()
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-        # urllib3 compares the name itself, where certificates are looked at.
+        # urllib3 checks the name itself if certificates are verified.
         context.check_hostname = False
         super().init_poolmanager(*given, ssl_context=context, **named)
 
 
 class _Api(docker.APIClient):
     def mount(self, prefix: str | bytes, adapter: BaseAdapter) -> None:
-        """What the session of requests does for https:// before it asks anything."""
+        """Replaces the adapter for https://, which requests mounts first."""
         super().mount(prefix, _Adapter() if prefix == "https://" else adapter)
 
     def merge_environment_settings(
@@ -41,7 +41,7 @@ class _Api(docker.APIClient):
         verify: bool | str | None,
         cert: str | tuple[str, str] | None,
     ) -> Any:
-        """As requests has it, but REQUESTS_CA_BUNDLE, which is for indexes, says nothing here:
+        """As in requests, without REQUESTS_CA_BUNDLE, which is meant for indexes:
         https://github.com/psf/requests/issues/3829"""
         own = self.verify if verify is None else verify
         return super().merge_environment_settings(url, proxies, stream, own, cert)
@@ -53,8 +53,8 @@ class _Client(docker.DockerClient):
 
 
 def _let_ssh_end_first() -> None:
-    """docker-py closes the ssh of a connection by writing to it, and fails where it has ended: so
-    after each `exec`. (docker/transport/sshconn.py of docker-py 7.2)"""
+    """docker-py closes the ssh of a connection by writing to it, which fails if it has ended, as it
+    has after each `exec`. (docker/transport/sshconn.py of docker-py 7.2)"""
     from docker.transport.sshconn import SSHSocket
 
     close = SSHSocket.close
@@ -68,7 +68,7 @@ def _let_ssh_end_first() -> None:
 
 
 def client_of(endpoint: Endpoint, seconds: int) -> docker.DockerClient:
-    """A client that waits so long for an answer; the caller closes it."""
+    """A client with a timeout of `seconds`; the caller closes it."""
     tls: TLSConfig | bool = False
     if given := endpoint.tls:
         pair = (str(given.certificate), str(given.key))

@@ -1,6 +1,6 @@
 """How this host reaches package indexes: CA bundle, proxies, pip configuration, wheel folders.
 
-Builds use it, and nothing of it may stay in what they make.
+Builds use these settings, and none may stay in an image.
 """
 
 import configparser
@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 PYPI = "https://pypi.org/simple"
 
-# The variables that OpenSSL, pip, requests and curl read, in the order of how specific they are.
+# The variables of pip, OpenSSL, requests and curl, the most specific first.
 _CA_VARIABLES = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _CA_BUNDLES = (
     Path("/etc/ssl/certs/ca-certificates.crt"),  # Debian, Alpine
@@ -28,7 +28,7 @@ PROXY_VARIABLES = tuple(
 
 @dataclass(frozen=True)
 class HostConfig:
-    """`ignored` holds a sentence for each setting that cannot reach a build."""
+    """The settings of this host. `ignored` has a phrase for each that builds cannot use."""
 
     ca_bundle: Path | None
     index_url: str
@@ -41,10 +41,10 @@ class HostConfig:
 
 
 def read_host_config(environ: Mapping[str, str], home: Path, root: Path = Path("/")) -> HostConfig:
-    """What the environment and pip's configuration files say.
+    """Reads the settings of this host from the environment and pip's configuration files.
 
     Files and their order are pip's: https://pip.pypa.io/en/stable/topics/configuration/
-    `root` and `home` are where these files are looked for.
+    They are looked for below `root` and `home`.
     """
     settings = _pip_settings(environ, home, root)
     indexes = settings.get("extra-index-url", "").split()
@@ -85,7 +85,7 @@ def _pip_settings(environ: Mapping[str, str], home: Path, root: Path) -> dict[st
     files = [root / "etc/xdg/pip/pip.conf", root / "etc/pip.conf"]
     config_home = environ.get("XDG_CONFIG_HOME")
     explicit = environ.get("PIP_CONFIG_FILE")
-    # A file that is named takes the place of the user's own.
+    # PIP_CONFIG_FILE replaces the user's own file.
     if not explicit or not Path(explicit).exists():
         files += [home / ".pip/pip.conf"]
         files += [(Path(config_home) if config_home else home / ".config") / "pip/pip.conf"]
@@ -99,7 +99,7 @@ def _pip_settings(environ: Mapping[str, str], home: Path, root: Path) -> dict[st
         try:
             parser.read(file, encoding="utf-8")
         except (configparser.Error, UnicodeDecodeError):
-            # pip itself refuses such a file with its own words when it is run.
+            # pip itself reports an invalid file when it is run.
             continue
         for section in ("global", "install"):
             if parser.has_section(section):

@@ -1,4 +1,4 @@
-"""What this host says of its distribution and of where its Debian packages come from."""
+"""The distribution of this host, and its mirrors of Debian."""
 
 import os
 import subprocess
@@ -17,20 +17,22 @@ class DebianMirrors:
     main: str = "http://deb.debian.org/debian"
     security: str = "http://deb.debian.org/debian-security"
 
-    def differ(self) -> bool:
-        """Whether these are others than the official ones."""
+    def are_custom(self) -> bool:
+        """Whether these are not the official mirrors."""
         return self != DebianMirrors()
 
 
 def os_release_ids(path: Path = Path("/etc/os-release")) -> set[str]:
-    """The distribution and those it is like."""
+    """The IDs of this host's distribution and of those that it is derived from."""
     fields = os_release(path)
     return {fields.get("ID", ""), *fields.get("ID_LIKE", "").split()} - {""}
 
 
 def os_release(path: Path = Path("/etc/os-release")) -> dict[str, str]:
-    """The fields of os-release, which has the quotes of a shell
-    (https://www.freedesktop.org/software/systemd/man/os-release.html)."""
+    """The fields of os-release, unquoted; none where there is no such file.
+
+    https://www.freedesktop.org/software/systemd/man/os-release.html
+    """
     if not path.is_file():
         return {}
     text = path.read_text(encoding="utf-8", errors="replace")
@@ -39,7 +41,7 @@ def os_release(path: Path = Path("/etc/os-release")) -> dict[str, str]:
 
 
 def apt_get(*arguments: str) -> None:
-    """Runs apt-get without questions. Raises WorkError with its last words when it fails."""
+    """Runs apt-get non-interactively. Raises WorkError, with the end of its output, if it fails."""
     environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     command = ["apt-get", "--quiet", "--yes", *arguments]
     result = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
@@ -49,7 +51,7 @@ def apt_get(*arguments: str) -> None:
 
 
 def debian_mirrors() -> DebianMirrors:
-    """The mirrors that apt uses on this host, the official ones where it is no Debian."""
+    """The mirrors that apt uses on this host; the official ones if it is not Debian."""
     release = os_release()
     if release.get("ID") != "debian":
         return DebianMirrors()
@@ -71,7 +73,7 @@ def mirrors_among(targets: str, codename: str) -> DebianMirrors:
 
 
 def debian_sources(suite: str, mirrors: DebianMirrors) -> str:
-    """What /etc/apt/sources.list.d/debian.sources of debian:<suite>-slim says, for mirrors."""
+    """The /etc/apt/sources.list.d/debian.sources of debian:<suite>-slim, with these mirrors."""
     return (
         f"Types: deb\nURIs: {mirrors.main}\nSuites: {suite} {suite}-updates\nComponents: main\n"
         f"Signed-By: {KEYRING}\n\n"

@@ -1,7 +1,7 @@
-"""Which Docker engine is meant, and how it is reached: as the docker command reads it.
+"""The configured Docker engine, and how to reach it. The rules are those of the docker command.
 
-That is DOCKER_HOST, else DOCKER_CONTEXT, else the context that `docker context use` chose, else the
-socket of this machine: https://docs.docker.com/reference/cli/docker/#environment-variables
+DOCKER_HOST, else DOCKER_CONTEXT, else the context that `docker context use` chose, else the socket
+of this machine: https://docs.docker.com/reference/cli/docker/#environment-variables
 """
 
 import json
@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from imagematrix.errors import UserError
 
-# Importing it takes as long as all the rest of a plan: only what needs it does.
+# Importing docker-py takes as long as the rest of a plan, so it is imported where it is needed.
 if TYPE_CHECKING:
     import docker
 
 DEFAULT_SOCKET = Path("/var/run/docker.sock")
-# Where docker looks when TLS is asked for and no engine is named.
+# Docker's default engine if TLS is requested.
 _DEFAULT_TLS_HOST = "tcp://localhost:2376"
-# What names an engine to the docker command.
+# The variables by which the docker command chooses an engine.
 _VARIABLES = (
     "DOCKER_HOST",
     "DOCKER_CONTEXT",
@@ -34,8 +34,8 @@ _VARIABLES = (
 
 @dataclass(frozen=True)
 class Tls:
-    """The files that TLS takes, as far as there are any; `verify`: whether the engine's certificate
-    is held against `ca`."""
+    """The files for TLS, as far as they exist; `verify` is whether the engine's certificate is
+    verified."""
 
     ca: Path | None
     certificate: Path | None
@@ -45,8 +45,8 @@ class Tls:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where an engine is. `named_by` says what chose it, nothing for the default; `variables` are
-    what lets the docker command reach the same one."""
+    """The address of an engine. `named_by` is what chose it, "" for the default; with `variables`,
+    the docker command reaches the same one."""
 
     host: str
     named_by: str = ""
@@ -58,23 +58,23 @@ class Endpoint:
 
     @property
     def socket(self) -> Path | None:
-        """The socket on this machine, None for an engine that is reached in another way."""
+        """The socket on this machine, None for an engine that is reached by other means."""
         return Path(self.host.removeprefix("unix://")) if self.host.startswith("unix://") else None
 
     def client(self, seconds: int) -> "docker.DockerClient":
-        """A client of the engine that waits so long for an answer; the caller closes it."""
+        """A client of the engine with a timeout of `seconds`; the caller closes it."""
         from imagematrix.host.client import client_of
 
         return client_of(self, seconds)
 
     def environ(self) -> dict[str, str]:
-        """The environment for commands that shall talk to this engine."""
+        """The environment of commands for this engine."""
         others = {name: value for name, value in os.environ.items() if name not in _VARIABLES}
         return others | (dict(self.variables) or {"DOCKER_HOST": self.host})
 
 
 def configured_endpoint() -> Endpoint:
-    """Raises UserError with the contexts that there are where one is named that there is not."""
+    """The configured engine. Raises UserError, with the existing contexts, for an unknown one."""
     given = tuple((name, os.environ[name]) for name in _VARIABLES if os.environ.get(name))
     tls = _tls_of_environment(os.environ)
     if host := os.environ.get("DOCKER_HOST"):
@@ -94,7 +94,7 @@ def _config_folder() -> Path:
 
 
 def _tls_of_environment(environ: Mapping[str, str]) -> Tls | None:
-    """None where the docker command would not use TLS, which DOCKER_CERT_PATH alone changes not."""
+    """None where the docker command does not use TLS, as with DOCKER_CERT_PATH alone."""
     if not (environ.get("DOCKER_TLS_VERIFY") or environ.get("DOCKER_TLS")):
         return None
     folder = Path(environ.get("DOCKER_CERT_PATH") or _config_folder())
@@ -111,34 +111,34 @@ def _tls(folder: Path, names: list[str], verify: bool) -> Tls:
 
 
 def _chosen_context() -> str:
-    """The context that docker's configuration names, or nothing; docker itself takes a while."""
+    """The context in docker's configuration, or "". Read here, as the docker command is slow."""
     try:
         read = json.loads((_config_folder() / "config.json").read_bytes())
     except (OSError, ValueError, RuntimeError):
-        # Where it cannot be read, the docker command warns and goes on without.
+        # The docker command only warns about an unreadable file.
         return ""
     chosen = read.get("currentContext") if isinstance(read, dict) else None
     return chosen if isinstance(chosen, str) else ""
 
 
 def _of_context(name: str, named_by: str) -> Endpoint:
-    """docker-py's own reader is not enough: it takes an unknown context for the default one, and
-    looks in the working directory where docker has no config.json."""
+    """The endpoint of a context. docker-py's own reader is not enough: it replaces an unknown
+    context by the default one, and without a config.json it reads the working directory."""
     if shutil.which("docker") is None:
         raise UserError(
-            f"{named_by} names the context {name}, and there is no docker to ask for it"
+            f"{named_by} names the context {name}, which cannot be read without the docker command"
         )
-    told = _docker("context", "inspect", name)
-    if told.returncode != 0:
-        # docker lists a chosen one that does not exist with the others.
+    result = _docker("context", "inspect", name)
+    if result.returncode != 0:
+        # docker also lists the chosen context if it does not exist.
         known = set(_docker("context", "ls", "--format", "{{.Name}}").stdout.split()) - {name}
         raise UserError(
             f"{named_by} names the Docker context {name}, which cannot be read:"
-            f" {told.stderr.strip()}\n"
+            f" {result.stderr.strip()}\n"
             f"The contexts here: {', '.join(sorted(known)) or 'none'}."
             " Choose one with DOCKER_CONTEXT or `docker context use`."
         )
-    (context,) = json.loads(told.stdout)
+    (context,) = json.loads(result.stdout)
     docker_endpoint: Mapping[str, Any] = context["Endpoints"]["docker"]
     files = (context.get("TLSMaterial") or {}).get("docker")
     tls = None
@@ -150,7 +150,7 @@ def _of_context(name: str, named_by: str) -> Endpoint:
 
 
 def _docker(*arguments: str) -> subprocess.CompletedProcess[str]:
-    # Whichever context is current: the unknown one would fail each command.
+    # With an unknown context as the current one, every command would fail.
     environ = {name: value for name, value in os.environ.items() if name != "DOCKER_CONTEXT"}
     return subprocess.run(
         ["docker", *arguments], env=environ, capture_output=True, text=True, check=False

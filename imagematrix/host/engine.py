@@ -1,8 +1,8 @@
-"""The Docker engine that answers: what it is, and what images it has.
+"""The Docker engine: whether one answers, its version, and its images.
 
-That none answers is told apart with care: only where the kernel says that nobody listens at the
-socket is there none. All else (no answer in time, a refusal, a network that does not lead there)
-is an engine that cannot be used now, which is an error.
+There is no engine only if the kernel reports that no process listens at the socket. Everything else
+(no answer in time, a refusal, an unreachable network) is an engine that cannot be used now, which
+is an error.
 """
 
 import contextlib
@@ -30,18 +30,18 @@ if TYPE_CHECKING:
 # The oldest one that is tested.
 MINIMUM_VERSION = Version("26.1")
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm/v7"}
-# How long an engine may take to say what it is, when the person is told that it takes so long, and
-# how much it is asked at a time.
+# The timeout of the first requests, the time after which a message says that they take long, and
+# the number of requests at a time.
 _SECONDS = 60
 _PATIENCE = 5
-_QUESTIONS = 4
-# How long all other work may take that the engine is asked for.
+_CONNECTIONS = 4
+# The timeout of all other requests.
 _WORK_SECONDS = 600
 
 
 @dataclass(frozen=True)
 class Engine:
-    """An engine that answers. `platform` is its own, as Docker writes it."""
+    """An engine that answers. `platform` is that of its machine, in Docker's notation."""
 
     endpoint: Endpoint
     version: str
@@ -50,41 +50,41 @@ class Engine:
     platform: str = PLATFORM
 
     def client(self) -> "docker.DockerClient":
-        """A client of this engine; the caller closes it."""
+        """A client of the engine; the caller closes it."""
         return self.endpoint.client(_WORK_SECONDS)
 
     def inspect(self, images: Iterable[str]) -> dict[str, Mapping[str, Any]]:
-        """What the engine tells of those of the images that it has.
+        """The engine's descriptions of those of the images that it has.
 
-        Each is asked for by its name: with containerd's store, a list of images takes more than
-        twice the time for each of them, and has all that the engine holds.
+        One request for each: with containerd's store, listing all images takes more than twice the
+        time for each of them.
         """
         images = tuple(images)
         socket_path = self.endpoint.socket
         if socket_path is not None:
-            # Docker's own client asks where an answer is none: it has the words for what is wrong.
+            # On an invalid answer, docker-py asks again: its errors explain what is wrong.
             with contextlib.suppress(OSError, ValueError, LookupError):
-                answers = _ask_socket(socket_path, [f"/images/{image}/json" for image in images])
+                answers = _get_all(socket_path, [f"/images/{image}/json" for image in images])
                 found = zip(images, answers, strict=True)
-                return {image: told for image, told in found if told is not None}
+                return {image: answer for image, answer in found if answer is not None}
         with contextlib.closing(self.client()) as client:
             return inspect_images(client, images)
 
     def ids(self, images: Collection[str]) -> dict[str, str | None]:
         """The ID of each of the images, None for one that the engine does not have."""
-        told = self.inspect(images)
-        return {image: told[image]["Id"] if image in told else None for image in images}
+        found = self.inspect(images)
+        return {image: found[image]["Id"] if image in found else None for image in images}
 
     def environ(self) -> dict[str, str]:
-        """The environment for commands that shall talk to this engine."""
+        """The environment of commands for this engine."""
         return self.endpoint.environ()
 
 
 def find_engine(endpoint: Endpoint | None = None) -> Engine | None:
-    """The engine at `endpoint`, else the configured one; None where nobody listens at its socket.
+    """The engine at `endpoint`, by default the configured one; None if its socket has no listener.
 
-    Raises UserError where one may be there and cannot be used: it does not answer in time, refuses,
-    cannot be reached, or is no Docker Engine of a version that these builds work with.
+    Raises UserError where there may be one that cannot be used: it does not answer in time,
+    refuses, cannot be reached, or is not a Docker Engine of a supported version.
     """
     endpoint = endpoint or configured_endpoint()
     waiting = f"Waiting for the Docker engine at {endpoint}, {_SECONDS} s at most."
@@ -99,17 +99,17 @@ def find_engine(endpoint: Endpoint | None = None) -> Engine | None:
 
 
 def _ask(endpoint: Endpoint) -> tuple[Mapping[str, Any], Mapping[str, Any]] | None:
-    """What the engine says of itself and of its version; None where nobody listens."""
+    """The engine's answers to `info` and `version`; None if its socket has no listener."""
     if endpoint.socket is not None:
         try:
-            info, version = _ask_socket(endpoint.socket, ["/info", "/version"])
+            info, version = _get_all(endpoint.socket, ["/info", "/version"])
         except (FileNotFoundError, ConnectionRefusedError):
             return None
         except PermissionError:
-            why = "one is there, but this user may not ask it (is it in the group docker?)"
+            why = "this user has no permission for its socket (is it in the group docker?)"
             raise _no_answer(endpoint, why) from None
         except TimeoutError:
-            why = f"it takes the connection, and said nothing in {_SECONDS} s: is it busy, or held?"
+            why = f"it accepts the connection, but did not answer in {_SECONDS} s: is it busy?"
             raise _no_answer(endpoint, why) from None
         except (OSError, ValueError, LookupError):
             info = version = None
@@ -121,7 +121,7 @@ def _ask(endpoint: Endpoint) -> tuple[Mapping[str, Any], Mapping[str, Any]] | No
         with contextlib.closing(endpoint.client(_SECONDS)) as client:
             return client.info(), client.version()
     except (docker.errors.DockerException, OSError, ValueError) as error:
-        # Of what requests wraps around it, the words of the system are what a person can use.
+        # The system's message, which requests wraps in its own, is the useful part.
         system = re.findall(r"\[Errno -?\d+\] ([^'\")\]]+)", str(error))
         raise _no_answer(endpoint, system[-1] if system else str(error)) from None
 
@@ -129,13 +129,13 @@ def _ask(endpoint: Endpoint) -> tuple[Mapping[str, Any], Mapping[str, Any]] | No
 def _no_answer(endpoint: Endpoint, why: str) -> UserError:
     return UserError(
         f"the Docker engine at {endpoint} cannot be used: {why}\n"
-        "Nothing was started or changed. Mend it, or name another engine with DOCKER_HOST or"
+        "Nothing was started or changed. Fix it, or name another engine with DOCKER_HOST or"
         " `docker context use`."
     )
 
 
 def _engine(endpoint: Endpoint, info: Mapping[str, Any], version: Mapping[str, Any]) -> Engine:
-    """Raises UserError where these builds do not work with what answered."""
+    """The engine of these answers. Raises UserError where these builds do not work with it."""
     components = [part.get("Name", "") for part in version.get("Components") or []]
     found = plain_version(info.get("ServerVersion") or version.get("Version") or "")
     if "Podman Engine" in components:
@@ -160,22 +160,23 @@ def _engine(endpoint: Endpoint, info: Mapping[str, Any], version: Mapping[str, A
     return Engine(endpoint, found, store, data, platform)
 
 
-def _ask_socket(path: Path, questions: Sequence[str]) -> list[Any]:
-    """What an engine on this machine answers to each question, None for what it does not have.
+def _get_all(socket_path: Path, paths: Sequence[str]) -> list[Any]:
+    """The answers of an engine on this machine to a GET of each path, None for "not found".
 
-    Raises OSError as the kernel has it, ValueError or LookupError where an answer is none.
+    Over the socket itself: importing docker-py takes more than a third of a `build` with nothing to
+    do. Raises OSError of the kernel, and ValueError or LookupError for an invalid answer.
     """
     # With containerd's store, the engine takes milliseconds for each image.
-    with ThreadPoolExecutor(_QUESTIONS) as threads:
-        answers = list(threads.map(partial(_get, str(path)), questions))
+    with ThreadPoolExecutor(_CONNECTIONS) as threads:
+        answers = list(threads.map(partial(_get, str(socket_path)), paths))
     if unusual := [status for status, _ in answers if status not in (200, 404)]:
         raise ValueError(f"status {unusual[0]}")
     return [json.loads(content) if status == 200 else None for status, content in answers]
 
 
 def _get(socket_path: str, path: str) -> tuple[int, bytes]:
-    """Status and content of an answer by HTTP/1.0. To import the standard library's client takes
-    longer than the answer."""
+    """The status and content of the answer, by HTTP/1.0. Importing the standard library's client
+    takes longer than the request."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(_SECONDS)
         connection.connect(socket_path)
@@ -188,19 +189,19 @@ def _get(socket_path: str, path: str) -> tuple[int, bytes]:
 def inspect_images(
     client: "docker.DockerClient", images: Iterable[str]
 ) -> dict[str, Mapping[str, Any]]:
-    """What the engine of a client tells of those of the images that it has."""
+    """The descriptions, by the engine of a client, of those of the images that it has."""
     import docker.errors
 
-    told = {}
+    found = {}
     for image in images:
         with contextlib.suppress(docker.errors.ImageNotFound):
-            told[image] = client.api.inspect_image(image)
-    return told
+            found[image] = client.api.inspect_image(image)
+    return found
 
 
-def layers_of(told: Mapping[str, Any]) -> tuple[str, ...]:
-    """The digests of an image's layers, unpacked, from the lowest on, in what the engine tells."""
-    return tuple(told["RootFS"].get("Layers") or ())
+def layers_of(description: Mapping[str, Any]) -> tuple[str, ...]:
+    """The digests of an image's uncompressed layers, lowest first, in the engine's description."""
+    return tuple(description["RootFS"].get("Layers") or ())
 
 
 def plain_version(text: str) -> str:

@@ -1,7 +1,7 @@
-"""What the images of a registry say of themselves.
+"""Reads labels and layers of the images in a registry.
 
-Read over its HTTP API (https://distribution.github.io/distribution/spec/api/), with the credentials
-that `docker login` keeps. No engine takes part.
+Over its HTTP API (https://distribution.github.io/distribution/spec/api/), with the credentials of
+`docker login`. No engine is needed.
 """
 
 import base64
@@ -32,9 +32,10 @@ _SECONDS = 30
 
 
 class Registry:
-    """The registry at `host` (`ghcr.io`, `127.0.0.1:5000`); one on loopback is asked without TLS.
+    """The registry at `host` (`ghcr.io`, `127.0.0.1:5000`); on loopback it is used without TLS.
 
-    Raises WorkError, in the registry's words, for what it refuses or answers in another form.
+    Its methods raise WorkError, with the registry's message, for requests that it refuses and for
+    answers of another form.
     """
 
     def __init__(self, host: str, ca_bundle: Path | None) -> None:
@@ -42,14 +43,14 @@ class Registry:
         local = _is_loopback(host)
         self._url = f"{'http' if local else 'https'}://{host}/v2"
         self._session = requests.Session()
-        # Loopback must never go through a proxy of the host.
+        # Requests to loopback must not go through a proxy of the host.
         self._session.trust_env = not local
         if ca_bundle is not None:
             self._session.verify = str(ca_bundle)
         self._authorization: dict[str, str] = {}
 
     def image(self, repository: str, tag: str) -> Present | None:
-        """The linux/amd64 image of a tag; None where there is no such tag."""
+        """The linux/amd64 image of a tag; None if there is no such tag."""
         manifest = self._manifest(repository, tag)
         if manifest is not None and manifest.get("mediaType") in _INDEXES:
             manifest = self._manifest(repository, self._for_platform(manifest, repository, tag))
@@ -72,7 +73,7 @@ class Registry:
         answer = self._get(f"{repository}/manifests/{reference}", repository, accept)
         if answer is None:
             return None
-        # What an OCI manifest need not say itself, the header does.
+        # An OCI manifest may lack its media type; the header has it.
         kind = answer.headers.get("Content-Type", "").split(";")[0]
         return {"mediaType": kind, **self._json(answer, repository)}
 
@@ -85,7 +86,7 @@ class Registry:
         raise self._strange(f"{repository}:{tag}", f"it is not there for {PLATFORM}")
 
     def _get(self, path: str, repository: str, accept: str = "*/*") -> requests.Response | None:
-        """The answer to a GET, None for what is not there."""
+        """The answer to a GET, None for "not found"."""
         url = f"{self._url}/{path}"
         known = self._authorization.get(repository)
         answer = self._request("GET", url, {"Accept": accept}, known)
@@ -103,7 +104,7 @@ class Registry:
         return answer
 
     def _authorize(self, challenge: str, repository: str) -> str:
-        """The value of Authorization that a challenge asks for.
+        """The value of Authorization for a challenge.
 
         https://distribution.github.io/distribution/spec/auth/token/
         """
@@ -112,22 +113,22 @@ class Registry:
         basic = _basic(credentials)
         if scheme.lower() == "basic":
             return basic
-        asked = parse_keqv_list(parse_http_list(rest))
-        realm = asked.pop("realm", None)
+        parameters = parse_keqv_list(parse_http_list(rest))
+        realm = parameters.pop("realm", None)
         if scheme.lower() != "bearer" or not realm:
             raise self._strange(repository, f"it asks for {challenge or 'credentials'}")
-        asked.setdefault("scope", f"repository:{repository}:pull")
+        parameters.setdefault("scope", f"repository:{repository}:pull")
         if identity := credentials.get("IdentityToken"):
-            form = {**asked, "grant_type": "refresh_token", "refresh_token": identity}
+            form = {**parameters, "grant_type": "refresh_token", "refresh_token": identity}
             form["client_id"] = "imagematrix"
             answer = self._request("POST", realm, {}, None, data=form)
         else:
-            answer = self._request("GET", realm, {}, basic, params=asked)
+            answer = self._request("GET", realm, {}, basic, params=parameters)
         if answer.status_code != 200:
             reason = f"{answer.status_code} {answer.reason}"
             raise WorkError(f"{realm} answers {reason} for {repository}; run `docker login`")
-        told = self._json(answer, repository)
-        return f"Bearer {told.get('token') or told.get('access_token')}"
+        grant = self._json(answer, repository)
+        return f"Bearer {grant.get('token') or grant.get('access_token')}"
 
     def _request(
         self,
@@ -144,7 +145,7 @@ class Registry:
                 method, url, headers=headers, timeout=_SECONDS, auth=_as_given, **more
             )
         except requests.RequestException as error:
-            raise WorkError(f"the registry {self.host} cannot be asked: {error}") from None
+            raise WorkError(f"the registry {self.host} cannot be reached: {error}") from None
 
     def _json(self, answer: requests.Response, repository: str) -> dict[str, Any]:
         try:
@@ -156,11 +157,11 @@ class Registry:
         return data
 
     def _strange(self, what: str, why: str) -> WorkError:
-        return WorkError(f"the registry {self.host} has no image of ours as {what}: {why}")
+        return WorkError(f"the registry {self.host} has no usable image {what}: {why}")
 
 
 def _as_given(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Leaves Authorization alone, which requests would fill in from ~/.netrc."""
+    """Keeps Authorization as it is; requests would set it from ~/.netrc."""
     return request
 
 
@@ -169,7 +170,7 @@ def _credentials(host: str) -> Mapping[str, str]:
         found = docker.auth.load_config().resolve_authconfig(host)
     except DockerException as error:
         raise WorkError(f"the credentials for {host} cannot be read: {error}") from None
-    # What comes from a credential store has capitals, what stands in the file itself has none.
+    # Keys from a credential store are capitalized, keys in the file itself are not.
     return {key[:1].upper() + key[1:]: value for key, value in (found or {}).items() if value}
 
 

@@ -1,8 +1,8 @@
-"""A Docker engine that is set up here, where there is none: installed, started, stopped.
+"""Installs, starts and stops a Docker engine where there is none.
 
-Two engines on the same socket or data destroy each other's work. So one is set up only where the
-default socket is the one that is meant, the kernel says that nobody listens there, no other engine
-has the data, and nobody else looks after one. Only an engine that was started here is stopped here.
+Two engines on the same socket or data destroy each other's work. So one is set up only if the
+default socket is configured and has no listener, no other engine uses the data, and no service
+manages one. Only an engine that was started here is stopped here.
 """
 
 import contextlib
@@ -27,23 +27,23 @@ from imagematrix.host.debian import KEYRING, apt_get, debian_mirrors, os_release
 from imagematrix.host.endpoint import DEFAULT_SOCKET, Endpoint, configured_endpoint
 from imagematrix.host.engine import MINIMUM_VERSION, Engine, find_engine, plain_version
 
-# Of builds, by an engine of ours: enough for the downloads of the current CPU images, and the steps
-# of a few. By itself BuildKit would keep a tenth of the disk.
+# The limit of the build cache of an engine that is started here: enough for the downloads of the
+# current CPU images, and the steps of a few. BuildKit's default is a tenth of the disk.
 _KEPT_CACHE = "8GB"
 _PACKAGES = ("docker.io", "docker-cli", "docker-buildx")
-# Stable, and with an engine and a buildx that are new enough and install on the release before it.
+# Debian's stable release: its engine and buildx are new enough, and install on the one before it.
 _NEWER_SUITE = "trixie"
 _NAME = "inference-images"
-# Is there where systemd is what starts services (man 3 sd_booted).
+# Exists where systemd starts services (man 3 sd_booted).
 _SYSTEMD = Path("/run/systemd/system")
-# How long an engine may take to come up.
+# The time within which an engine must answer after its start.
 _START_SECONDS = 90
 _SERVICES = ("docker.service", "docker.socket", "snap.docker.dockerd.service")
 
 
 @dataclass(frozen=True)
 class EngineFiles:
-    """Where an engine that we start keeps things."""
+    """The files of an engine that is started here."""
 
     socket: Path = DEFAULT_SOCKET
     data: Path = Path("/var/lib/docker")
@@ -52,24 +52,24 @@ class EngineFiles:
 
     @property
     def endpoint(self) -> Endpoint:
-        """How it is reached."""
+        """Its endpoint."""
         return Endpoint(f"unix://{self.socket}")
 
     @property
     def pid_file(self) -> Path:
-        """Holds the process id of the engine that we started."""
+        """The file with its process ID."""
         return self.state / "dockerd.pid"
 
     @property
     def log(self) -> Path:
-        """What the engine says."""
+        """Its log."""
         return self.state / "dockerd.log"
 
 
 def ensure_engine(files: EngineFiles | None = None) -> Engine:
-    """The engine that answers, after setting one up where there is none and that is possible.
+    """The configured engine; one is set up if there is none and that is possible.
 
-    Raises UserError with what to do where none can be used and none can be set up.
+    Raises UserError, with what to do, where none can be used or set up.
     """
     files = files or EngineFiles()
     endpoint = configured_endpoint()
@@ -107,20 +107,20 @@ def _set_up(files: EngineFiles) -> None:
 
 
 def _why_not_here(endpoint: Endpoint, files: EngineFiles) -> str:
-    """Why no engine is set up on this machine where nobody listens at `endpoint`; or nothing."""
+    """Why no engine can be set up here for `endpoint`, which has no listener; "" if one can."""
     if endpoint != files.endpoint:
         return f"{endpoint.named_by or 'the configuration'} names another one, which does not run"
     if sys.platform != "linux":
         return "this is not Linux"
     if "debian" not in os_release_ids():
-        return "this is no Debian or Ubuntu"
+        return "this is not Debian or Ubuntu"
     if os.geteuid() != 0:
         return "that needs root"
     return ""
 
 
 def _why_not_ours(files: EngineFiles) -> str:
-    """Who else has, or looks after, an engine on this machine; nothing where nobody does."""
+    """Which other process or service has an engine on this machine; "" if none has."""
     if pid := _engine_on(files.data):
         return (
             f"a dockerd (process {pid}) runs on {files.data} and does not listen there."
@@ -132,12 +132,12 @@ def _why_not_ours(files: EngineFiles) -> str:
 
 
 def _engine_on(data: Path) -> int | None:
-    """The process of an engine that has files below `data` open, however it was started."""
+    """The process of a running engine that has files below `data` open."""
     return next((int(process.name) for process in _engines() if _holds(process, data)), None)
 
 
 def _engines() -> Iterator[Path]:
-    """What /proc has of each dockerd."""
+    """The folder in /proc of each dockerd."""
     for comm in Path("/proc").glob("[0-9]*/comm"):
         with contextlib.suppress(OSError):
             if comm.read_text().strip() == "dockerd":
@@ -147,32 +147,32 @@ def _engines() -> Iterator[Path]:
 def _holds(process: Path, data: Path) -> bool:
     real = data.resolve()
     descriptors: list[Path] = []
-    # It may end meanwhile, or be another user's.
+    # The process may have ended, or belong to another user.
     with contextlib.suppress(OSError):
         descriptors += (process / "fd").iterdir()
     for descriptor in descriptors:
         with contextlib.suppress(OSError):
             path = descriptor.readlink()
-            # In a container, a path of the same name is another file.
+            # The same path of a process in a container is another file.
             if path.is_relative_to(real) and path.samefile(descriptor):
                 return True
     return False
 
 
 def _managed_service() -> str:
-    """The unit by which systemd would start an engine on this machine, or nothing."""
+    """The systemd unit of an engine on this machine, "" if there is none."""
     if not _SYSTEMD.is_dir() or shutil.which("systemctl") is None:
         return ""
     for unit in _SERVICES:
         command = ["systemctl", "show", "--property=LoadState", "--value", unit]
-        told = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-        if told in ("loaded", "masked"):
+        state = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+        if state in ("loaded", "masked"):
             return unit
     return ""
 
 
 def _installed_engine() -> str | None:
-    """The path of an installed dockerd that is new enough."""
+    """The path of an installed dockerd that is new enough, None if there is none."""
     dockerd = shutil.which("dockerd")
     if dockerd is None:
         return None
@@ -195,7 +195,7 @@ def _install() -> None:
                 " from https://docs.docker.com/engine/install/"
             )
         _pin_newer_suite(debian_mirrors().main)
-        say(f"This release's are too old: these packages alone come from Debian {_NEWER_SUITE}.")
+        say(f"This release's are too old: only these packages come from Debian {_NEWER_SUITE}.")
         apt_get("update")
     apt_get("install", "--no-install-recommends", *_PACKAGES)
 
@@ -217,7 +217,7 @@ def _candidate(package: str) -> str | None:
 def _pin_newer_suite(mirror: str) -> None:
     apt = Path("/etc/apt")
     (apt / f"preferences.d/{_NAME}").write_text(
-        f"# Nothing comes from {_NEWER_SUITE} but the Docker engine.\n"
+        f"# Only the Docker engine comes from {_NEWER_SUITE}.\n"
         f"Package: *\nPin: release n={_NEWER_SUITE}\nPin-Priority: -10\n\n"
         f"Package: {' '.join(_PACKAGES)} containerd\n"
         f"Pin: release n={_NEWER_SUITE}\nPin-Priority: 600\n"
@@ -235,10 +235,9 @@ def start_engine(
     bridge: str | None = None,
     containerd_store: bool = True,
 ) -> None:
-    """Starts a dockerd of our own and waits until it answers; it goes on when we end.
+    """Starts a dockerd that outlives this process, and waits until it answers.
 
-    Raises WorkError with the end of its log when it does not come up, and where one already runs on
-    its data.
+    Raises WorkError, with the end of its log, if it does not, and if one already runs on its data.
     """
     dockerd = _installed_engine()
     if dockerd is None:
@@ -279,7 +278,7 @@ def start_engine(
 
 
 def started_pid(files: EngineFiles) -> int | None:
-    """The process id of the engine that we started, None when it does not run."""
+    """The process ID of the engine that was started here, None if it does not run."""
     try:
         pid = int(files.pid_file.read_text())
         name = Path(f"/proc/{pid}/comm").read_text().strip()
@@ -289,7 +288,10 @@ def started_pid(files: EngineFiles) -> int | None:
 
 
 def stop_engine(files: EngineFiles) -> bool:
-    """Stops the engine that we started and waits for its end; returns whether there was one."""
+    """Stops the engine that was started here and waits for its end; returns whether it ran.
+
+    Raises WorkError if it does not end.
+    """
     pid = started_pid(files)
     if pid is None:
         return False
@@ -298,7 +300,7 @@ def stop_engine(files: EngineFiles) -> bool:
     while started_pid(files) is not None:
         if time.monotonic() > deadline:
             raise WorkError(f"the Docker engine (process {pid}) does not stop; see {files.log}")
-        # A child of ours stays a zombie until it is waited for.
+        # A child process stays a zombie until it is waited for.
         with contextlib.suppress(ChildProcessError):
             os.waitpid(pid, os.WNOHANG)
         time.sleep(0.2)

@@ -1,9 +1,9 @@
-"""Whether the packages of an image can be had on this machine, and from where."""
+"""Whether the packages of an image are available on this machine, and from where."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -23,48 +23,45 @@ from imagematrix.matrix.variant import Index, Variant
 
 @dataclass(frozen=True)
 class Supply:
-    """What a build of an image is given beside the lock.
+    """Where a build of an image gets packages from, besides the usual index.
 
-    `wheels` are files of this host that the lock admits. `index` is the image's own index, None
-    when the wheels make it needless; `asked` is the page of it that was asked for, and its answer
-    where it is of no use. `unavailable` says why the image cannot be built, or nothing.
+    `wheels` are files of this host that the lock admits. `index` is the image's own index, None if
+    the wheels replace it. `unavailable` is why the image cannot be built, "" if it can.
     """
 
     wheels: tuple[Path, ...] = ()
     index: Index | None = None
     unavailable: str = ""
-    asked: tuple[str, str] | None = None
 
 
-def find_supplies(
+def resolve_supplies(
     locks: Mapping[str, Lock], variants: Iterable[Variant], host: HostConfig
 ) -> dict[str, Supply]:
-    """The supply of each image, under its name. Each index is asked once."""
-    answers: dict[str, str] = {}
+    """The supply of each image, by its name. Each index is requested once."""
 
-    def ask(url: str) -> str:
-        if url not in answers:
-            answers[url] = why_unreachable(url, host.ca_bundle)
-        return answers[url]
+    @cache
+    def why_not(url: str) -> str:
+        return why_unreachable(url, host.ca_bundle)
 
     files = wheel_files(host)
     digests: dict[Path, str] = {}
     return {
-        variant.name: find_supply(variant, locks[variant.name], files, digests, ask)
+        variant.name: resolve_supply(variant, locks[variant.name], files, digests, why_not)
         for variant in variants
     }
 
 
-def find_supply(
+def resolve_supply(
     variant: Variant,
     lock: Lock,
     files: Iterable[Path],
     digests: dict[Path, str],
     why_not: Callable[[str], str],
 ) -> Supply:
-    """The supply of one image, from wheel `files` of this host and `why_not` an index is of no use.
+    """The supply of one image, from wheel `files` of this host.
 
-    `digests` remembers the sha256 of files that were read.
+    `why_not` returns why a URL of an index cannot be read, "" if it can; `digests` caches the
+    SHA-256 of files.
     """
     wheels = tuple(path for path in files if _admitted(path, variant.python, lock, digests))
     if variant.index is None:
@@ -75,15 +72,15 @@ def find_supply(
     if not missing:
         return Supply(wheels)
     page = f"{variant.index.url}/{missing[0]}/"
-    answer = why_not(page)
-    if not answer:
+    problem = why_not(page)
+    if not problem:
         return Supply(wheels, variant.index)
     named = ", ".join(f"{name} {lock[name].version}" for name in missing)
-    reason = f"{named} is only on {variant.index.url}, which {answer}"
-    return Supply(wheels, variant.index, reason, (page, answer))
+    reason = f"{named} is only on {variant.index.url}, which {problem}"
+    return Supply(wheels, variant.index, reason)
 
 
-# Each wheel of this host is held against the lock of every image.
+# Each wheel of this host is compared with the lock of every image.
 @lru_cache(maxsize=4096)
 def _parsed(wheel: str) -> tuple[NormalizedName, Version, frozenset[Tag]] | None:
     try:
@@ -94,14 +91,14 @@ def _parsed(wheel: str) -> tuple[NormalizedName, Version, frozenset[Tag]] | None
 
 
 def _admitted(path: Path, python: str, lock: Lock, digests: dict[Path, str]) -> bool:
-    told = _parsed(path.name)
-    if told is None:
+    parsed = _parsed(path.name)
+    if parsed is None:
         return False
-    name, version, tags = told
+    name, version, tags = parsed
     locked = lock.get(name)
     if locked is None or locked.version != version:
         return False
-    # One for another Python need not be read, which takes a while for some.
+    # Reading takes a while, and is not needed for wheels of other Pythons.
     own = f"cp{python.replace('.', '')}"
     if not any(t.interpreter in (own, "py3") or t.abi == "abi3" for t in tags):
         return False
@@ -112,14 +109,14 @@ def _admitted(path: Path, python: str, lock: Lock, digests: dict[Path, str]) -> 
 
 
 def wheel_files(host: HostConfig) -> list[Path]:
-    """The wheels in the folders that this host's configuration of pip names."""
+    """The wheels in the folders of this host's pip configuration."""
     found = (path for folder in host.wheel_folders for path in sorted(folder.glob("*.whl")))
     return [path for path in found if path.is_file()]
 
 
 def why_unreachable(url: str, ca_bundle: Path | None, timeout: float = 10) -> str:
-    """Why `url` cannot be read, as the end of a sentence that begins with it; nothing if it can."""
-    # Not for a plan of fresh images, which asks no index.
+    """Why `url` cannot be read, as the end of a sentence that begins with it; "" if it can."""
+    # Imported here because most plans request no index.
     import http.client
     import ssl
     import urllib.error

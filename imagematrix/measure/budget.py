@@ -1,7 +1,7 @@
-"""How large each image may be: what it was when its size was recorded, and a tolerance.
+"""Budgets of image sizes: the recorded size and a tolerance.
 
-An image is held to what it adds to its parent, so that one that grows is told once, not with all
-that are layered on it. `sizes.json` holds the record.
+The size that an image adds to its parent is compared, so that an image that grows is reported once,
+not again for every image that is based on it. `sizes.json` holds the record.
 """
 
 from collections.abc import Iterable, Mapping
@@ -26,7 +26,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """The comparison, and a sentence with its figures, empty for a size that is as recorded."""
+    """The comparison, and a phrase with its figures; empty for a size within the tolerance."""
 
     kind: Kind
     text: str = ""
@@ -35,15 +35,16 @@ class Verdict:
 def compare(
     name: str, parent: str | None, sizes: Mapping[str, Size], bases: str, budgets: Budgets
 ) -> Verdict:
-    """What became of the size of an image. `sizes` has it and its parent; `bases` is whose bases
-    (`registry`, `bootstrap`) it is on, which makes a difference for an image without a parent."""
+    """Compares the size of an image with its record. `sizes` has the image and its parent; `bases`
+    (`registry`, `bootstrap`) is the source of its bases, on which the size of an image without a
+    parent depends."""
     recorded = budgets.measured.get(name)
     if recorded is None:
         if name in budgets.unmeasured:
             return Verdict(Kind.OTHER_BASES, f"no size is recorded: {budgets.unmeasured[name]}")
         return Verdict(Kind.UNKNOWN, f"no size is recorded; run `{UPDATE} {name}`")
     if parent is None and bases != recorded.bases:
-        text = f"its size was recorded on {recorded.bases} bases, and this is on {bases} ones"
+        text = f"its size was recorded on {recorded.bases} bases, and it is based on {bases} ones"
         return Verdict(Kind.OTHER_BASES, text)
     now, then = sizes[name], recorded.size
     if parent is not None and parent in sizes and parent in budgets.measured:
@@ -76,9 +77,10 @@ def growth_report(
     packages: Mapping[str, str],
     files: Iterable[tuple[str, int]],
 ) -> str:
-    """What to look at when an image grew: what changed since, and where its bytes are.
+    """A report on an image that grew: which packages changed, and its largest directories.
 
-    `recorded` and `packages` are versions then and now; `files` folder and size of each file.
+    `recorded` and `packages` are versions then and now; `files` folder and size of each file. The
+    record has the versions because CI's clones have no history from which to read the old lock.
     """
     changed = package_differences(_as_packages(recorded), _as_packages(packages))
     folders = "\n".join(f"  {size / 1e6:8,.1f} MB  {path}" for path, size in largest(files))
@@ -86,7 +88,7 @@ def growth_report(
         f"{verdict.text}\n"
         f"what changed since: {', '.join(changed) or 'no package'}\n"
         f"its largest directories:\n{folders}\n"
-        f"if that is meant, record it with `{UPDATE} {name}`"
+        f"if the growth is intended, record it with `{UPDATE} {name}`"
     )
 
 
@@ -95,9 +97,9 @@ def _as_packages(versions: Mapping[str, str]) -> Packages:
 
 
 def largest(files: Iterable[tuple[str, int]], count: int = 20) -> list[tuple[str, int]]:
-    """The largest directories, each with all that is below it.
+    """The largest directories, each with everything below it.
 
-    One that holds little more than a single directory is left out in favour of that.
+    A directory that holds little more than a single other one is left out in favour of that.
     """
     totals: dict[str, int] = {}
     for folder, size in files:

@@ -1,9 +1,12 @@
-"""Two images of an engine, compared: as the same bytes, or as the same content."""
+"""Compares two images of an engine: their bytes, or their content."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import docker
+import docker.errors
 
 from imagematrix.errors import UserError
 from imagematrix.host.engine import layers_of
@@ -20,9 +23,6 @@ from imagematrix.measure.trees import (
     tree_differences,
 )
 
-if TYPE_CHECKING:
-    import docker
-
 
 @dataclass(frozen=True)
 class Image:
@@ -35,27 +35,27 @@ class Image:
     history: Sequence[Mapping[str, Any]]
 
 
-def inspect(client: "docker.DockerClient", reference: str) -> Image:
-    """What the engine tells of an image; raises UserError where it has none of that name."""
-    import docker.errors
-
+def inspect(client: docker.DockerClient, reference: str) -> Image:
+    """An image of the engine. Raises UserError where it has none of that name."""
     try:
-        told = client.api.inspect_image(reference)
+        description = client.api.inspect_image(reference)
         history = client.api.history(reference)
     except docker.errors.ImageNotFound:
         raise UserError(f"the engine has no image {reference}") from None
-    when = {name: told.get(name) for name in ("Created", "Architecture", "Os")}
+    more = {name: description.get(name) for name in ("Created", "Architecture", "Os")}
     steps = [
         {key: step.get(key) for key in ("Created", "CreatedBy", "Comment")} for step in history
     ]
-    return Image(told["Id"], layers_of(told), {**told["Config"], **when}, steps)
+    config = {**description["Config"], **more}
+    return Image(description["Id"], layers_of(description), config, steps)
 
 
 def same_bytes(
-    client: "docker.DockerClient", references: tuple[str, str], above: int = 0
+    client: docker.DockerClient, references: tuple[str, str], above: int = 0
 ) -> list[Difference]:
-    """What differs between two images in any layer above the lowest `above`, which are their
-    parents', and in the configuration with its history; nothing only where both have one digest."""
+    """The differences between two images in their layers above the lowest `above` (those of their
+    parents), and in their configuration with its history; none only if both have the same digest.
+    """
     first, second = (inspect(client, reference) for reference in references)
     if first.digest == second.digest:
         return []
@@ -65,7 +65,7 @@ def same_bytes(
     found += config_differences(
         *({**image.config, "History": image.history} for image in (first, second))
     )
-    # What no entry shows: two layers of the same entries that are other archives.
+    # Not visible in the entries: two layers with the same entries can be different archives.
     for number, pair in enumerate(zip(first.layers, second.layers, strict=False), 1):
         if number > above and pair[0] != pair[1] and not any(d.layer == number for d in found):
             found.append(Difference(number, "", "the archive of the same entries", *pair))
@@ -73,14 +73,14 @@ def same_bytes(
 
 
 def same_content(
-    client: "docker.DockerClient",
+    client: docker.DockerClient,
     references: tuple[str, str],
     without_labels: Collection[str],
     *,
     times: bool = False,
 ) -> list[Difference]:
-    """What differs between the trees that containers of two images see, however they are layered,
-    and between what the images say of how to run them; of the labels not those that are named."""
+    """The differences between the file trees that containers of two images see, however the layers
+    divide them, and between their configurations, except for the labels in `without_labels`."""
     first, second = (inspect(client, reference) for reference in references)
     trees = _trees(client, dict(zip(references, (first, second), strict=True)))
     one, other = (merged(trees[layer] for layer in image.layers) for image in (first, second))
@@ -92,13 +92,13 @@ def same_content(
 
 
 def _with_lines(
-    client: "docker.DockerClient",
+    client: docker.DockerClient,
     references: tuple[str, str],
     images: tuple[Image, Image],
     found: Sequence[Difference],
 ) -> list[Difference]:
-    """The differences, with the lines of short texts that differ. What both images have below is
-    not read for it."""
+    """The differences, with the differing lines of short texts. Only layers that the images do not
+    share are read for it."""
     paths = {one.path for one in found if one.what == "sha256"}
     if not paths:
         return list(found)
@@ -114,14 +114,14 @@ def _with_lines(
             return layers[one.layer - 1].get(one.path)
         return next((layer[one.path] for layer in reversed(layers) if one.path in layer), None)
 
-    told = []
+    result = []
     for one in found:
         pair = [text(layers, one) for layers in texts] if one.what == "sha256" else [None, None]
         if pair[0] is not None and pair[1] is not None:
-            told.append(replace(one, lines=text_difference(pair[0], pair[1])))
+            result.append(replace(one, lines=text_difference(pair[0], pair[1])))
         else:
-            told.append(one)
-    return told
+            result.append(one)
+    return result
 
 
 def _settings(config: Mapping[str, Any], without_labels: Collection[str]) -> Mapping[str, Any]:
@@ -130,7 +130,7 @@ def _settings(config: Mapping[str, Any], without_labels: Collection[str]) -> Map
     return {**config, "Labels": kept, "Created": None}
 
 
-def _trees(client: "docker.DockerClient", images: Mapping[str, Image]) -> dict[str, Tree]:
+def _trees(client: docker.DockerClient, images: Mapping[str, Image]) -> dict[str, Tree]:
     """The tree of each layer, by its digest; those that images share are read once."""
     found: dict[str, Tree] = {}
     for reference, image in images.items():

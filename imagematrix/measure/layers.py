@@ -1,7 +1,7 @@
-"""The layers of an image: reading them, and how large they are, as archives and packed as they are
+"""Reads the layers of an image, and measures their sizes: uncompressed, and compressed as they are
 when they are pushed.
 
-The sizes of a layer are those of its content, which its digest names: once measured, they are kept.
+The digest of a layer identifies its content, so its sizes are measured once and kept.
 """
 
 import gzip
@@ -12,8 +12,10 @@ import tarfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
+import docker
+import docker.errors
 import zstandard
 
 from imagematrix.errors import WorkError
@@ -21,31 +23,26 @@ from imagematrix.files import WORK_FOLDER, write_atomically
 from imagematrix.host.engine import layers_of
 from imagematrix.repository.sizes import Size
 
-if TYPE_CHECKING:
-    import docker
-
 Result = TypeVar("Result")
 
-# With this level, libzstd comes closest to what BuildKit's own zstd makes of the level that images
-# are published with: within 0.3 % of `minimal` and of XGBoost.
+# The level at which libzstd comes closest to BuildKit's own zstd at the level of publishing: within
+# 0.3 % for `minimal` and XGBoost.
 _LEVEL = 9
 MEASURED = WORK_FOLDER / f"layers-zstd{_LEVEL}.json"
 _CHUNK = 1 << 20
-# Where containerd keeps content, each in a file that is named by its digest: the containerd that
-# dockerd starts, below its own folder, and the one of the host, which Docker's packages use.
+# The content stores of containerd, where each file is named by its digest: of the containerd that
+# dockerd starts, below dockerd's folder, and of the host's, which Docker's packages use.
 _CONTAINERD = ("containerd/daemon", "/var/lib/containerd")
 _BLOBS = "io.containerd.content.v1.content/blobs/sha256"
 
 
 def image_sizes(
-    root: Path, client: "docker.DockerClient", references: Iterable[str]
+    root: Path, client: docker.DockerClient, references: Iterable[str]
 ) -> dict[str, Size]:
     """The size of each of those images that the engine has: the sum of its layers.
 
-    Layers that were never measured here are read and packed, which takes a while.
+    Layers that were never measured here are read and compressed, which takes a while.
     """
-    import docker.errors
-
     layers: dict[str, tuple[str, ...]] = {}
     for image in references:
         try:
@@ -63,33 +60,33 @@ def image_sizes(
 
 
 def read_layers(
-    client: "docker.DockerClient", image: str, layers: Iterable[str], read: Callable[[Any], Result]
+    client: docker.DockerClient, image: str, layers: Iterable[str], read: Callable[[Any], Result]
 ) -> dict[str, Result]:
-    """What `read` makes of each of those layers of an image, by digest.
+    """The result of `read` for each of those layers of an image, by digest.
 
-    `read` is given the archive of a layer, unpacked, as a file that has no more than `read(size)`.
-    It may be given other files of the image too, for which its result is not used.
-    Raises WorkError where the engine does not give a layer.
+    `read` gets the uncompressed archive of a layer, as a file that only has `read(size)`. It may
+    get other files of the image too; their results are not used.
+    Raises WorkError where the engine does not return a layer.
     """
     wanted = set(layers)
     found = _read_files(client, wanted, read)
     if found.keys() < wanted:
-        # All that has the name of a layer that is not asked for need not be unpacked.
+        # The image's other layers need not be decompressed.
         known = found.keys() | (set(layers_of(client.api.inspect_image(image))) - wanted)
         found |= _read_archive(client, image, known, read)
     if lacking := wanted - found.keys():
-        raise WorkError(f"the engine does not give {len(lacking)} layers of {image}")
+        raise WorkError(f"the engine did not return {len(lacking)} layers of {image}")
     return {layer: found[layer] for layer in wanted}
 
 
 def _read_files(
-    client: "docker.DockerClient", layers: Iterable[str], read: Callable[[Any], Result]
+    client: docker.DockerClient, layers: Iterable[str], read: Callable[[Any], Result]
 ) -> dict[str, Result]:
-    """Reads those layers that lie as files on this machine, where this user may read them.
+    """Reads the layers that are files on this machine and readable for this user.
 
-    The archive of an image has them too, but at 30 MB/s: for it dockerd asks containerd for 32 KiB
-    at a time, also of layers that are known. A file is only taken for what its digest says, so that
-    it makes no difference whose it is.
+    The archive of an image has them too, but at 30 MB/s: dockerd reads it from containerd 32 KiB at
+    a time, with all layers. A file is only used if its content has the digest of the layer, so it
+    does not matter which containerd it belongs to.
     """
     found: dict[str, Result] = {}
     root = Path(client.info()["DockerRootDir"])
@@ -105,12 +102,12 @@ def _read_files(
 
 
 def _read_archive(
-    client: "docker.DockerClient", image: str, known: Collection[str], read: Callable[[Any], Result]
+    client: docker.DockerClient, image: str, known: Collection[str], read: Callable[[Any], Result]
 ) -> dict[str, Result]:
     """Reads the files in an image's archive that are not known, by the digest of their content.
 
-    Where the archive of an image has its layers, what they are called and whether they are packed,
-    differs between engines; their content does not. So all files are taken for one.
+    The paths of layers in the archive, and whether they are compressed, differ between engines;
+    their content does not. So every file is read as if it were a layer.
     """
     found: dict[str, Result] = {}
     stream: Any = io.BufferedReader(_Stream(client.api.get_image(image)), _CHUNK)
@@ -125,9 +122,9 @@ def _read_archive(
 
 
 def _read(content: Any, read: Callable[[Any], Result]) -> tuple[str, Result]:
-    """The digest of a layer's archive, and what `read` makes of it. `content` is a file with `peek`
-    that holds the archive as it is, or packed by gzip or zstd."""
-    hashed = _Hashed(_unpacked(content))
+    """The digest of a layer's archive, and the result of `read` for it. `content` is a file with
+    `peek` that holds the archive uncompressed, or compressed with gzip or zstd."""
+    hashed = _Hashed(_decompressed(content))
     result = read(hashed)
     while hashed.read(_CHUNK):
         pass
@@ -135,26 +132,26 @@ def _read(content: Any, read: Callable[[Any], Result]) -> tuple[str, Result]:
 
 
 class _Hashed:
-    """A file that is read once, and the hash of what was read of it."""
+    """A file that is read once, and the hash of the bytes read so far."""
 
     def __init__(self, content: Any) -> None:
         self._content = content
         self.digest = hashlib.sha256()
 
     def read(self, size: int) -> bytes:
-        """The next bytes, as many at most."""
+        """The next bytes, at most `size`."""
         chunk: bytes = self._content.read(size)
         self.digest.update(chunk)
         return chunk
 
 
 def layer_size(content: Any) -> tuple[str, Size]:
-    """The digest and the size of a layer's archive. `content` is a file with `peek`, which holds
-    the archive as it is, or packed by gzip or zstd."""
+    """The digest and the size of a layer's archive. `content` is a file with `peek` that holds the
+    archive uncompressed, or compressed with gzip or zstd."""
     return _read(content, _size)
 
 
-def _unpacked(content: Any) -> Any:
+def _decompressed(content: Any) -> Any:
     start = content.peek(4)
     if start.startswith(b"\x1f\x8b"):
         return gzip.GzipFile(fileobj=content)
@@ -164,21 +161,21 @@ def _unpacked(content: Any) -> Any:
 
 
 def _compressor() -> zstandard.ZstdCompressor:
-    # What it makes depends on there being threads, but not on how many.
+    # The output depends on whether there are threads, not on their number.
     return zstandard.ZstdCompressor(level=_LEVEL, threads=-1)
 
 
 def _size(content: Any) -> Size:
-    packer = _compressor().compressobj()
+    compressor = _compressor().compressobj()
     uncompressed = compressed = 0
     while chunk := content.read(_CHUNK):
         uncompressed += len(chunk)
-        compressed += len(packer.compress(chunk))
-    return Size(uncompressed, compressed + len(packer.flush()))
+        compressed += len(compressor.compress(chunk))
+    return Size(uncompressed, compressed + len(compressor.flush()))
 
 
 class _Stream(io.RawIOBase):
-    """Chunks as a file that can be read."""
+    """Chunks as a readable file."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks
@@ -189,7 +186,7 @@ class _Stream(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Fills the buffer as far as the present chunk goes."""
+        """Fills the buffer from the present chunk."""
         while not self._rest:
             try:
                 self._rest = next(self._chunks)

@@ -1,4 +1,4 @@
-"""What the files of two images are, path by path, and where they differ."""
+"""The file trees of two images, and their differences, path by path."""
 
 import difflib
 import hashlib
@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 _CHUNK = 1 << 20
-# Of texts that differ, what is shown: lines that are of use, and no whole programs.
+# Differences of texts are shown by lines up to these limits, so never whole programs.
 _LONGEST_TEXT = 1 << 18
 _MOST_LINES = 8
 _KINDS = {
@@ -24,7 +24,7 @@ _KINDS = {
     tarfile.BLKTYPE: "block device",
     tarfile.FIFOTYPE: "pipe",
 }
-# What a layer takes away from those below it:
+# Whiteouts: names by which a layer removes files of the layers below it.
 # https://github.com/opencontainers/image-spec/blob/main/layer.md#whiteouts
 _GONE = ".wh."
 _OPAQUE = ".wh..wh..opq"
@@ -34,8 +34,8 @@ MISSING = "missing"
 
 @dataclass(frozen=True)
 class Entry:
-    """One path of a tree. `link` is what a symbolic link says; of the files that are one by hard
-    links, all but the first name it. The fields have the names that differences are called by."""
+    """One path of a tree. `link` is the target of a symbolic link, or the first path of a file that
+    has several by hard links. Differences are named by the fields."""
 
     type: str
     mode: str
@@ -54,10 +54,10 @@ Tree = Mapping[str, Entry]
 
 @dataclass(frozen=True)
 class Difference:
-    """What differs at a path, or in the configuration, between a first and a second image.
+    """One difference between a first and a second image, at a path or in the configuration.
 
-    `layer` counts from 1, and is 0 where all layers are compared as one. `lines` are those of a
-    short text that differ, as a patch has them.
+    `layer` counts from 1, and is 0 where all layers are compared as one tree. `lines` are the
+    differing lines of a short text, as in a patch.
     """
 
     layer: int
@@ -69,7 +69,7 @@ class Difference:
 
 
 def read_tree(content: Any) -> Tree:
-    """The entries of the archive of a layer, in its order; nothing for what is no archive."""
+    """The entries of a layer's archive, in its order; none if it is not an archive."""
     entries: dict[str, Entry] = {}
     try:
         with tarfile.open(fileobj=content, mode="r|") as archive:
@@ -100,7 +100,7 @@ def _entry(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Entry:
 
 
 def read_texts(content: Any, paths: Collection[str]) -> Mapping[str, str]:
-    """Of these paths in the archive of a layer those that are short texts."""
+    """The short texts among these paths of a layer's archive, by path."""
     found = {}
     try:
         with tarfile.open(fileobj=content, mode="r|") as archive:
@@ -117,10 +117,10 @@ def read_texts(content: Any, paths: Collection[str]) -> Mapping[str, str]:
 
 
 def text_difference(first: str, second: str) -> tuple[str, ...]:
-    """The first lines in which two texts differ, as a patch has them."""
+    """The first differing lines of two texts, as in a patch."""
     lines = difflib.unified_diff(first.splitlines(), second.splitlines(), lineterm="", n=0)
     changed = [line for line in lines if not line.startswith(("---", "+++", "@@"))]
-    more = [f"… and {len(changed) - _MOST_LINES} lines more"] if len(changed) > _MOST_LINES else []
+    more = [f"… and {len(changed) - _MOST_LINES} more lines"] if len(changed) > _MOST_LINES else []
     return tuple(changed[:_MOST_LINES] + more)
 
 
@@ -130,8 +130,8 @@ def _path(member: tarfile.TarInfo) -> str:
 
 
 def _joined(entries: Mapping[str, Entry]) -> Tree:
-    """With hard links as the files that they are. Which of the names has the content in an archive
-    is its order alone."""
+    """The entries with hard links resolved. Which of the paths has the content in an archive only
+    depends on its order."""
     groups: dict[str, list[str]] = {}
     for path, entry in entries.items():
         if entry.type == "hard link" and entry.link in entries:
@@ -145,7 +145,7 @@ def _joined(entries: Mapping[str, Entry]) -> Tree:
 
 
 def merged(layers: Iterable[Tree]) -> Tree:
-    """The tree that a container of an image with these layers sees, the lowest layer first."""
+    """The tree that a container of an image with these layers sees; `layers` are lowest first."""
     tree: dict[str, Entry] = {}
     for layer in layers:
         gone, emptied = set(), set()
@@ -177,8 +177,8 @@ def _above(path: str) -> Iterator[str]:
 def tree_differences(
     first: Tree, second: Tree, layer: int = 0, *, times: bool = True
 ) -> list[Difference]:
-    """What differs between two trees, by path; without `times`, what is there and not when it was
-    written, nor in which order."""
+    """The differences between two trees, by path; without `times`, neither modification times nor
+    the order of the entries count."""
     found = []
     for path in sorted(first.keys() | second.keys()):
         one, other = first.get(path), second.get(path)
@@ -191,8 +191,8 @@ def tree_differences(
             for name in _FIELDS:
                 pair = (getattr(one, name), getattr(other, name))
                 if pair[0] != pair[1] and (times or name != "mtime"):
-                    told = [_date(value) if name == "mtime" else str(value) for value in pair]
-                    found.append(Difference(layer, path, name, told[0], told[1]))
+                    texts = [_date(value) if name == "mtime" else str(value) for value in pair]
+                    found.append(Difference(layer, path, name, texts[0], texts[1]))
     if times and not found and list(first) != list(second):
         found.append(Difference(layer, "", "order of the entries", "", ""))
     return found
@@ -203,7 +203,7 @@ def _date(seconds: float) -> str:
 
 
 def config_differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Difference]:
-    """What differs between two configurations, of lists the items."""
+    """The differences between two configurations; of lists, the items that differ."""
     found = []
     one, other = dict(_values("", first)), dict(_values("", second))
     for name in sorted(one.keys() | other.keys()):
@@ -234,7 +234,7 @@ def _text(value: Any) -> str:
 def layer_differences(
     first: Sequence[Tree], second: Sequence[Tree], above: int = 0
 ) -> list[Difference]:
-    """What differs between two lists of layers, by layer and path, above the lowest `above`."""
+    """The differences between two lists of layers, by layer and path, above the lowest `above`."""
     found = []
     for number in range(above, max(len(first), len(second))):
         one, other = (trees[number] if number < len(trees) else {} for trees in (first, second))

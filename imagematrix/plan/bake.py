@@ -1,4 +1,4 @@
-"""The files that `docker buildx bake` builds from: one for a plan, and one that is committed.
+"""Bake files for `docker buildx bake`: one for a plan, and the committed one.
 
 Format: https://docs.docker.com/build/bake/reference/ (its JSON form). Paths are relative to the
 repository.
@@ -16,26 +16,26 @@ from imagematrix.matrix.selection import Selection, select
 from imagematrix.matrix.variant import Variant
 from imagematrix.plan.plan import Action, Step
 
-# The image that holds what builds use and no image keeps, where it is, and what it is made on.
+# The tools image, whose programs builds use and no image keeps; its folder and its base image.
 TOOLS = "inference-tools"
 _TOOLS_FOLDER = "base/tools"
 TOOLS_DEBIAN = f"debian:{Suite.TRIXIE}-slim"
 LATEST = "latest"
-# Before the name of an image, where a context is one that the engine has.
+# The prefix of a context that is an image of the engine.
 LOCAL_IMAGE = "docker-image://"
 
 
 @dataclass(frozen=True)
 class BuildEnvironment:
-    """What the builds of one machine are given, none of which stays in an image.
+    """The settings of this machine for builds, none of which stays in an image.
 
     `base_sources` maps a base image to the local image that replaces it. `secrets` are bake's
-    secret options by id; `suite_secrets` are more of them by Debian release, `image_secrets` by
+    options for secrets; `suite_secrets` are more of them by Debian release, `image_secrets` by
     image. `wheel_folders` maps an image to a folder of wheels for it. `proxies` are the names of
     the environment's proxy variables.
-    With `names_bases`, the builds are given the local image of each base under its own name too.
+    With `names_bases`, base images that are not replaced are local images too.
     `cache_from` and `cache_to` are `host/namespace` of a registry with the cache of each image.
-    `tag` is that of the images which are made, and built upon.
+    `tag` is that of the images to build and of their parents.
     """
 
     base_sources: Mapping[str, str] = field(default_factory=dict)
@@ -54,7 +54,8 @@ class BuildEnvironment:
 def bake_file(steps: Sequence[Step], environment: BuildEnvironment) -> dict[str, Any]:
     """The bake file for the images that a plan builds.
 
-    An image whose parent is built in the same run waits for it; else the local parent is used.
+    An image is based on the target of its parent if that is built in the same run, else on the
+    local image.
     """
     building = [step for step in steps if step.action is Action.BUILD]
     definition = _definition([step.variant for step in building], environment)
@@ -68,7 +69,7 @@ def bake_file(steps: Sequence[Step], environment: BuildEnvironment) -> dict[str,
 
 def committed_bake_file(variants: Sequence[Variant]) -> dict[str, Any]:
     """The bake file for people without these tools: every image, on official base images, without
-    the labels that say what an image was made of. Its group `default` are the current CPU images.
+    the labels that record its content. Its group `default` has the current CPU images.
     """
     definition = _definition(variants, BuildEnvironment())
     default = [target_name(variant.name) for variant in select(variants, Selection())]
@@ -76,8 +77,8 @@ def committed_bake_file(variants: Sequence[Variant]) -> dict[str, Any]:
 
 
 def _definition(variants: Sequence[Variant], environment: BuildEnvironment) -> dict[str, Any]:
-    """A target for each image, and for what builds them: the tools, and the system that the images
-    without a parent start from."""
+    """A target for each image, for the tools image, and for the system images that the images
+    without a parent are based on."""
     names = {variant.name for variant in variants}
     targets = {target_name(v.name): _image_target(v, names, environment) for v in variants}
     if variants:
@@ -89,7 +90,7 @@ def _definition(variants: Sequence[Variant], environment: BuildEnvironment) -> d
 
 
 def targets_of(steps: Sequence[Step]) -> dict[str, tuple[str, ...]]:
-    """The images that each target of the bake file is for; all that cannot be built without it."""
+    """The images that need each target of the bake file: what cannot be built if it fails."""
     building = [step.variant for step in steps if step.action is Action.BUILD]
     targets: dict[str, tuple[str, ...]] = {target_name(v.name): (v.name,) for v in building}
     if building:
@@ -102,7 +103,7 @@ def targets_of(steps: Sequence[Step]) -> dict[str, tuple[str, ...]]:
 
 
 def target_name(image: str) -> str:
-    """The name of an image's target, in which bake admits no dot."""
+    """The name of an image's target; bake admits no dot in it."""
     return image.replace(".", "_")
 
 
@@ -113,7 +114,7 @@ def image_tag(name: str, tag: str = LATEST) -> str:
 
 def file_secret(name: str, path: str) -> str:
     """Bake's option for a secret that is a file of this host."""
-    # Bake takes ${…} and %{…} in its strings for templates.
+    # Bake expands ${…} and %{…} in its strings.
     return _csv_row([f"id={name}", "src=" + path.replace("${", "$${").replace("%{", "%%{")])
 
 
@@ -148,7 +149,7 @@ def local_images(definition: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def with_contexts(definition: Mapping[str, Any], instead: Mapping[str, str]) -> dict[str, Any]:
-    """A bake file with other contexts in the place of those of `instead`."""
+    """A copy of a bake file with the contexts that are keys of `instead` replaced."""
     targets = {}
     for name, target in definition["target"].items():
         contexts = {key: instead.get(c, c) for key, c in target.get("contexts", {}).items()}
@@ -160,8 +161,8 @@ def _tools_target(environment: BuildEnvironment) -> dict[str, Any]:
     return {
         **_common(Suite.TRIXIE, environment),
         "context": _TOOLS_FOLDER,
-        "contexts": _stand_ins([TOOLS_DEBIAN], environment),
-        # Its content goes to the builds that name it, and nowhere else.
+        "contexts": _replaced_bases([TOOLS_DEBIAN], environment),
+        # Other targets mount it; it becomes no image of the engine.
         "output": ["type=cacheonly"],
     }
 
@@ -171,16 +172,16 @@ def _system_target(variant: Variant, environment: BuildEnvironment) -> dict[str,
         **_common(variant.suite, environment),
         "context": str(variant.context),
         "dockerfile": str(variant.system_dockerfile.relative_to(variant.context)),
-        "contexts": _stand_ins([variant.debian_image], environment),
+        "contexts": _replaced_bases([variant.debian_image], environment),
         "output": ["type=cacheonly"],
     }
 
 
 def _common(suite: Suite, environment: BuildEnvironment) -> dict[str, Any]:
-    """What all builds on a Debian release are given."""
+    """The part that all targets on a Debian release share."""
     return {
-        # The values of proxies come from the environment; BuildKit keeps all of these out of the
-        # history.
+        # The values of proxies come from the environment. BuildKit keeps all of these arguments out
+        # of the history.
         "args": {"SOURCE_DATE_EPOCH": str(EPOCH)}
         | {name: f"${{{name}}}" for name in environment.proxies},
         "secret": [*environment.secrets, *environment.suite_secrets.get(suite, ())],
@@ -189,7 +190,7 @@ def _common(suite: Suite, environment: BuildEnvironment) -> dict[str, Any]:
     }
 
 
-def _stand_ins(references: Iterable[str], environment: BuildEnvironment) -> dict[str, str]:
+def _replaced_bases(references: Iterable[str], environment: BuildEnvironment) -> dict[str, str]:
     """The contexts that replace base images by local images."""
     sources = environment.base_sources
     return {
@@ -208,7 +209,7 @@ def _image_target(
     variant: Variant, building: Collection[str], environment: BuildEnvironment
 ) -> dict[str, Any]:
     bases = variant.base_images if variant.parent else [variant.python_image]
-    contexts = {TOOLS: f"target:{TOOLS}", **_stand_ins(bases, environment)}
+    contexts = {TOOLS: f"target:{TOOLS}", **_replaced_bases(bases, environment)}
     if variant.parent is None:
         contexts[variant.system_image] = f"target:{variant.system_image}"
     elif variant.parent in building:
@@ -220,7 +221,7 @@ def _image_target(
     compression = ",compression=uncompressed" if environment.uncompressed else ""
     target = _common(variant.suite, environment)
     target["secret"] += environment.image_secrets.get(variant.name, ())
-    # All of its stages: the last one of most images is a copy.
+    # mode=max caches every stage: in most images, the last one only copies.
     if where := environment.cache_to:
         target["cache-to"] = [f"{_cache_of(variant.name, where)},mode=max"]
     if where := environment.cache_from:

@@ -1,10 +1,9 @@
-"""What goes into an image, and the key that is the hash of it all.
+"""The content of an image, and its content key: the hash of all inputs.
 
-Two images of one key hold the same: the rendered Dockerfile and list of slim rules, the lock, the
-files that are copied, the parent's key, and the layers of the base images. A key is the same on
-every machine and engine. The state of Debian's mirror at the time is left out, so a key does not
-tell whether security updates are waiting; `--force` rebuilds, and takes nothing from BuildKit's
-cache.
+The inputs are the rendered Dockerfile and list of slim rules, the lock, the copied files, the
+parent's key, and the layers of the base images. An image has the same key on every machine and
+engine. The state of Debian's mirror is not an input, so a key does not show whether security
+updates are waiting; `--force` rebuilds without BuildKit's cache.
 """
 
 import hashlib
@@ -24,10 +23,10 @@ KEY_LABEL = "inference.matrix-key"
 INPUTS_LABEL = "inference.matrix-inputs"
 LOCK_LABEL = "inference.matrix-lock"
 SOURCES_LABEL = "inference.matrix-sources"
-# What an image tells of how it was made.
+# The labels that record how an image was made.
 OWN_LABELS = (KEY_LABEL, INPUTS_LABEL, LOCK_LABEL, SOURCES_LABEL)
 
-# What an input is called in a reason, next to the paths of files.
+# The name of the input that is the parent's key; most others are paths of files.
 PARENT = "parent"
 
 Inputs = Mapping[str, str]
@@ -37,8 +36,8 @@ Packages = Mapping[str, Sequence[str]]
 
 @dataclass(frozen=True)
 class Present:
-    """An image that is there: its labels, and the digests of its layers, unpacked, from the lowest
-    on; None where they are not known."""
+    """An existing image: its labels, and the digests of its uncompressed layers, lowest first; None
+    where they are not known."""
 
     labels: Mapping[str, str]
     layers: tuple[str, ...] | None = None
@@ -54,23 +53,23 @@ class Present:
 class Content:
     """What an image is made of.
 
-    `inputs` has a hash for the name of each input, and makes the key. The others are no part of it,
-    and let a reason say more than the name of a file: the lock, and what the rendered files
-    stem from, which `read_sources` finds out for an image that is not fresh.
+    `inputs` maps the name of each input to its hash; the key is made of it. The other fields are
+    not part of the key. They give reasons more detail: the lock, and the origins of the rendered
+    files, which `load_origins` reads where an image is not up to date.
     """
 
     inputs: Inputs
     lock: Lock = field(default_factory=dict)
-    read_sources: Callable[[], Inputs] = field(default=dict, compare=False)
+    load_origins: Callable[[], Inputs] = field(default=dict, compare=False)
 
     @cached_property
     def key(self) -> str:
-        """The key of an image that is made of this."""
+        """The content key: the hash of the inputs."""
         return image_key(self.inputs)
 
     @cached_property
     def packages(self) -> Packages:
-        """What a label tells of the lock."""
+        """The lock as a label has it."""
         return {
             name: (str(package.version), text_hash(" ".join(sorted(package.sha256)))[:8])
             for name, package in self.lock.items()
@@ -78,12 +77,12 @@ class Content:
 
     @cached_property
     def sources(self) -> Inputs:
-        """What the rendered files stem from."""
-        return self.read_sources()
+        """The origins of the rendered files."""
+        return self.load_origins()
 
     @property
     def labels(self) -> dict[str, str]:
-        """The labels by which an image tells what it is made of."""
+        """The labels that record what the image is made of."""
         return {
             KEY_LABEL: self.key,
             INPUTS_LABEL: encode(self.inputs),
@@ -99,10 +98,10 @@ def image_contents(
     locks: Mapping[str, Lock],
     read: Reader = read_bytes,
 ) -> dict[str, Content]:
-    """The content of each image, under the image's name.
+    """The content of each image, by the image's name.
 
-    `variants` has parents before their children. `base_ids` has what identifies the content of an
-    image's base images (`debian:trixie-slim`); those that cannot be had are left out.
+    `variants` has parents before their children. `base_ids` has the `layers_id` of each base image
+    (`debian:trixie-slim`) by the image's name, except of those that are not available.
     """
     result: dict[str, Content] = {}
     copied: dict[str, str] | None = None
@@ -129,12 +128,13 @@ def image_contents(
 
 
 def layers_id(layers: Sequence[str]) -> str:
-    """What identifies a base image with these layers, on every engine: their ChainID.
+    """The ChainID of a base image with these layers, which is the same on every engine.
 
     https://github.com/opencontainers/image-spec/blob/main/config.md#layer-chainid
 
-    An engine's own ID would be of the manifest or of the configuration, by its image store. And no
-    image takes anything of a base's configuration (ENV, CMD, labels, when it was made): only files.
+    The engine's own ID is a digest of the manifest or of the configuration, depending on its image
+    store. Images take only files from a base, nothing of its configuration (ENV, CMD, labels,
+    creation time).
     """
     return reduce(_chained, layers) if layers else ""
 
@@ -143,30 +143,30 @@ def _chained(below: str, layer: str) -> str:
     return f"sha256:{hashlib.sha256(f'{below} {layer}'.encode()).hexdigest()}"
 
 
-def told_base_ids(variant: Variant, labels: Mapping[str, str]) -> dict[str, str]:
-    """What the labels of an image say of its base images; nothing for one that it does not name."""
-    told = decode_inputs(labels.get(INPUTS_LABEL, "")) or {}
-    return {name: told.get(name, "") for name in variant.base_images}
+def base_ids_from_labels(variant: Variant, labels: Mapping[str, str]) -> dict[str, str]:
+    """The `layers_id` of each base image, as an image's labels have it; "" where they do not."""
+    inputs = decode_inputs(labels.get(INPUTS_LABEL, "")) or {}
+    return {name: inputs.get(name, "") for name in variant.base_images}
 
 
-def told_versions(labels: Mapping[str, str]) -> dict[str, str]:
-    """What the labels of an image say of the versions of its packages."""
-    told = decode_packages(labels.get(LOCK_LABEL, "")) or {}
-    return {name: package[0] for name, package in told.items()}
+def versions_from_labels(labels: Mapping[str, str]) -> dict[str, str]:
+    """The version of each package, as an image's labels have them."""
+    packages = decode_packages(labels.get(LOCK_LABEL, "")) or {}
+    return {name: package[0] for name, package in packages.items()}
 
 
 def image_key(inputs: Inputs) -> str:
-    """The key of an image with these inputs: 64 hexadecimal digits."""
+    """The content key of an image with these inputs: 64 hexadecimal digits."""
     return hashlib.sha256(encode(inputs).encode()).hexdigest()
 
 
 def encode(table: Inputs | Packages) -> str:
-    """A table as the text of a label."""
+    """Encodes a table as the text of a label."""
     return json.dumps(table, sort_keys=True, separators=(",", ":"))
 
 
 def decode_inputs(text: str) -> Inputs | None:
-    """The inputs or the sources that a label tells, or None where it tells none."""
+    """The inputs or origins in the text of a label, None where it has none."""
     table = _decode(text)
     if table is None or not all(isinstance(value, str) for value in table.values()):
         return None
@@ -174,7 +174,7 @@ def decode_inputs(text: str) -> Inputs | None:
 
 
 def decode_packages(text: str) -> Packages | None:
-    """The packages that a label tells, or None where it tells none."""
+    """The packages in the text of a label, None where it has none."""
     table = _decode(text)
     if table is None:
         return None
@@ -193,8 +193,8 @@ def _decode(text: str) -> dict[str, Any] | None:
 
 
 def _copied_files(root: Path) -> dict[str, str]:
-    """What goes into the images without a parent, and the programs that make all of them: what
-    `base/.dockerignore` lets in but for the locks. No bytecode, nothing hidden."""
+    """The hashes of the files that images without a parent copy, and of the programs that build all
+    images: what `base/.dockerignore` admits except for the locks. No bytecode, no hidden files."""
     base = root / "base"
     folders = (base / "server", base / "tools")
     files = (path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file())

@@ -1,7 +1,7 @@
-"""What an image's rendered files stem from: templates, what the matrix gives to them, slim rules.
+"""The origins of an image's rendered files: templates, values of the matrix, slim rules.
 
-This is no part of an image's key, which the rendered files are. It lets a reason name what was
-edited instead of a file that nobody edits.
+They are not part of an image's key; the rendered files are. With them, a reason names the file or
+value that was edited instead of the rendered file.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ from imagematrix.matrix.slim import BASE_RULES, RULES_NAME
 from imagematrix.matrix.variant import Variant
 
 MATRIX = "matrix.yaml"
-# These name the image, or reach it by its lock.
+# Fields that only name the image, or whose effect is in its lock.
 _NO_SOURCE = frozenset(
     {
         "name",
@@ -34,16 +34,16 @@ _NO_SOURCE = frozenset(
         "slim",
     }
 )
-# A longer value, or list, is told by its hash: all sources of an image are one of its labels.
+# Longer values and lists are replaced by their hash: the origins become a label of the image.
 _LONGEST = 60
 _LONGEST_LIST = 2000
 
 
 def rendered_sources(root: Path, variants: Sequence[Variant]) -> dict[str, Mapping[str, str]]:
-    """The sources of each image's rendered files, under the image's name.
+    """The origins of each image's rendered files, by the image's name.
 
-    A template, or a file of slim rules, stands under its path with its hash, a value of the matrix
-    as `matrix.yaml: title`.
+    A template or a file of slim rules is a path with a hash, a value of the matrix is
+    `matrix.yaml: title` with the value.
     """
 
     environment = jinja2.Environment(autoescape=False)
@@ -62,20 +62,20 @@ def rendered_sources(root: Path, variants: Sequence[Variant]) -> dict[str, Mappi
 
     names = [field.name for field in fields(Variant) if field.name not in _NO_SOURCE]
 
-    # The images of a release share all of this, which is frozen.
+    # The images of a release share all these values, which are frozen.
     @cache
     def sources(template: PurePosixPath, home: PurePosixPath, *values: Any) -> Mapping[str, str]:
-        told = dict(files(template, home))
+        result = dict(files(template, home))
         for name, value in zip(names, values, strict=True):
-            told |= _values(f"{MATRIX}: {name}", value)
-        return told
+            result |= _values(f"{MATRIX}: {name}", value)
+        return result
 
     given = attrgetter("template", "home", *names)
     return {variant.name: sources(*given(variant)) for variant in variants}
 
 
 def _closure(name: str, used: Callable[[str], Iterable[str]]) -> set[str]:
-    """A template and all that it extends, includes or imports, directly or not."""
+    """A template and all templates that it extends, includes or imports, directly or indirectly."""
     found: set[str] = set()
     waiting = {name}
     while waiting:
@@ -86,7 +86,7 @@ def _closure(name: str, used: Callable[[str], Iterable[str]]) -> set[str]:
 
 
 def _values(name: str, value: Any) -> Iterator[tuple[str, str]]:
-    """The parts of a value that are text; each item of a short list is one that is there or not."""
+    """The text values that make up a value; each item of a short list is a name of its own."""
     if value is None:
         return
     if is_dataclass(value):

@@ -1,4 +1,4 @@
-"""Which images have to be built, and why."""
+"""The plan: which images have to be built, and why."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,14 +13,16 @@ class Action(StrEnum):
     """What `build` does with an image."""
 
     BUILD = "build"
-    FRESH = "fresh"
+    UP_TO_DATE = "up to date"
     UNAVAILABLE = "unavailable"
 
 
 @dataclass(frozen=True)
 class Step:
-    """One image of a plan. `reasons` is empty for a fresh image only, of which `layers` are those
-    that it has, where they are known."""
+    """One image of a plan.
+
+    Only an image that is up to date has no `reasons`; `layers` are then its layers, where known.
+    """
 
     variant: Variant
     action: Action
@@ -44,9 +46,9 @@ def make_plan(
 ) -> tuple[Step, ...]:
     """One step for each image, parents before their children.
 
-    `present` holds the images that are there, `unavailable` the reason for each image that cannot
-    be built on this machine. An image whose own content is as described is built all the same where
-    its parent is, or where it is not on the layers that its parent has now.
+    `present` holds the existing images, `unavailable` the reason for each image that cannot be
+    built on this machine. An image with the right key is built all the same if its parent is built,
+    or if it is not based on the present layers of its parent.
     """
     steps: dict[str, Step] = {}
     for variant in variants:
@@ -55,7 +57,7 @@ def make_plan(
         reasons = _reasons(variant, wanted, image, parent, present, force)
         layers = None
         if not reasons:
-            action, layers = Action.FRESH, image.layers if image else None
+            action, layers = Action.UP_TO_DATE, image.layers if image else None
         elif parent is not None and parent.action is Action.UNAVAILABLE:
             reasons = (f"its parent {parent.variant.name} is unavailable",)
             action = Action.UNAVAILABLE
@@ -75,7 +77,7 @@ def _reasons(
     present: Mapping[str, Present],
     force: bool,
 ) -> tuple[str, ...]:
-    """Why an image is to be built, nothing for a fresh one."""
+    """Why an image has to be built; nothing if it is up to date."""
     if image is None:
         return ("no such image yet",)
     if force:
@@ -85,7 +87,7 @@ def _reasons(
         found += differences(variant, wanted, image.labels)
     if parent is not None and parent.action is Action.BUILD:
         found.append(parent_changes(variant))
-    elif parent is not None and parent.action is Action.FRESH:
+    elif parent is not None and parent.action is Action.UP_TO_DATE:
         name = parent.variant.name
         if not image.is_on(present[name]):
             found.append(f"its parent {name} was rebuilt")

@@ -1,4 +1,4 @@
-"""What differs between what an image was made of and what it would be made of now, in words."""
+"""Why an image is out of date: how its content then differs from its content now, in words."""
 
 from collections.abc import Iterator, Mapping
 
@@ -18,12 +18,12 @@ from imagematrix.plan.origins import MATRIX
 
 
 def differences(variant: Variant, wanted: Content, labels: Mapping[str, str]) -> tuple[str, ...]:
-    """One sentence for each difference; `labels` are those of the image that is there."""
+    """One phrase for each difference; `labels` are those of the existing image."""
     present = decode_inputs(labels.get(INPUTS_LABEL, ""))
     if present is None:
         return ("the image does not say what it was built from",)
     rendered = (str(variant.dockerfile), str(variant.slim_file))
-    told: list[str] = []
+    reasons: list[str] = []
     for name in sorted(wanted.inputs.keys() | present.keys()):
         old, new = present.get(name), wanted.inputs.get(name)
         if old == new:
@@ -35,12 +35,12 @@ def differences(variant: Variant, wanted: Content, labels: Mapping[str, str]) ->
             known = decode_packages(labels.get(LOCK_LABEL, ""))
             changes = package_differences(known, wanted.packages) if known is not None else ()
             more = [f"lock: {change}" for change in changes]
-        told += more or [_difference(name, old, new, variant)]
-    return tuple(dict.fromkeys(told)) or ("the key was made another way",)
+        reasons += more or [_difference(name, old, new, variant)]
+    return tuple(dict.fromkeys(reasons)) or ("the key was made another way",)
 
 
 def parent_changes(variant: Variant) -> str:
-    """That the parent of an image becomes another one."""
+    """The reason of an image whose parent is rebuilt."""
     return f"its parent {variant.parent} changes"
 
 
@@ -73,15 +73,15 @@ def _source_differences(old: Inputs | None, wanted: Content) -> Iterator[str]:
 
 
 def package_differences(old: Packages, new: Packages) -> tuple[str, ...]:
-    """What became of each package: `numpy 2.5.4 → 2.5.5`, `foo 1.0 is new`, `bar is gone`."""
-    told = []
+    """The change of each package: `numpy 2.5.4 → 2.5.5`, `foo 1.0 is new`, `bar is gone`."""
+    changes = []
     for name in sorted(old.keys() | new.keys()):
         if name not in old:
-            told.append(f"{name} {new[name][0]} is new")
+            changes.append(f"{name} {new[name][0]} is new")
         elif name not in new:
-            told.append(f"{name} is gone")
+            changes.append(f"{name} is gone")
         elif old[name][0] != new[name][0]:
-            told.append(f"{name} {old[name][0]} → {new[name][0]}")
+            changes.append(f"{name} {old[name][0]} → {new[name][0]}")
         elif tuple(old[name]) != tuple(new[name]):
-            told.append(f"hashes of {name} changed")
-    return tuple(told)
+            changes.append(f"hashes of {name} changed")
+    return tuple(changes)

@@ -17,7 +17,7 @@ from typing import Any
 import docker
 from docker.models.containers import Container
 
-from imagematrix.build.inputs import pip_config
+from imagematrix.build.inputs import APT_CONFIG, SECRETS, pip_config
 from imagematrix.host.config import read_host_config
 from imagematrix.host.debian import debian_mirrors, debian_sources
 from imagematrix.host.engine import Engine
@@ -25,18 +25,11 @@ from tests.images.running import APP_ROOT
 
 START_SECONDS = 30
 PORT = "5001/tcp"
-CA_BUNDLE = "/run/secrets/ca-bundle"
 
 # How a build step reaches an index and a mirror where this host needs more than a plain network.
 # BuildKit leaves out the mount of a secret that it is not given.
 _MOUNTS = " ".join(
-    f"--mount=type=secret,id={name},target={target},mode=0444"
-    for name, target in {
-        "ca-bundle": CA_BUNDLE,
-        "pip-config": "/etc/pip.conf",
-        "apt-sources": "/etc/apt/sources.list.d/debian.sources",
-        "apt-config": "/etc/apt/apt.conf.d/99host",
-    }.items()
+    f"--mount=type=secret,id={name},target={target},mode=0444" for name, target in SECRETS.items()
 )
 
 
@@ -177,12 +170,12 @@ def build(engine: Engine, parent: str, steps: str, suite: str, tag: str) -> None
     secrets: dict[str, str] = {}
     settings = pip_config(host) or "[global]\n"
     if host.ca_bundle is not None:
-        settings += f"cert = {CA_BUNDLE}\n"
+        settings += f"cert = {SECRETS['ca-bundle']}\n"
         secrets["ca-bundle"] = host.ca_bundle.read_text()
     secrets["pip-config"] = settings
-    if mirrors.differ():
+    if mirrors.are_custom():
         secrets["apt-sources"] = debian_sources(suite, mirrors)
-        secrets["apt-config"] = f'Acquire::https::CAInfo "{CA_BUNDLE}";\n'
+        secrets["apt-config"] = APT_CONFIG
     dockerfile = f"FROM {parent}\n" + steps.replace("RUN ", f"RUN {_MOUNTS} ")
     command = ["docker", "build", "--tag", tag, "--label", "inference.test=true"]
     for name in host.proxies:

@@ -39,7 +39,7 @@ HEALTH_S = 1.0
 KEPT_MIB = 16.0
 GROWTH_MIB = 4.0
 AGAIN = 4
-# An answer can be asked for in any size, at once or without end.
+# An answer can be requested in any size, at once or without end.
 SCRIPT = textwrap.dedent(
     """
     import time
@@ -85,8 +85,8 @@ class Shape:
         allowed = {200, 413, 503, *self.refusals} if limit_mb not in self.fits else {200}
         if not self.answered:
             answers = +Counter({**answers, "none": 0})
-        told = {str(status) for status in allowed}
-        return [f"{count} x {each}" for each, count in answers.items() if each not in told]
+        expected = {str(status) for status in allowed}
+        return [f"{count} x {each}" for each, count in answers.items() if each not in expected]
 
 
 def _counted(received: list[bytes]) -> Counter[str]:
@@ -208,7 +208,7 @@ def _seen(socks: list[socket.socket]) -> Counter[str]:
 
 
 def unread(what: bytes, clients: int, seconds: float, read_each_s: float = 0) -> Act:
-    """Large answers that are asked for and not taken, or slowly."""
+    """Large answers that are requested and not read, or slowly."""
 
     def act(address: Address) -> Counter[str]:
         requests = [post(what)] * clients

@@ -167,11 +167,11 @@ def test_uv_installs_beside_the_packages_of_the_image(
 ) -> None:
     image = derive(steps, parent=SCIKIT_LEARN)
     service = serve({"main.py": VERSIONS}, image=image).await_ready()
-    told = service.score({}).json
-    assert told["humanize"] == "4.9.0"
-    assert told["numpy"].startswith(SITE), "uv brought another numpy"
+    answer = service.score({}).json
+    assert answer["humanize"] == "4.9.0"
+    assert answer["numpy"].startswith(SITE), "uv brought another numpy"
     if steps == UV_AS_ROOT:
-        assert told["joblib"] == "1.5.2"
+        assert answer["joblib"] == "1.5.2"
 
 
 @pytest.mark.parametrize("user", ["1000680000:0", "1000:1000"])

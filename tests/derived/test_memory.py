@@ -14,6 +14,6 @@ SHORT = [shape for shape in SHAPES if shape.short]
 @pytest.mark.parametrize("limit_mb", LIMITS_MB)
 @pytest.mark.parametrize("shape", SHORT, ids=[shape.name for shape in SHORT])
 def test_memory_is_enough(client: docker.DockerClient, shape: Shape, limit_mb: int) -> None:
-    """Each answer is 200, 413 or 503, or says what is wrong; health is told, scoring goes on."""
+    """Each answer is 200, 413 or 503, or says what is wrong; health answers, scoring goes on."""
     outcome = play(client, image_tag(PARENT), shape, limit_mb)
     assert not outcome.wrong, outcome

@@ -18,7 +18,7 @@ def init():
 def run(data):
     given = json.loads(data)
     if given.get("orphan"):
-        # Its parent ends at once, and nobody but process 1 is left to wait for it.
+        # Its parent ends at once, and only process 1 is left to wait for it.
         subprocess.run(["sh", "-c", "sleep 300 & echo $! > /tmp/orphan"])
     time.sleep(given.get("sleep", 0))
     return {}
@@ -104,7 +104,7 @@ def test_orphans_are_reaped(serve: Serve) -> None:
     service.execute("sh", "-c", f"kill {orphan}")
     deadline = time.monotonic() + 5
     while orphan in [pid for pid, _, _ in _processes(service)]:
-        assert time.monotonic() < deadline, f"nobody reaped {orphan}: {_processes(service)}"
+        assert time.monotonic() < deadline, f"{orphan} was not reaped: {_processes(service)}"
         time.sleep(0.1)
     assert [row for row in _processes(service) if row[1] == "Z"] == []
 

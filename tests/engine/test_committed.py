@@ -55,7 +55,7 @@ def secrets(images: tuple[Variant, Variant], tmp_path_factory: pytest.TempPathFa
     """What this host needs to reach indexes and mirrors, as the docs say it."""
     folder, mirrors = tmp_path_factory.mktemp("secrets"), debian_mirrors()
     files = {"uv-config": uv_config(HOST, Supply()), "pip-config": pip_config(HOST)}
-    if mirrors.differ():
+    if mirrors.are_custom():
         files["apt-sources"] = debian_sources(images[0].suite, mirrors)
         files["apt-config"] = 'Acquire::https::CAInfo "/run/secrets/ca-bundle";\n'
     paths = {}

@@ -1,4 +1,4 @@
-"""Images on top of ours: what a user's Dockerfile may rely on."""
+"""Images based on the minimal image: what a user's Dockerfile may rely on."""
 
 import subprocess
 

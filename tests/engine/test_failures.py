@@ -49,7 +49,7 @@ SLEEP = '{% if variant.framework == "slow" %}RUN sleep 30\n{% endif -%}\n'
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory, engine: Engine) -> Iterator[Path]:
-    """A repository with the minimal image of this one, which is fresh, and three small children."""
+    """A repository with the minimal image of this one, which is up to date, and three children."""
     build_images(engine, PARENT)
     root = tmp_path_factory.mktemp("project")
     shutil.copytree(ROOT / "base", root / "base")
@@ -137,16 +137,16 @@ def _outcomes(project: Path) -> tuple[list[str], str]:
 
 
 def test_second_build_has_nothing_to_do(project: Path, engine: Engine) -> None:
-    """What was built is fresh; what was removed since is not."""
+    """Built images are up to date, until they are removed."""
     if not is_present(engine, image_tag(GOOD)):
         assert _run(project, "build", GOOD).returncode == 0
     outcomes, why = _outcomes(project)
-    assert outcomes == ["fresh", "fresh"], why
+    assert outcomes == ["up to date", "up to date"], why
     _remove(engine, GOOD)
     outcomes, why = _outcomes(project)
-    assert outcomes == ["fresh", "built"], why
+    assert outcomes == ["up to date", "built"], why
     outcomes, why = _outcomes(project)
-    assert outcomes == ["fresh", "fresh"], why
+    assert outcomes == ["up to date", "up to date"], why
 
 
 def test_index_that_cannot_be_reached_is_named(project: Path, engine: Engine) -> None:
@@ -219,7 +219,7 @@ def test_broken_matrix_writes_and_builds_nothing(project: Path) -> None:
     assert after == before
 
 
-def test_disk_that_is_too_small_is_said_before_building(project: Path) -> None:
+def test_disk_that_is_too_small_is_reported_before_building(project: Path) -> None:
     """The message has the figure that is needed and the one that there is."""
     huge = Budgets(measured={GOOD: Measured(Size(9 * 10**15, 0), 1, {}, "bootstrap")})
     (project / "sizes.json").write_text(budgets_text(huge))

@@ -64,8 +64,8 @@ def run(engine: Engine, repository: Repository, *arguments: str) -> dict[str, tu
 
 def layers(engine: Engine) -> dict[str, tuple[str, ...]]:
     """The layers of both images."""
-    told = engine.inspect([image_tag(MINIMAL), image_tag(XGBOOST)])
-    return {name: layers_of(told[image_tag(name)]) for name in (MINIMAL, XGBOOST)}
+    found = engine.inspect([image_tag(MINIMAL), image_tag(XGBOOST)])
+    return {name: layers_of(found[image_tag(name)]) for name in (MINIMAL, XGBOOST)}
 
 
 def is_on_parent(engine: Engine) -> bool:
@@ -86,13 +86,13 @@ def test_a_child_follows_a_parent_that_was_rebuilt(
     assert layers(small_engine)[MINIMAL] != before[MINIMAL], "the same times: nothing is shown"
     rebuilt = ("build", f"its parent {MINIMAL} was rebuilt")
     assert run(small_engine, repository, "plan", XGBOOST) == {
-        MINIMAL: ("fresh", ""),
+        MINIMAL: ("up to date", ""),
         XGBOOST: rebuilt,
     }
 
     assert run(small_engine, repository, "build", XGBOOST)[XGBOOST] == ("built", rebuilt[1])
     assert is_on_parent(small_engine)
-    assert run(small_engine, repository, "plan", XGBOOST)[XGBOOST] == ("fresh", "")
+    assert run(small_engine, repository, "plan", XGBOOST)[XGBOOST] == ("up to date", "")
 
 
 def test_a_child_that_is_rebuilt_with_its_parent_is_on_its_layers(
@@ -110,14 +110,14 @@ def test_a_child_that_is_rebuilt_with_its_parent_is_on_its_layers(
     assert {outcome for outcome, _ in found.values()} == {"built"}
     assert is_on_parent(small_engine)
     assert {action for action, _ in run(small_engine, repository, "plan", XGBOOST).values()} == {
-        "fresh"
+        "up to date"
     }
 
 
 def test_a_base_has_one_identity_on_every_engine(
     engine: Engine, small_engine: Engine, repository: Repository
 ) -> None:
-    """And a stand-in that is imported again, which has another ID, is the same base."""
+    """And a bootstrap base that is imported again, which has another ID, is the same base."""
     variants = [repository.variant(MINIMAL)]
     here = ensure_bases(engine, variants, BaseSource.AUTO)
     there = ensure_bases(small_engine, variants, BaseSource.AUTO)

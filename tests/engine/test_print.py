@@ -12,7 +12,7 @@ from tests.example_images import example, smallest_child
 
 
 def test_printed_bake_file_is_one_that_bake_reads(engine: Engine) -> None:
-    """Standard output is the file and nothing else, with fresh images and without secrets."""
+    """Standard output is only the bake file, with all images and without secrets."""
     names = (example().name, smallest_child().name)
     command = [sys.executable, "-m", "imagematrix", "build", *names, "--print"]
     environ = {**engine.environ(), "PIP_INDEX_URL": "https://canary.example/simple"}

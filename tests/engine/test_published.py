@@ -50,14 +50,14 @@ def _plan(namespace: str, engine: Engine) -> dict[str, dict[str, object]]:
     return {row["image"]: row for row in json.loads(result.stdout)}
 
 
-def test_an_image_that_was_pushed_is_fresh(namespace: str, engine: Engine) -> None:
+def test_pushed_image_is_up_to_date(namespace: str, engine: Engine) -> None:
     """Its labels are found, and those of an image that was not pushed are not."""
     rows = _plan(namespace, engine)
-    assert (rows[IMAGE]["action"], rows[IMAGE]["reasons"]) == ("fresh", [])
+    assert (rows[IMAGE]["action"], rows[IMAGE]["reasons"]) == ("up to date", [])
     assert (rows[OTHER]["action"], rows[OTHER]["reasons"]) == ("build", ["no such image yet"])
 
 
-def test_an_image_below_an_index_is_fresh(namespace: str, engine: Engine) -> None:
+def test_image_below_an_index_is_up_to_date(namespace: str, engine: Engine) -> None:
     """As it is where an image was pushed with an attestation, or for several platforms."""
     reference = f"{namespace}/{IMAGE}:latest"
     command = ["docker", "buildx", "imagetools", "create", "--tag", reference, reference]
@@ -73,4 +73,4 @@ def test_an_image_below_an_index_is_fresh(namespace: str, engine: Engine) -> Non
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(request) as answer:
         assert answer.headers["Content-Type"] in indexes, "no index was made"
-    assert _plan(namespace, engine)[IMAGE]["action"] == "fresh"
+    assert _plan(namespace, engine)[IMAGE]["action"] == "up to date"

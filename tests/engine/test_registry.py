@@ -293,7 +293,7 @@ def _get_json(url: str) -> Any:
         return json.load(response)
 
 
-def test_an_old_image_is_published_only_when_that_is_said(
+def test_historical_image_is_published_only_with_its_option(
     second_engine: OwnEngine, registry: str
 ) -> None:
     """Nothing is pushed, and the message says what to say."""
@@ -357,7 +357,7 @@ def test_cuda_of_an_image_is_copied_from_the_registry(
     parent, row = json.loads(_imagematrix(with_cuda_image, *build))
     if row["outcome"] == "built":
         pytest.skip("this host reaches a registry that has NVIDIA's images")
-    assert (parent["outcome"], row["outcome"]) == ("fresh", "unavailable")
+    assert (parent["outcome"], row["outcome"]) == ("up to date", "unavailable")
     assert f"only in the image {CUDA_IMAGE}, which cannot be pulled (" in row["detail"]
 
     _publish_cuda_image(engine, registry, tmp_path)

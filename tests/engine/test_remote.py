@@ -137,7 +137,7 @@ def _serves(image: str, **environ: str) -> None:
     with patch.dict(os.environ, environ):
         result = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=False)
         assert result.returncode == 0, result.stderr[-3000:]
-        assert {row["outcome"] for row in json.loads(result.stdout)} == {"fresh"}
+        assert {row["outcome"] for row in json.loads(result.stdout)} == {"up to date"}
         found = find_engine(configured_endpoint())
         assert found is not None
         project = Project(ROOT)
@@ -252,7 +252,7 @@ def test_another_builder_gets_bases_and_parents_and_gives_back_images(
     publish_bases(engine, registry, IMAGE)
     _built(home, tree, IMAGE)
     outcomes, said = _built(home, tree, CHILD, "--builder", remote_builder)
-    assert outcomes == {IMAGE: "fresh", CHILD: "built"}
+    assert outcomes == {IMAGE: "up to date", CHILD: "built"}
     assert f"context {IMAGE}] OCI load from client" in said
 
 

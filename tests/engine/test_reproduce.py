@@ -59,7 +59,7 @@ def reproduce(engine: Engine, repository: Repository, *arguments: str) -> tuple[
     return result.returncode, json.loads(result.stdout), result.stderr
 
 
-def test_an_image_that_comes_out_the_same_is_said_to(
+def test_reproducible_image_is_reported_as_the_same(
     small_engine: Engine, repository: Repository
 ) -> None:
     """From two checkouts; the images of the user are left as they are, and none is added."""
@@ -76,7 +76,7 @@ def test_an_image_that_comes_out_the_same_is_said_to(
     assert before == after
 
 
-def test_what_differs_is_told_by_layer_and_path(
+def test_differences_are_reported_by_layer_and_path(
     small_engine: Engine, repository: Repository
 ) -> None:
     """In the minimal image what a step makes of the clock; in its child what the checkout gives."""
@@ -87,15 +87,15 @@ def test_what_differs_is_told_by_layer_and_path(
     status, rows, said = reproduce(small_engine, repository, MINIMAL, XGBOOST)
 
     assert status == 1, said[-3000:]
-    told = {row["image"]: row["differences"] for row in rows}
-    clock = [one for one in told[MINIMAL] if one["path"] == "/clock"]
+    differences = {row["image"]: row["differences"] for row in rows}
+    clock = [one for one in differences[MINIMAL] if one["path"] == "/clock"]
     assert {(one["layer"], one["what"]) for one in clock} >= {(1, "sha256")}
-    folders = [one for one in told[MINIMAL] if one["path"] not in ("/clock", "")]
+    folders = [one for one in differences[MINIMAL] if one["path"] not in ("/clock", "")]
     assert {(one["first"], one["second"]) for one in folders} == {
         ("folder", "missing"),
         ("missing", "folder"),
     }
-    child = {(one["layer"], one["path"], one["what"]) for one in told[XGBOOST]}
+    child = {(one["layer"], one["path"], one["what"]) for one in differences[XGBOOST]}
     assert child == {(2, "/requirements.txt", "mode"), (2, "/requirements.txt", "mtime")}
 
 
@@ -116,9 +116,9 @@ def test_two_images_are_compared_however_they_are_layered(
         )
     compare = ("--compare", "compared:one")
     assert reproduce(small_engine, repository, *compare, "compared:same")[0] == 0
-    status, told, _ = reproduce(small_engine, repository, *compare, "compared:other")
+    status, row, _ = reproduce(small_engine, repository, *compare, "compared:other")
     assert status == 1
-    assert {(one["path"], one["what"]) for one in told["differences"]} == {
+    assert {(one["path"], one["what"]) for one in row["differences"]} == {
         ("/a/matrix.yaml", "type"),
         ("", "Env"),
     }

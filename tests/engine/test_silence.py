@@ -74,12 +74,12 @@ def test_an_engine_that_is_held_is_left_alone(tmp_path: Path) -> None:
         check=False,
     )
     assert result.returncode == 0, result.stderr[-3000:]
-    told = result.stdout.splitlines()
-    lines = [line for line in told if not line.startswith(("Docker ", "stop"))]
+    output = result.stdout.splitlines()
+    lines = [line for line in output if not line.startswith(("Docker ", "stop"))]
     start, build, again, same, status, lost, same_still, stop = lines
     assert start.startswith("0 Starting a Docker engine at unix:///var/run/docker.sock")
     assert build.startswith("2 ")
-    assert "takes the connection, and said nothing in 2 s" in build
+    assert "accepts the connection, but did not answer in 2 s" in build
     assert again == build
     assert (same, same_still) == ("True", "True")
     assert status.strip() == "0"

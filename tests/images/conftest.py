@@ -16,7 +16,7 @@ from imagematrix.commands.options import selection_of
 from imagematrix.host.bootstrap import bootstrap_name
 from imagematrix.host.config import read_host_config
 from imagematrix.host.engine import Engine
-from imagematrix.host.supply import find_supplies
+from imagematrix.host.supply import resolve_supplies
 from imagematrix.matrix.selection import select, with_parents
 from imagematrix.matrix.variant import Variant
 from imagematrix.plan.bake import image_tag
@@ -159,4 +159,4 @@ def _why_unavailable(variant: Variant, engine: Engine) -> str:
             if not any(is_present(engine, name) for name in names):
                 return f"its base image {reference} could not be had"
     host = read_host_config(os.environ, Path.home())
-    return find_supplies(_project().locks, [variant], host)[variant.name].unavailable
+    return resolve_supplies(_project().locks, [variant], host)[variant.name].unavailable

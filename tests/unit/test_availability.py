@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from imagematrix.host.supply import Supply, find_supplies, find_supply, why_unreachable
+from imagematrix.host.supply import Supply, resolve_supplies, resolve_supply, why_unreachable
 from imagematrix.matrix.variant import Index, Variant
 from tests.unit.helpers import MINIMAL, PYTORCH, XGBOOST, Repository, host_config, lock_of
 
@@ -75,7 +75,7 @@ def at(variant: Variant, url: str) -> Variant:
 
 
 def supply(variant: Variant, files: list[Path], answer: str = "answers 404 Not Found") -> Supply:
-    return find_supply(variant, LOCK, files, {}, lambda _: answer)
+    return resolve_supply(variant, LOCK, files, {}, lambda _: answer)
 
 
 def test_wheel_that_the_lock_admits_makes_the_index_needless(
@@ -108,11 +108,11 @@ def test_wheel_is_used_only_when_name_version_and_hash_fit(
 def test_wheel_is_read_once_for_all_images(pytorch: Variant, wheels: Path) -> None:
     digests: dict[Path, str] = {}
     (wheels / TORCH).write_bytes(CONTENT)
-    find_supply(pytorch, LOCK, [wheels / TORCH], digests, lambda _: "")
+    resolve_supply(pytorch, LOCK, [wheels / TORCH], digests, lambda _: "")
     (wheels / TORCH).write_bytes(b"changed since")
 
     assert digests == {wheels / TORCH: DIGEST}
-    assert find_supply(pytorch, LOCK, [wheels / TORCH], digests, lambda _: "").wheels
+    assert resolve_supply(pytorch, LOCK, [wheels / TORCH], digests, lambda _: "").wheels
 
 
 def test_wheel_for_another_python_is_not_read(pytorch: Variant, wheels: Path) -> None:
@@ -120,7 +120,7 @@ def test_wheel_for_another_python_is_not_read(pytorch: Variant, wheels: Path) ->
     other = wheels / TORCH.replace("cp312-cp312", "cp311-cp311")
     other.write_bytes(CONTENT)
 
-    assert find_supply(pytorch, LOCK, [other], digests, lambda _: "").wheels == ()
+    assert resolve_supply(pytorch, LOCK, [other], digests, lambda _: "").wheels == ()
     assert digests == {}
 
 
@@ -133,7 +133,7 @@ def test_wheels_are_found_in_the_folders_of_the_host(
     variants = [at(variant, closed) for variant in repository.project.variants]
     locks = {MINIMAL: lock_of("httptools==2.0"), XGBOOST: lock_of("numpy==2"), PYTORCH: LOCK}
 
-    supplies = find_supplies(locks, variants, host_config(wheel_folders=(wheels,)))
+    supplies = resolve_supplies(locks, variants, host_config(wheel_folders=(wheels,)))
 
     assert supplies == {
         MINIMAL: Supply(),
@@ -155,18 +155,17 @@ def test_index_that_cannot_be_used_makes_the_image_unavailable(pytorch: Variant)
         (),
         pytorch.index,
         "torch 2.0.0+cpu is only on https://wheels.example/cpu, which answers 404 Not Found",
-        ("https://wheels.example/cpu/torch/", "answers 404 Not Found"),
     )
 
 
-def test_index_is_asked_for_what_it_is_declared_for_and_only_once(
+def test_index_is_requested_once_and_only_for_its_packages(
     repository: Repository, index: tuple[str, list[str]]
 ) -> None:
     url, asked = index
     pytorch = at(repository.variant(PYTORCH), url)
     variants = [pytorch, replace(pytorch, name="another")]
 
-    supplies = find_supplies({PYTORCH: LOCK, "another": LOCK}, variants, host_config())
+    supplies = resolve_supplies({PYTORCH: LOCK, "another": LOCK}, variants, host_config())
 
     assert asked == ["/torch/"]
     assert supplies == dict.fromkeys((PYTORCH, "another"), Supply((), pytorch.index, ""))

@@ -56,10 +56,12 @@ def targets(steps: tuple[Step, ...], environment: BuildEnvironment | None = None
 
 def test_every_image_that_is_built_is_a_target_and_no_other(steps: tuple[Step, ...]) -> None:
     assert list(targets(steps)) == [MINIMAL, XGBOOST_TARGET, PYTORCH_TARGET]
-    assert list(targets(acting(steps, minimal=Action.FRESH, pytorch=Action.UNAVAILABLE))) == [
+    assert list(targets(acting(steps, minimal=Action.UP_TO_DATE, pytorch=Action.UNAVAILABLE))) == [
         XGBOOST_TARGET
     ]
-    nothing = acting(steps, minimal=Action.FRESH, pytorch=Action.FRESH, xgboost=Action.FRESH)
+    nothing = acting(
+        steps, minimal=Action.UP_TO_DATE, pytorch=Action.UP_TO_DATE, xgboost=Action.UP_TO_DATE
+    )
     assert all_targets(nothing) == {}
 
 
@@ -87,12 +89,12 @@ def test_a_root_has_the_folder_of_the_server_as_its_context(steps: tuple[Step, .
 
 
 def test_a_parent_that_is_not_built_is_the_local_image(steps: tuple[Step, ...]) -> None:
-    target = targets(acting(steps, minimal=Action.FRESH))[XGBOOST_TARGET]
+    target = targets(acting(steps, minimal=Action.UP_TO_DATE))[XGBOOST_TARGET]
 
     assert target["contexts"][MINIMAL] == f"docker-image://{MINIMAL}:latest"
 
 
-def test_stand_ins_replace_base_images_where_they_are_used(steps: tuple[Step, ...]) -> None:
+def test_bootstrap_bases_replace_base_images_where_they_are_used(steps: tuple[Step, ...]) -> None:
     sources = {DEBIAN: f"bootstrap/{DEBIAN}", "python:3.12-slim-trixie": "mirror/python:3.12"}
 
     contexts = {
@@ -133,7 +135,7 @@ def test_the_tools_and_the_system_are_made_once_and_are_no_images(
         "contexts": {},
     }
     # Only images without a parent start from the system.
-    assert SYSTEM not in all_targets(acting(steps, minimal=Action.FRESH), environment)
+    assert SYSTEM not in all_targets(acting(steps, minimal=Action.UP_TO_DATE), environment)
 
 
 def test_each_debian_release_has_its_own_system(steps: tuple[Step, ...]) -> None:

@@ -1,6 +1,7 @@
-"""Stand-ins for base images: what is packed of an installation, and that no path of it stays."""
+"""Base images: which are used, and how bootstrap bases are made from an installation."""
 
 import os
+import sys
 import tarfile
 from collections.abc import Iterable
 from dataclasses import replace
@@ -139,7 +140,7 @@ def test_an_installation_without_pip_is_an_error(interpreter: Interpreter, tmp_p
         pack(tmp_path)
 
 
-def test_a_host_without_that_python_is_told_how_to_get_one(
+def test_host_without_that_python_is_an_error_that_says_how_to_get_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bootstrap, "find_interpreter", lambda version: None)
@@ -208,7 +209,7 @@ DEBIAN, PYTHON, OTHER = "debian:trixie-slim", "python:3.12-slim-trixie", "python
 
 @pytest.fixture
 def roots(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> list[Variant]:
-    """Two minimal images, for one of which this host has no Python to make a stand-in from."""
+    """Two minimal images; this host has no Python to make the base of the second one from."""
     monkeypatch.setattr(bases, "require_buildx", lambda: None)
 
     def bootstrap(engine: FakeEngine, reference: str) -> None:
@@ -216,13 +217,26 @@ def roots(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> list[Varia
             raise UserError("no CPython 3.7 on this host")
         engine.images[f"bootstrap/{reference}"] = reference
 
-    monkeypatch.setattr(bases, "make_stand_in", bootstrap)
+    monkeypatch.setattr(bases, "make_bootstrap_base", bootstrap)
     first = repository.project.variants[0]
     return [first, replace(first, name="another", python="3.7")]
 
 
 def ensured(engine: FakeEngine, roots: list[Variant], source: BaseSource) -> bases.Bases:
     return bases.ensure_bases(cast("Engine", engine), roots, source)
+
+
+@pytest.mark.parametrize("source", [BaseSource.REGISTRY, BaseSource.AUTO])
+def test_present_bases_are_used_without_importing_docker_py(
+    roots: list[Variant], source: BaseSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The import takes longer than the rest of a build with nothing to do."""
+    engine = FakeEngine(DEBIAN, PYTHON)
+    ensured(engine, roots[:1], BaseSource.REGISTRY)
+    monkeypatch.setitem(sys.modules, "docker.errors", None)
+
+    assert ensured(engine, roots[:1], source).source is BaseSource.REGISTRY
+    assert engine.pulled == [DEBIAN, PYTHON]
 
 
 def test_a_python_that_cannot_be_had_stops_only_its_own_images(roots: list[Variant]) -> None:
@@ -255,7 +269,7 @@ def test_without_any_base_nothing_is_begun(roots: list[Variant]) -> None:
         ensured(FakeEngine(), roots, BaseSource.REGISTRY)
 
 
-def test_a_registry_that_cannot_be_reached_is_asked_once(roots: list[Variant]) -> None:
+def test_registry_that_cannot_be_reached_is_tried_once(roots: list[Variant]) -> None:
     engine = FakeEngine()
     ensured(engine, roots, BaseSource.AUTO)
     assert engine.pulled == [DEBIAN]

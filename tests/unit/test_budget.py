@@ -91,7 +91,7 @@ def test_other_bases_make_no_difference_for_a_child() -> None:
     child = compare(XGBOOST, MINIMAL, sizes, "registry", BUDGETS)
     root = compare(MINIMAL, None, sizes, "registry", BUDGETS)
     assert (child.kind, root.kind) == (Kind.WITHIN, Kind.OTHER_BASES)
-    assert root.text == "its size was recorded on bootstrap bases, and this is on registry ones"
+    assert root.text == "its size was recorded on bootstrap bases, and it is based on registry ones"
 
 
 def test_record_can_be_read_again(repository: Repository) -> None:
@@ -160,7 +160,7 @@ def test_report_of_growth_says_what_changed_and_what_to_do() -> None:
         "what changed since: click 8 is new, httptools 2.0 → 2.1\n"
         "its largest directories:\n"
         "      20.0 MB  /opt\n"
-        f"if that is meant, record it with `nox -s budget -- --update {MINIMAL}`"
+        f"if the growth is intended, record it with `nox -s budget -- --update {MINIMAL}`"
     )
 
 
@@ -178,8 +178,8 @@ def sizes(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> dict[str, 
     monkeypatch.setattr(budget_command, "ensure_engine", Mock())
     monkeypatch.setattr(budget_command, "image_sizes", measured)
     present = {
-        name: {"Config": {"Labels": told}, "RootFS": {"Layers": ["a", "b"]}}
-        for name, told in labels.items()
+        name: {"Config": {"Labels": own}, "RootFS": {"Layers": ["a", "b"]}}
+        for name, own in labels.items()
     }
     monkeypatch.setattr(budget_command, "present_images", lambda *_: present)
     monkeypatch.setattr(budget_command, "bases_of", lambda *_: BaseSource.BOOTSTRAP)

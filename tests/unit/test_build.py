@@ -38,7 +38,7 @@ def outcomes(
     root: Path,
     monkeypatch: pytest.MonkeyPatch,
     *,
-    anew: bool = False,
+    no_cache: bool = False,
     engine: object = ENGINE,
 ) -> dict[str, tuple[Outcome, str]]:
     """What becomes of each image, with BuildKit's part played by `buildkit`."""
@@ -53,14 +53,21 @@ def outcomes(
         progress: BuildLog,
         _log: object,
     ) -> int:
-        status, told = buildkit(definition, options)
-        for line in told.splitlines():
+        status, output = buildkit(definition, options)
+        for line in output.splitlines():
             progress.feed(line)
         return status
 
     monkeypatch.setattr(build, "_bake", bake)
     results = run_build(
-        root, cast("Engine", engine), Builder(), steps, BuildEnvironment(), {}, {}, anew=anew
+        root,
+        cast("Engine", engine),
+        Builder(),
+        steps,
+        BuildEnvironment(),
+        {},
+        {},
+        no_cache=no_cache,
     )
     return {result.name: (result.outcome, result.detail) for result in results}
 
@@ -116,22 +123,22 @@ def test_children_of_an_image_that_fails_are_not_tried(
     assert found[XGBOOST][1] == f"its parent {MINIMAL} failed"
 
 
-@pytest.mark.parametrize(("anew", "options"), [(True, ["--no-cache"]), (False, [])])
-def test_only_what_is_built_anew_passes_by_the_cache(
+@pytest.mark.parametrize(("no_cache", "options"), [(True, ["--no-cache"]), (False, [])])
+def test_cache_is_used_unless_images_are_forced(
     steps: tuple[Step, ...],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    anew: bool,
+    no_cache: bool,
     options: list[str],
 ) -> None:
-    """After a failure, too: the cache may still hold what the run that failed did not come to."""
+    """After a failure, too: the cache may hold steps that the failed run did not reach."""
     given: list[Sequence[str]] = []
 
     def buildkit(_definition: Mapping[str, Any], options: Sequence[str]) -> tuple[int, str]:
         given.append(options)
         return (1, "") if len(given) == 1 else (0, "")
 
-    outcomes(steps, buildkit, tmp_path, monkeypatch, anew=anew)
+    outcomes(steps, buildkit, tmp_path, monkeypatch, no_cache=no_cache)
 
     assert given == [options] * 3
 
@@ -150,14 +157,14 @@ def engine_with(layers: Mapping[str, Sequence[str]]) -> object:
 
 
 @pytest.mark.parametrize(("second", "outcome"), [("new", Outcome.BUILT), ("old", Outcome.FAILED)])
-def test_a_child_that_is_on_older_layers_of_its_parent_is_built_again_on_its_image(
+def test_child_on_older_layers_of_its_parent_is_built_again_on_its_image(
     steps: tuple[Step, ...],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     second: str,
     outcome: Outcome,
 ) -> None:
-    """As BuildKit's cache has it where a parent was rebuilt with the same content."""
+    """BuildKit's cache finds it where a parent was rebuilt with the same content."""
     layers = {MINIMAL: ["new"], XGBOOST: ["old", "x"], PYTORCH: ["new", "p"]}
     parents: list[dict[str, str]] = []
 
@@ -181,5 +188,5 @@ def test_a_child_that_is_on_older_layers_of_its_parent_is_built_again_on_its_ima
         XGBOOST: outcome,
         PYTORCH: Outcome.BUILT,
     }
-    told = "" if outcome is Outcome.BUILT else "it is not on the layers of its parent"
-    assert found[XGBOOST][1].startswith(told)
+    detail = "" if outcome is Outcome.BUILT else "it is not based on the layers of its parent"
+    assert found[XGBOOST][1].startswith(detail)

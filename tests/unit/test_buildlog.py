@@ -1,4 +1,4 @@
-"""What BuildKit's plain progress tells; the lines are those of real builds, shortened."""
+"""BuildKit's plain progress is read; the lines are those of real builds, shortened."""
 
 import pytest
 
@@ -103,7 +103,7 @@ def test_a_step_that_is_not_of_a_command_can_fail_too() -> None:
     assert read(text, TARGETS).failures() == (FailedStep(PYTORCH, "COPY nonexist /", error, ()),)
 
 
-def test_every_image_that_failed_is_told() -> None:
+def test_every_image_that_failed_is_reported() -> None:
     text = "".join(
         f"#{n} [{target} 1/1] RUN {n}\n#{n} ERROR: exit code: {n}\n"
         for n, target in enumerate(TARGETS, start=7)
@@ -122,7 +122,7 @@ def test_every_image_that_failed_is_told() -> None:
         "#",
         "#7",
         "ERROR: failed to solve",
-        "#99 ERROR: of a step that is nobody's",
+        "#99 ERROR: of an unknown step",
         "#99 DONE 1.0s",
         "#7 [unknown 1/2] RUN x",
         "#7 DONE",

@@ -39,7 +39,7 @@ Told = Callable[..., Path]
 
 @pytest.fixture
 def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Told:
-    """Puts a docker command in the place of the real one, that keeps what it was given."""
+    """Replaces the docker command by one that records its input."""
     monkeypatch.delenv("BUILDX_BUILDER", raising=False)
 
     def put(inspect: str = "", help_text: str = "", known: str = "") -> Path:

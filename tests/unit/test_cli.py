@@ -90,13 +90,13 @@ def test_pattern_without_an_image_ends_every_command(
 
 
 @pytest.mark.parametrize("command", ["build", "plan"])
-def test_files_that_differ_from_the_matrix_stop_a_build_before_the_engine_is_asked(
+def test_files_that_differ_from_the_matrix_stop_a_build_before_it_uses_the_engine(
     command: str,
     repository: Repository,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(prepare, "ensure_engine", lambda: pytest.fail("the engine was asked"))
+    monkeypatch.setattr(prepare, "ensure_engine", lambda: pytest.fail("the engine was used"))
     (repository.root / XGBOOST_HOME / "Dockerfile").unlink()
 
     status, _, err = run(capsys, command)
@@ -305,7 +305,7 @@ def test_lock_goes_on_after_a_failure_and_reports_all(
 @pytest.mark.parametrize(
     ("error", "status", "message"),
     [
-        (UserError("mend it"), 2, "mend it\n"),
+        (UserError("fix it"), 2, "fix it\n"),
         (WorkError("it failed"), 1, "it failed\n"),
         (
             KeyboardInterrupt(),

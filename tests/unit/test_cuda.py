@@ -98,13 +98,13 @@ def test_lock_without_cuda_is_an_error_for_an_image_with_it(repository: Reposito
 )
 def test_wrong_key_is_an_error(key: str, error: str, tmp_path: Path) -> None:
     pins = "        pins: [xgboost-cpu==3.4.1, numpy>=2]\n"
-    (told,) = errors_of(changed(MATRIX, (pins, f"        {key}\n{pins}")), tmp_path)
-    assert error in told
+    (message,) = errors_of(changed(MATRIX, (pins, f"        {key}\n{pins}")), tmp_path)
+    assert error in message
 
 
 def test_bundled_cuda_is_reported_for_cpu_images_only(tmp_path: Path) -> None:
     text = changed(MATRIX, ("[cpu]\n        pins: [xgboost", "[cuda]\n        pins: [xgboost"))
     pins = "        pins: [xgboost-cpu==3.4.1, numpy>=2]\n"
     text = changed(text, (pins, f'        bundled_cuda: "10.2"\n{pins}'))
-    (told,) = errors_of(text, tmp_path)
-    assert "is for images on the CPU" in told
+    (message,) = errors_of(text, tmp_path)
+    assert "is for images on the CPU" in message

@@ -53,7 +53,7 @@ def test_mirrors_are_those_of_the_release_of_this_host(
     targets: str, mirrors: DebianMirrors
 ) -> None:
     assert mirrors_among(targets, "trixie") == mirrors
-    assert mirrors.differ() == (mirrors != DebianMirrors())
+    assert mirrors.are_custom() == (mirrors != DebianMirrors())
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def test_engine_is_not_set_up_without_root(
     ("place", "name", "value", "reason"),
     [
         (sys, "platform", "darwin", "this is not Linux"),
-        (dockerd, "os_release_ids", lambda: {"fedora"}, "this is no Debian or Ubuntu"),
+        (dockerd, "os_release_ids", lambda: {"fedora"}, "this is not Debian or Ubuntu"),
     ],
     ids=["no Linux", "no Debian"],
 )
@@ -134,7 +134,7 @@ def test_engine_is_not_started_on_data_that_a_dockerd_has(
 def test_service_that_was_stopped_stays_stopped(
     state: str, files: EngineFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is told how to start it; where no such service is known, an engine is set up."""
+    """The error says how to start it; without such a service, an engine is set up."""
     systemctl = tmp_path / "systemctl"
     systemctl.write_text(
         f'#!/bin/sh\ncase "$*" in *docker.service) echo {state} ;; *) echo not-found ;; esac\n'

@@ -99,7 +99,7 @@ def test_unknown_context_is_an_error_that_names_the_known_ones(
     with pytest.raises(UserError, match=r"^DOCKER_CONTEXT names the Docker context typo"):
         configured_endpoint()
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(UserError, match="there is no docker to ask for it"):
+    with pytest.raises(UserError, match="cannot be read without the docker command"):
         configured_endpoint()
 
 

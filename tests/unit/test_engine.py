@@ -1,4 +1,4 @@
-"""What an engine is told to be, and which silence means that there is none."""
+"""What an engine reports of itself, and when there is none."""
 
 import contextlib
 import http.server
@@ -89,7 +89,7 @@ def answering(endpoint: Endpoint) -> Iterator[Engine]:
         yield found
 
 
-def test_engine_on_this_machine_is_asked_without_a_client(
+def test_engine_on_this_machine_is_used_without_docker_py(
     answering: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Endpoint, "client", lambda *_: pytest.fail("a client was made"))
@@ -126,13 +126,13 @@ def test_engine_is_absent_where_nothing_listens(endpoint: Endpoint) -> None:
 def test_engine_that_does_not_answer_is_an_error(
     endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As one that is busy, or was stopped: the kernel takes the connection for it."""
+    """As one that is busy, or was stopped: the kernel accepts the connection for it."""
     monkeypatch.setattr(engine, "_SECONDS", 0.3)
     monkeypatch.setattr(engine, "_PATIENCE", 0.1)
     with socket.socket(socket.AF_UNIX) as held:
         held.bind(str(endpoint.socket))
         held.listen(8)
-        with pytest.raises(UserError, match=r"takes the connection, and said nothing in 0.3 s"):
+        with pytest.raises(UserError, match=r"accepts the connection, but did not answer in 0.3 s"):
             find_engine(endpoint)
     assert capsys.readouterr().err.startswith(f"Waiting for the Docker engine at {endpoint},")
 
@@ -146,11 +146,13 @@ def test_engine_that_hangs_up_is_an_error(endpoint: Endpoint) -> None:
         find_engine(endpoint)
 
 
-def test_engine_that_may_not_be_asked_is_an_error(
+def test_engine_without_permission_for_its_socket_is_an_error(
     endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "_get", Mock(side_effect=PermissionError))
-    with pytest.raises(UserError, match=r"this user may not ask it \(is it in the group docker\?"):
+    with pytest.raises(
+        UserError, match=r"this user has no permission for its socket \(is it in the group docker\?"
+    ):
         find_engine(endpoint)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from imagematrix.files import read_bytes, write_atomically
+from imagematrix.files import write_atomically
 
 
 @pytest.fixture
@@ -32,14 +32,6 @@ def test_unchanged_file_is_left_alone(tmp_path: Path) -> None:
     assert path.stat().st_mtime_ns == 1
     assert write_atomically(path, "other\n")
     assert path.read_text() == "other\n"
-
-
-@pytest.mark.parametrize("size", [0, 1, 65535, 65536, 65537, 200_000])
-def test_file_is_read_whole(tmp_path: Path, size: int) -> None:
-    content = os.urandom(size)
-    (tmp_path / "file").write_bytes(content)
-
-    assert read_bytes(tmp_path / "file") == content
 
 
 @pytest.mark.usefixtures("_usual_umask")

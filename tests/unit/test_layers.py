@@ -120,6 +120,6 @@ def test_broken_record_of_layers_is_ignored(text: str, tmp_path: Path) -> None:
     assert image_sizes(tmp_path, client({"image": FORMS["oci"]}), ["image"])["image"].compressed
 
 
-def test_layer_that_the_engine_does_not_give_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(WorkError, match="the engine does not give 1 layers of image"):
+def test_layer_that_the_engine_does_not_return_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(WorkError, match="the engine did not return 1 layers of image"):
         image_sizes(tmp_path, client({"image": {"a/layer.tar": LAYERS[0]}}), ["image"])

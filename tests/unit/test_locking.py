@@ -1,4 +1,4 @@
-"""Locks are resolved by uv; a stand-in for it shows how it is called and what becomes of it."""
+"""Locks are resolved by uv; a fake uv shows how it is called and how its result is used."""
 
 import re
 import stat
@@ -41,7 +41,7 @@ if [ -f requirements.txt ]; then cp requirements.txt {calls}/present; fi
 
 
 class FakeUv:
-    """A stand-in for uv, and what it was told when it was called."""
+    """A fake uv, and the arguments of its calls."""
 
     def __init__(self, folder: Path) -> None:
         self.calls = folder / "calls"

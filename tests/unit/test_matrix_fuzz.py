@@ -1,4 +1,4 @@
-"""Whatever is done to the real matrix, it is read or its errors are told; nothing else happens."""
+"""Any mutation of the real matrix is read or reported with its errors; nothing else happens."""
 
 import copy
 import random

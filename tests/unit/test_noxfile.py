@@ -66,8 +66,8 @@ def test_tools_are_installed_once_for_all_sessions(
     assert installed[-3:] == ("--require-hashes", "--requirement", "requirements.txt")
 
 
-@pytest.mark.parametrize(("version", "told"), [("3.10", True), ("3.12", False)])
-def test_python_that_is_too_old_is_refused(version: str, told: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("version", "refused"), [("3.10", True), ("3.12", False)])
+def test_python_that_is_too_old_is_refused(version: str, refused: bool, tmp_path: Path) -> None:
     """nox may run in another Python than the one that is needed, and would install for that."""
     (tmp_path / "nox").mkdir()
     (tmp_path / "nox" / "__init__.py").write_text(
@@ -85,6 +85,6 @@ def test_python_that_is_too_old_is_refused(version: str, told: bool, tmp_path: P
         text=True,
         check=False,
     )
-    assert result.returncode == int(told), result.stderr
-    assert ("Python 3.11 or newer is needed" in result.stderr) == told
+    assert result.returncode == int(refused), result.stderr
+    assert ("Python 3.11 or newer is needed" in result.stderr) == refused
     assert "Traceback" not in result.stderr

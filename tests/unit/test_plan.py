@@ -60,14 +60,16 @@ def plan(
 ) -> dict[str, Step]:
     variants = repository.project.variants
     contents = contents_of(repository, bases)
-    present = {name: Present(told, (layers or {}).get(name)) for name, told in labels.items()}
+    present = {name: Present(own, (layers or {}).get(name)) for name, own in labels.items()}
     steps = make_plan(variants, contents, present, unavailable or {}, force=force)
     assert [step.variant.name for step in steps] == [MINIMAL, XGBOOST, PYTORCH]
     return {step.variant.name: step for step in steps}
 
 
 def reasons(steps: dict[str, Step]) -> dict[str, tuple[str, ...]]:
-    assert all(bool(step.reasons) == (step.action is not Action.FRESH) for step in steps.values())
+    assert all(
+        bool(step.reasons) == (step.action is not Action.UP_TO_DATE) for step in steps.values()
+    )
     return {name: step.reasons for name, step in steps.items() if step.action is Action.BUILD}
 
 
@@ -114,7 +116,7 @@ def test_images_that_are_not_there_are_built(repository: Repository) -> None:
 def test_nothing_is_built_twice(repository: Repository) -> None:
     steps = plan(repository, labels_of(repository))
 
-    assert {step.action for step in steps.values()} == {Action.FRESH}
+    assert {step.action for step in steps.values()} == {Action.UP_TO_DATE}
     assert steps[XGBOOST].key == labels_of(repository)[XGBOOST][KEY_LABEL]
 
 
@@ -281,13 +283,13 @@ def test_rules_that_change_are_named_by_their_file(
     repository.change(file, ("remove:\n", "remove:\n  headers: [site-packages/a/include]\n"))
     repository.render()
 
-    told = reasons(plan(repository, labels))
+    found = reasons(plan(repository, labels))
 
-    assert list(told) == names
-    assert all(f"{file} changed" in of_image for of_image in told.values())
+    assert list(found) == names
+    assert all(f"{file} changed" in of_image for of_image in found.values())
 
 
-def test_what_the_dockerfile_stems_from_is_no_part_of_the_key(repository: Repository) -> None:
+def test_origins_of_the_dockerfile_are_not_part_of_the_key(repository: Repository) -> None:
     labels = labels_of(repository)
     repository.put("matrix.yaml", MATRIX.replace("title: XGBoost", "title: XGBoost 3"))
     repository.change("base/macros.j2", ("RUN true", "RUN {{ 'true' }}"))
@@ -296,7 +298,7 @@ def test_what_the_dockerfile_stems_from_is_no_part_of_the_key(repository: Reposi
 
 
 @pytest.mark.parametrize("text", [None, "", "[]", '{"numpy": "2.1"}', '{"numpy": ["2.1", 7]}'])
-def test_an_image_that_does_not_tell_its_packages_is_told_by_the_file(
+def test_image_without_readable_packages_is_reported_with_its_file(
     text: str | None, repository: Repository
 ) -> None:
     assert text is None or decode_packages(text) is None
@@ -367,7 +369,7 @@ def test_what_identifies_a_base_is_the_chain_of_its_layers() -> None:
 ON_PARENT = {MINIMAL: ("a", "b"), XGBOOST: ("a", "b", "x"), PYTORCH: ("a", "b", "p")}
 
 
-def test_children_on_the_layers_of_their_parent_are_fresh(repository: Repository) -> None:
+def test_children_on_the_layers_of_their_parent_are_up_to_date(repository: Repository) -> None:
     steps = plan(repository, labels_of(repository), layers=ON_PARENT)
 
     assert reasons(steps) == {}
@@ -375,17 +377,17 @@ def test_children_on_the_layers_of_their_parent_are_fresh(repository: Repository
 
 
 @pytest.mark.parametrize("layers", [("a", "c", "x"), ("a",), ("b", "a", "b"), ()])
-def test_a_child_of_a_parent_that_was_rebuilt_since_is_rebuilt(
+def test_child_of_a_parent_that_was_rebuilt_since_is_rebuilt(
     layers: tuple[str, ...], repository: Repository
 ) -> None:
-    """By hand, by another checkout, with `--force`: what it is described to be says nothing."""
+    """By hand, by another checkout, with `--force`: its key does not show that."""
     steps = plan(repository, labels_of(repository), layers={**ON_PARENT, XGBOOST: layers})
 
     assert reasons(steps) == {XGBOOST: (f"its parent {MINIMAL} was rebuilt",)}
 
 
-def test_a_child_is_rebuilt_with_its_parent(repository: Repository) -> None:
-    """What was forced, or removed by hand, may come out with other layers."""
+def test_child_is_rebuilt_with_its_parent(repository: Repository) -> None:
+    """A parent that is forced, or was removed by hand, may have other layers then."""
     labels = labels_of(repository)
     del labels[MINIMAL]
 
@@ -394,7 +396,7 @@ def test_a_child_is_rebuilt_with_its_parent(repository: Repository) -> None:
     assert reasons(steps) == {MINIMAL: ("no such image yet",), **CHILDREN_CHANGE}
 
 
-def test_all_reasons_of_a_child_are_told(repository: Repository) -> None:
+def test_all_reasons_of_a_child_are_reported(repository: Repository) -> None:
     labels = labels_of(repository)
     lock("httptools==2.0", "numpy==2.2", "xgboost-cpu==3.4.1")(repository)
 
@@ -404,7 +406,7 @@ def test_all_reasons_of_a_child_are_told(repository: Repository) -> None:
     assert reasons(steps) == {XGBOOST: ("lock: numpy 2.1 → 2.2", rebuilt), PYTORCH: (rebuilt,)}
 
 
-def test_force_builds_what_is_fresh(repository: Repository) -> None:
+def test_force_rebuilds_images_that_are_up_to_date(repository: Repository) -> None:
     labels = labels_of(repository)
     del labels[PYTORCH]
 
@@ -415,7 +417,7 @@ def test_force_builds_what_is_fresh(repository: Repository) -> None:
     }
 
 
-def test_an_unavailable_image_is_told_with_its_reason_unless_it_is_fresh(
+def test_unavailable_image_is_reported_with_its_reason_unless_up_to_date(
     repository: Repository,
 ) -> None:
     why = {XGBOOST: "the index is down", PYTORCH: "the index is down"}
@@ -424,26 +426,26 @@ def test_an_unavailable_image_is_told_with_its_reason_unless_it_is_fresh(
 
     steps = plan(repository, labels, unavailable=why)
 
-    assert (steps[XGBOOST].action, steps[XGBOOST].reasons) == (Action.FRESH, ())
+    assert (steps[XGBOOST].action, steps[XGBOOST].reasons) == (Action.UP_TO_DATE, ())
     assert steps[PYTORCH].action is Action.UNAVAILABLE
     assert steps[PYTORCH].reasons == ("the index is down",)
 
 
-def test_what_is_layered_on_an_unavailable_image_is_unavailable(repository: Repository) -> None:
+def test_image_based_on_an_unavailable_one_is_unavailable(repository: Repository) -> None:
     labels = {XGBOOST: labels_of(repository)[XGBOOST]}
 
     steps = plan(repository, labels, unavailable={MINIMAL: "no wheel"})
 
     assert [step.action for step in steps.values()] == [
         Action.UNAVAILABLE,
-        Action.FRESH,
+        Action.UP_TO_DATE,
         Action.UNAVAILABLE,
     ]
     assert steps[PYTORCH].reasons == (f"its parent {MINIMAL} is unavailable",)
 
 
 @pytest.mark.parametrize("text", ["", "x", "[]", "7", "null", '{"a": 1}', '{"a": null}', '{"a'])
-def test_a_label_that_tells_no_inputs_is_a_reason(text: str, repository: Repository) -> None:
+def test_label_without_inputs_is_a_reason(text: str, repository: Repository) -> None:
     assert decode_inputs(text) is None
     labels = labels_of(repository)
     labels[XGBOOST] = {KEY_LABEL: "old", INPUTS_LABEL: text}

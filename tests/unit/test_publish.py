@@ -14,20 +14,20 @@ from tests.unit.helpers import XGBOOST, Repository
 @pytest.fixture
 def fresh(repository: Repository) -> Step:
     """An image that is built as the matrix has it."""
-    return Step(repository.variant(XGBOOST), Action.FRESH, (), None)  # type: ignore[arg-type]
+    return Step(repository.variant(XGBOOST), Action.UP_TO_DATE, (), None)  # type: ignore[arg-type]
 
 
-def test_fresh_image_of_the_current_track_may_be_published(fresh: Step) -> None:
+def test_up_to_date_image_of_the_current_track_may_be_published(fresh: Step) -> None:
     assert refusals([fresh], official_bases=True) == []
     assert track_refusals([fresh.variant]) == []
 
 
-def test_image_that_is_not_fresh_is_refused(fresh: Step) -> None:
+def test_image_that_is_not_up_to_date_is_refused(fresh: Step) -> None:
     stale = replace(fresh, action=Action.BUILD, reasons=("lock: numpy 1 → 2",))
 
     (refused,) = refusals([stale], official_bases=True)
 
-    assert refused.startswith(f"{XGBOOST} is not built as the matrix has it (lock: numpy 1 → 2)")
+    assert refused.startswith(f"{XGBOOST} is not up to date (lock: numpy 1 → 2)")
 
 
 def test_historical_image_is_published_only_with_its_option(fresh: Step) -> None:
@@ -37,10 +37,10 @@ def test_historical_image_is_published_only_with_its_option(fresh: Step) -> None
     assert "--historical" in refused
 
 
-def test_image_on_stand_ins_is_published_only_with_its_option(fresh: Step) -> None:
+def test_image_on_bootstrap_bases_is_published_only_with_its_option(fresh: Step) -> None:
     (refused,) = refusals([fresh], official_bases=False)
 
-    assert "--stand-ins" in refused
+    assert "--bootstrap-bases" in refused
 
 
 def test_tag_is_used_once() -> None:

@@ -1,4 +1,4 @@
-"""A plan against what is published: noted in a file, or in a registry; and no engine is asked."""
+"""Plans against published images, saved in a file or in a registry; no engine is used."""
 
 import json
 from pathlib import Path
@@ -21,9 +21,9 @@ MISSING = "no such image yet"
 @pytest.fixture(autouse=True)
 def _no_engine(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(repository.root)
-    monkeypatch.setattr(prepare, "ensure_engine", lambda: pytest.fail("the engine was asked"))
+    monkeypatch.setattr(prepare, "ensure_engine", lambda: pytest.fail("the engine was used"))
     supplies = {name: Supply() for name in (MINIMAL, XGBOOST, PYTORCH)}
-    monkeypatch.setattr(prepare, "find_supplies", lambda *_: supplies)
+    monkeypatch.setattr(prepare, "resolve_supplies", lambda *_: supplies)
 
 
 def plan(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str, Any]]:
@@ -38,24 +38,26 @@ def reasons(rows: list[dict[str, Any]]) -> dict[str, list[str]]:
 
 @pytest.fixture
 def noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
-    """What the plan of the repository says now, as a file."""
+    """The present plan of the repository, as a file."""
     path = tmp_path / "published.json"
     path.write_text("[]")
     path.write_text(json.dumps(plan(capsys, "--against", str(path))))
     return str(path)
 
 
-def test_what_is_noted_is_fresh(noted: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_images_of_a_saved_plan_are_up_to_date(
+    noted: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     rows = plan(capsys, "--against", noted)
 
     assert {row["image"]: row["action"] for row in rows} == {
-        MINIMAL: "fresh",
-        XGBOOST: "fresh",
-        PYTORCH: "fresh",
+        MINIMAL: "up to date",
+        XGBOOST: "up to date",
+        PYTORCH: "up to date",
     }
 
 
-def test_what_changed_since_it_was_noted_is_told(
+def test_changes_since_a_saved_plan_are_reported(
     noted: str, repository: Repository, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lock = str(repository.variant(XGBOOST).lock)
@@ -63,12 +65,12 @@ def test_what_changed_since_it_was_noted_is_told(
     rows = json.loads(Path(noted).read_text())
     Path(noted).write_text(json.dumps([row for row in rows if row["image"] != PYTORCH]))
 
-    told = reasons(plan(capsys, "--against", noted))
+    found = reasons(plan(capsys, "--against", noted))
 
-    assert told == {XGBOOST: ["lock: numpy 2.1 → 2.2"], PYTORCH: [MISSING]}
+    assert found == {XGBOOST: ["lock: numpy 2.1 → 2.2"], PYTORCH: [MISSING]}
 
 
-def test_a_published_child_of_another_parent_is_rebuilt(
+def test_published_child_of_another_parent_is_rebuilt(
     noted: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     layers = {MINIMAL: ["new"], XGBOOST: ["old", "own"], PYTORCH: ["new", "own"]}
@@ -90,15 +92,15 @@ def test_what_was_unavailable_was_not_published(noted: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[1]", "{}x", '[{"image": "a"}]', '{"a": {}}',
-    '[{"image": "a", "action": "fresh", "labels": []}]',
-    '[{"image": "a", "action": "fresh", "labels": {"b": 1}}]',
-    '[{"image": "a", "action": "fresh", "labels": {}, "layers": [1]}]',
-    '[{"image": "a", "action": "fresh", "labels": {}, "layers": 1}]'])  # fmt: skip
+    '[{"image": "a", "action": "up to date", "labels": []}]',
+    '[{"image": "a", "action": "up to date", "labels": {"b": 1}}]',
+    '[{"image": "a", "action": "up to date", "labels": {}, "layers": [1]}]',
+    '[{"image": "a", "action": "up to date", "labels": {}, "layers": 1}]'])  # fmt: skip
 def test_a_file_of_another_form_is_an_error(text: str, tmp_path: Path) -> None:
     path = tmp_path / "published.json"
     path.write_text(text)
 
-    with pytest.raises(UserError, match=r"does not tell the labels of images; write it with `nox"):
+    with pytest.raises(UserError, match=r"has no labels of images; write it with `nox"):
         published_images(str(path), ["a"], None)
 
 
@@ -110,7 +112,7 @@ def test_a_file_of_another_form_is_an_error(text: str, tmp_path: Path) -> None:
         ("localhost/me", "localhost", "me"),
     ],
 )
-def test_a_namespace_of_a_registry_is_asked_for_each_image(
+def test_namespace_of_a_registry_is_requested_for_each_image(
     against: str, host: str, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []

@@ -1,4 +1,4 @@
-"""What README and docs tell: commands, links, names and tables are those of the repository."""
+"""README and docs: commands, links, names and tables are those of the repository."""
 
 import re
 from pathlib import Path
@@ -99,8 +99,8 @@ def test_every_key_of_the_matrix_is_explained() -> None:
     models = (MatrixSpec, BaseSlim, FrameworkSlim)
     keys = {key for model in models for key in keys_of(model.model_json_schema())}
     assert len(keys) > 20
-    told = {part for text in code for part in re.split(r"[\[\].]+", text)}
-    assert not keys - told, f"{sorted(keys - told)} are not explained"
+    explained = {part for text in code for part in re.split(r"[\[\].]+", text)}
+    assert not keys - explained, f"{sorted(keys - explained)} are not explained"
 
 
 def keys_of(schema: dict[str, Any]) -> set[str]:

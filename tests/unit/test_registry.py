@@ -67,11 +67,11 @@ def fake() -> Iterator[Fake]:
 
         def do_GET(self) -> None:
             url = urlsplit(self.path)
-            told = self.headers.get("Authorization", "")
+            given = self.headers.get("Authorization", "")
             if url.path == "/token":
-                fake.token_requests.append(f"{told}?{url.query}")
+                fake.token_requests.append(f"{given}?{url.query}")
                 self.answer(200, "application/json", {"token": "the-token"})
-            elif told != fake.wanted:
+            elif given != fake.wanted:
                 challenge = fake.challenge.replace("HOST", fake.host)
                 self.answer(401, "application/json", {}, WWW_Authenticate=challenge)
             elif (found := fake.objects.get(url.path.removeprefix(f"/v2/{REPOSITORY}/"))) is None:
@@ -188,7 +188,7 @@ def test_a_token_is_fetched_with_an_identity_token(fake: Fake, docker_config: Pa
     }
 
 
-def test_a_password_is_sent_where_it_is_asked_for(fake: Fake, docker_config: Path) -> None:
+def test_password_is_sent_where_it_is_requested(fake: Fake, docker_config: Path) -> None:
     fake.wanted, fake.challenge = BASIC, 'Basic realm="registry"'
     auth = base64.b64encode(b"me:secret").decode()
     docker_config.write_text(json.dumps({"auths": {fake.host: {"auth": auth}}}))
@@ -196,7 +196,7 @@ def test_a_password_is_sent_where_it_is_asked_for(fake: Fake, docker_config: Pat
     assert labels(fake) is None
 
 
-def test_a_refusal_is_told_with_what_to_do(fake: Fake, docker_config: Path) -> None:
+def test_refusal_is_reported_with_what_to_do(fake: Fake, docker_config: Path) -> None:
     fake.wanted, fake.challenge = BASIC, 'Basic realm="registry"'
 
     with pytest.raises(WorkError, match=r"answers 401 Unauthorized for team/image; run `docker"):
@@ -221,5 +221,5 @@ def test_an_answer_of_another_form_is_an_error(manifest: Any, why: str, fake: Fa
 
 
 def test_a_registry_that_does_not_answer_is_an_error() -> None:
-    with pytest.raises(WorkError, match=r"^the registry 127.0.0.1:1 cannot be asked: "):
+    with pytest.raises(WorkError, match=r"^the registry 127.0.0.1:1 cannot be reached: "):
         Registry("127.0.0.1:1", None).image(REPOSITORY, "latest")

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+from imagematrix.build.inputs import SECRETS, WHEELS
 from imagematrix.errors import InputError
 from imagematrix.matrix.cuda import Cuda
 from imagematrix.matrix.schema import Accelerator, Track
@@ -26,8 +27,7 @@ DOCKERFILES = {
     str(path): text for path, text in REAL.rendered().items() if path.name == "Dockerfile"
 }
 
-# What builds are given as secrets: imagematrix/build/inputs.py.
-SECRETS = {"ca-bundle", "pip-config", "uv-config", "apt-sources", "apt-config"}
+
 HOST_SETTING = re.compile(r"PROXY|TOKEN|PASSWORD|SECRET|^PIP_|^UV_|^SSL_|CERT|CA_BUNDLE")
 
 
@@ -124,10 +124,23 @@ def test_settings_of_the_host_reach_a_build_by_mounts_only() -> None:
                 assert not [name for name in one.pairs if HOST_SETTING.search(name.upper())], path
             if one.name in ("ADD", "COPY"):
                 assert not re.search(r"https?://|/run/secrets|pip\.conf|uv\.toml", one.rest), path
-            # BuildKit leaves a secret out that nobody gives: a name with a typo fails nowhere else.
-            secrets = {mount["id"] for mount in one.mounts if mount.get("type") == "secret"}
-            assert secrets <= SECRETS, path
             assert not re.search("proxy", one.rest, re.IGNORECASE), path
+
+
+def test_dockerfiles_mount_the_secrets_and_the_wheels_that_builds_are_given() -> None:
+    """BuildKit ignores a mount without a secret: a name with a typo fails nowhere else."""
+    tools = (REPOSITORY / "base/tools/Dockerfile").read_text()
+    mounts = [
+        mount
+        for text in [*DOCKERFILES.values(), tools]
+        for one in instructions(text)
+        for mount in one.mounts
+    ]
+
+    secrets = [mount for mount in mounts if mount.get("type") == "secret"]
+    used = {(one["id"], one.get("target", f"/run/secrets/{one['id']}")) for one in secrets}
+    assert used == set(SECRETS.items())
+    assert {mount["target"] for mount in mounts if mount.get("from") == "wheels"} == {WHEELS}
 
 
 def test_labels_say_what_the_image_is() -> None:

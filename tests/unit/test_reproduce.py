@@ -93,8 +93,8 @@ def images(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> dict[str,
 @pytest.fixture
 def builds(monkeypatch: pytest.MonkeyPatch) -> list[list[dict[str, str]]]:
     """What the two builds say; MINIMAL and XGBOOST are built by both."""
-    told = [[{"name": name, "outcome": "built", "detail": ""} for name in (MINIMAL, XGBOOST)]] * 2
-    waiting = iter(told)
+    results = [[{"name": n, "outcome": "built", "detail": ""} for n in (MINIMAL, XGBOOST)]] * 2
+    waiting = iter(results)
     commands: list[list[str]] = []
 
     def run(command: list[str], **options: Any) -> Any:
@@ -103,7 +103,7 @@ def builds(monkeypatch: pytest.MonkeyPatch) -> list[list[dict[str, str]]]:
         return subprocess.CompletedProcess(command, 0, json.dumps(next(waiting)))
 
     monkeypatch.setattr("imagematrix.commands.reproduce.subprocess.run", run)
-    return told
+    return results
 
 
 def result(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
@@ -128,7 +128,7 @@ def test_images_of_one_digest_are_the_same_and_go(
     assert images.keys() == {f"{MINIMAL}:latest"}
 
 
-def test_what_differs_is_told_once_for_the_image_that_brings_it(
+def test_differences_are_reported_once_for_the_image_that_brings_them(
     images: dict[str, Any], builds: object, capsys: pytest.CaptureFixture[str]
 ) -> None:
     one, two = reproduce.TAGS

@@ -1,4 +1,4 @@
-"""Whether the files are exactly those that the matrix gives; each fault names what mends it."""
+"""Files that do not agree with the matrix are errors, each with the command that fixes it."""
 
 import shutil
 from collections.abc import Callable
@@ -153,7 +153,7 @@ def test_a_file_that_is_missing_stale_or_wrong_is_an_error(
     assert repository.problems() == problems
 
 
-def test_a_folder_that_is_missing_altogether_is_told_by_its_files(repository: Repository) -> None:
+def test_missing_folder_is_reported_by_its_files(repository: Repository) -> None:
     shutil.rmtree(repository.root / XGBOOST_HOME)
 
     assert repository.problems() == [
@@ -232,7 +232,7 @@ def test_templates_examples_and_hidden_files_are_no_orphans(
     assert repository.problems() == []
 
 
-def test_all_faults_are_told_at_once_and_in_order(repository: Repository) -> None:
+def test_all_faults_are_reported_at_once_and_in_order(repository: Repository) -> None:
     remove(DOCKERFILE)(repository)
     remove(f"frameworks/pytorch/{PYTORCH}/requirements.txt")(repository)
     write("README.md", "")(repository)

@@ -107,7 +107,7 @@ def test_a_path_of_one_tree_alone_is_a_difference() -> None:
     assert tree_differences(both, one) == [Difference(0, "/opt", "type", "folder", MISSING)]
 
 
-def test_times_and_order_count_only_where_they_are_asked_for() -> None:
+def test_times_and_order_count_only_on_request() -> None:
     one = layer(file(mtime=1), member("opt"))
     other = layer(member("opt"), file(mtime=2))
 
@@ -131,7 +131,7 @@ def test_paths_are_the_same_however_an_archive_writes_them() -> None:
     assert layer(member("./etc/", None)).keys() == layer(member("etc", None)).keys() == {"/etc"}
 
 
-def test_texts_are_read_where_they_are_short_and_asked_for() -> None:
+def test_only_short_texts_of_the_given_paths_are_read() -> None:
     archive = packed(
         member("a", b"one\n"), member("b", b"two\n"), member("c", b"\0"), member("d", b"\xff"),
         member("e", b"x" * (1 << 19)), member("f"),
@@ -142,10 +142,10 @@ def test_texts_are_read_where_they_are_short_and_asked_for() -> None:
     assert read_texts(io.BytesIO(b"no archive"), paths) == {}
 
 
-def test_of_texts_the_lines_that_differ_are_shown() -> None:
+def test_differing_lines_of_texts_are_shown() -> None:
     assert text_difference("same\none\n", "same\ntwo\n") == ("-one", "+two")
     many = text_difference("", "\n".join(map(str, range(20))))
-    assert many == (*(f"+{number}" for number in range(8)), "… and 12 lines more")
+    assert many == (*(f"+{number}" for number in range(8)), "… and 12 more lines")
 
 
 def test_what_is_no_archive_has_no_entries() -> None:

@@ -51,9 +51,9 @@ def test_fan_out_is_that_of_the_matrix(
         assert source, f"{images!r} is written, not computed"
         before, output = source.groups()
         assert before in job["needs"]
-        told = OUTPUT.fullmatch(jobs[before]["outputs"][output])
-        assert told
-        (step,) = [step for step in jobs[before]["steps"] if step.get("id") == told[1]]
+        match = OUTPUT.fullmatch(jobs[before]["outputs"][output])
+        assert match
+        (step,) = [step for step in jobs[before]["steps"] if step.get("id") == match[1]]
         ((session, options),) = calls_of(step["run"])
         assert session == "names"
 
@@ -62,7 +62,7 @@ def test_fan_out_is_that_of_the_matrix(
         assert main(["names", *options]) == 0
         key, _, value = file.read_text().partition("=")
         chosen = select(PROJECT.variants, selection_of(parse(["names", *options])))
-        assert (key, json.loads(value)) == (told[2], [variant.name for variant in chosen])
+        assert (key, json.loads(value)) == (match[2], [variant.name for variant in chosen])
         fanned += json.loads(value)
     assert len(fanned) == len(set(fanned)), "an image is built by two jobs"
 

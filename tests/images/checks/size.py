@@ -7,7 +7,7 @@ from imagematrix.matrix.schema import MINIMAL
 from imagematrix.measure.budget import Kind, compare, growth_report
 from imagematrix.measure.layers import image_sizes
 from imagematrix.plan.bake import image_tag
-from imagematrix.plan.content import told_versions
+from imagematrix.plan.content import versions_from_labels
 from imagematrix.repository.sizes import UPDATE, read_budgets
 from tests.images.checks.check import layer
 from tests.images.running import RunningImage
@@ -29,7 +29,7 @@ def size_is_within_budget(image: RunningImage) -> None:
     assert verdict.kind is not Kind.UNKNOWN, verdict.text
     if verdict.kind is Kind.GREW:
         recorded = budgets.measured[variant.name].packages
-        report = (recorded, told_versions(image.labels), image.file_sizes)
+        report = (recorded, versions_from_labels(image.labels), image.file_sizes)
         raise AssertionError(growth_report(variant.name, verdict, *report))
     if verdict.kind is Kind.SHRANK:
         warnings.warn(f"{variant.name} {verdict.text}; `{UPDATE}` records that", stacklevel=2)

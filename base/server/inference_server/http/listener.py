@@ -15,8 +15,8 @@ from ..memory import Memory
 from ..workers.pool import Pool
 from .connection import Connections
 
-# As many as Linux takes by default (net.core.somaxconn): beyond that, a burst of connections costs each
-# new client the second after which it asks again.
+# As many as Linux takes by default (net.core.somaxconn). Beyond that, a burst of connections costs
+# each new client the second after which it asks again.
 BACKLOG = 4096
 ACCEPTS = 16
 # Generous, because idle connections count.
