@@ -466,7 +466,7 @@ def figures_before(output: Path, names: list[str], machine: str, run: Run) -> Fi
 
 
 def markdown(figures: Figures) -> str:
-    """The report: ratios of ours to plain, with their parts."""
+    """The report: ratios of this build to plain ones, with their parts."""
     ours, plain = figures.ours, figures.plain
     lines = [
         "# Builds, sizes and starts compared with plain Dockerfiles",

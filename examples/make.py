@@ -9,7 +9,7 @@ which writes the model; `weights(path)`, the numbers that the file holds; and
 Files must be the same byte for byte. Where MODULE says `SAME_BYTES = False`, a model has other
 bytes whenever it is written, and must be the same in its weights, every bit of them.
 
-MADE is left with what differs, and standard output tells how. The exit status is 0 where nothing
+MADE is left with what differs, and standard output says how. The exit status is 0 where nothing
 does, and 3 where something does.
 """
 

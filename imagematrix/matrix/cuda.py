@@ -1,4 +1,4 @@
-"""Which CUDA does an image hold? What its lock installs tells, or the image that it copies from."""
+"""Which CUDA does an image hold? By its lock, or by the image that it copies from."""
 
 import re
 from dataclasses import dataclass

@@ -48,7 +48,7 @@ class Document:
 
     A key's own place is under its path as well: `places[("a", "b")]` is where the value of `b`
     starts, `key_places[("a", "b")]` where its key stands. `scalars` holds the text that was typed.
-    `errors` tells what is wrong with single keys and values; those at `unreadable` are None in
+    `errors` is what is wrong with single keys and values; those at `unreadable` are None in
     `data`.
     """
 

@@ -47,7 +47,7 @@ def image_name(
     tensorrt: str = "",
 ) -> str:
     """The name of an image as consumers know it; without the versions of CUDA and TensorRT, which
-    only its lock tells, the name of its folder.
+    only its lock has, the name of its folder.
 
     >>> image_name("xgboost", "3.4", "3.12", Accelerator.CPU, Track.CURRENT)
     'xgboost3.4-py312-inference'

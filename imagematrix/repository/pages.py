@@ -25,7 +25,7 @@ _NAME = re.compile(
 
 def image_table(variants: Sequence[Variant], megabytes: Mapping[str, float]) -> str:
     """The images as a Markdown table for each track; `megabytes` holds the uncompressed size of
-    those measured. Pins of CUDA's own libraries are left out: their version is told beside."""
+    those measured. Pins of CUDA's own libraries are left out: their version stands beside."""
     tables = []
     for track in Track:
         of_track = [variant for variant in variants if variant.track is track]

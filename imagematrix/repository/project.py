@@ -68,7 +68,7 @@ class Project:
         return expand(self.matrix, self._readable_lock, read_slim(self.root, self.matrix))
 
     def _readable_lock(self, path: PurePosixPath) -> Lock | None:
-        """A lock, or None: what is wrong with it is told where `locks` are asked for."""
+        """A lock, or None: what is wrong with it is reported where `locks` are asked for."""
         try:
             return parse_lock(read_text(f"{self.root}/{path}", path, self._read), path)
         except InputError:

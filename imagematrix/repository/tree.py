@@ -148,7 +148,7 @@ def orphans(root: Path, variants: Iterable[Variant]) -> tuple[PurePosixPath, ...
     """What lies in base/, frameworks/ and examples/ but belongs to no image of the matrix.
 
     Folders that are orphaned as a whole are named alone. Files that start with a dot, and caches of
-    Python, are nobody's business.
+    Python, are left alone.
     """
     folders = {PurePosixPath("base"): set(_BASE_FILES), EXAMPLES: set(SHARED)}
     frameworks = {"Dockerfile.j2", SLIM_SCHEMA}

@@ -78,10 +78,10 @@ def test_broken_image_is_rejected(broken: Broken, engine: Engine) -> None:
     with _running(engine, broken, variant) as running:
         wait_until_healthy(running)
         rejections = _rejections(running, checks_of(variant))
-    told = "\n".join(f"{name}: {message}" for name, message in rejections.items())
-    assert rejections.keys() == broken.rejections.keys(), told
+    reported = "\n".join(f"{name}: {message}" for name, message in rejections.items())
+    assert rejections.keys() == broken.rejections.keys(), reported
     for name, part in broken.rejections.items():
-        assert part in rejections[name], told
+        assert part in rejections[name], reported
 
 
 @pytest.mark.parametrize(
@@ -141,29 +141,29 @@ def test_every_check_rejects_something() -> None:
     }
 
 
-NOTHING_TOLD = {"built_with_cuda": None, "cuda": None, "cudnn": None, "backends": ()}
+NOTHING_REPORTED = {"built_with_cuda": None, "cuda": None, "cudnn": None, "backends": ()}
 
 
 WITHOUT, WITH = framework_was_built_without_cuda, cuda_backend_is_compiled_in
 
 
 @pytest.mark.parametrize(
-    ("check", "framework", "told", "bundled", "message"),
+    ("check", "framework", "reported", "bundled", "message"),
     [
-        (WITHOUT, "pytorch", {"built_with_cuda": True}, None, "tells {"),
+        (WITHOUT, "pytorch", {"built_with_cuda": True}, None, "reports {"),
         (WITHOUT, "pytorch", {"cuda": "10.2"}, "10.1", "carries CUDA 10.1"),
-        (WITHOUT, "pytorch", {"built_with_cuda": False}, "10.2", "but tells"),
-        (WITH, "pytorch", {"built_with_cuda": False}, None, "pytorch tells {"),
-        (WITH, "minimal", {"built_with_cuda": True}, None, "minimal tells {"),
+        (WITHOUT, "pytorch", {"built_with_cuda": False}, "10.2", "but reports"),
+        (WITH, "pytorch", {"built_with_cuda": False}, None, "pytorch reports {"),
+        (WITH, "minimal", {"built_with_cuda": True}, None, "minimal reports {"),
     ],
 )
 def test_framework_of_another_build_is_rejected(
-    check: Check, framework: str, told: dict[str, Any], bundled: str | None, message: str
+    check: Check, framework: str, reported: dict[str, Any], bundled: str | None, message: str
 ) -> None:
-    """What only a framework can tell, with one that tells something else."""
+    """What only a framework can report, with one that reports something else."""
     variant = next(v for v in Project(ROOT).variants if v.name == WITH_CUDA)
     variant = replace(variant, framework=framework, bundled_cuda=bundled)
-    facts = {"framework": {**NOTHING_TOLD, **told}}
+    facts = {"framework": {**NOTHING_REPORTED, **reported}}
     image = cast(RunningImage, SimpleNamespace(variant=variant, accelerator=facts))
     with pytest.raises(AssertionError, match=re.escape(message)):
         check(image)
@@ -217,7 +217,7 @@ SYMBOLS = (
 
 
 def test_library_with_symbols_is_rejected(engine: Engine) -> None:
-    """A library that a slim rule strips, and that has its table of symbols still, is told."""
+    """A library that a slim rule strips, and that has its table of symbols still, is reported."""
     project = Project(ROOT)
     # The parent's own example, which the image can serve: its container ends with a script that
     # fails to start, and what runs inside ends with it.

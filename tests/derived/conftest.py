@@ -23,7 +23,7 @@ PARENT = example().name
 
 
 class Build(Protocol):
-    """Builds steps on the minimal image, or on another one of ours, and returns the tag."""
+    """Builds steps on the minimal image, or on another one of the matrix, and returns the tag."""
 
     def __call__(self, steps: str, parent: str = PARENT) -> str: ...
 

@@ -1,4 +1,4 @@
-"""No writable file system but /tmp, no capability, no way to gain one, a uid nobody knows."""
+"""No writable file system but /tmp, no capability, no way to gain one, an unknown uid."""
 
 import io
 import json

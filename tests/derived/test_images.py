@@ -117,8 +117,8 @@ def test_pip_finds_nothing_broken_in_the_images_that_are_here(
 ) -> None:
     """The checks of an image compare requirements without pip, which takes a second to start."""
     for tag in [image_tag(variant.name) for variant in current]:
-        told = client.containers.run(tag, ["pip", "check"], network_mode="none", remove=True)
-        assert b"No broken requirements found." in told, f"{tag}: {told.decode()}"
+        output = client.containers.run(tag, ["pip", "check"], network_mode="none", remove=True)
+        assert b"No broken requirements found." in output, f"{tag}: {output.decode()}"
 
 
 def test_apt_adds_libraries(derive: Build, serve: Serve) -> None:

@@ -1,4 +1,4 @@
-"""An engine of its own for a while: nobody's images and caches are touched."""
+"""An engine of its own for a while: no other images and caches are touched."""
 
 import os
 import shutil

@@ -180,8 +180,8 @@ def _download_wheel(folder: Path) -> None:
 def test_build_passes_with_bases_from_the_registry(registry_build: RegistryBuild) -> None:
     """The official names are resolved by the mirror, and one line says so."""
     assert registry_build.outcome == "built"
-    told = "Bases: registry (debian:trixie-slim, python:3.12-slim-trixie)."
-    assert told in registry_build.stderr.splitlines()
+    line = "Bases: registry (debian:trixie-slim, python:3.12-slim-trixie)."
+    assert line in registry_build.stderr.splitlines()
 
 
 def test_build_used_the_index_the_proxy_and_the_wheels(registry_build: RegistryBuild) -> None:
@@ -227,8 +227,8 @@ def test_nothing_of_the_host_stays_in_the_image(registry_build: RegistryBuild) -
     assert size > 50e6, "the layers were not read"
     assert known, "the layers are compressed, nothing could have been found in them"
     assert not found, f"in a layer: {found}"
-    told = [word for word in registry_build.canaries if word in history + inspected]
-    assert not told, f"in the history or the configuration: {told}"
+    found = [word for word in registry_build.canaries if word in history + inspected]
+    assert not found, f"in the history or the configuration: {found}"
 
 
 def test_a_registry_that_lacks_the_image_is_an_error_that_names_it(
@@ -259,9 +259,9 @@ def test_what_is_published_is_what_was_built(registry_build: RegistryBuild, regi
     """Its layers are packed with zstd, its configuration is the same, and its tag never moves."""
     engine = registry_build.engine
     publish = ["publish", IMAGE, "--registry", f"{registry}/ours", "--json"]
-    told = [json.loads(_imagematrix(ROOT, engine.environ(), *publish)) for _ in range(2)]
+    pushed_tags = [json.loads(_imagematrix(ROOT, engine.environ(), *publish)) for _ in range(2)]
     today = datetime.now(UTC).strftime("%Y%m%d")
-    assert told == [[f"{registry}/ours/{IMAGE}:{today}.v{number}"] for number in (1, 2)]
+    assert pushed_tags == [[f"{registry}/ours/{IMAGE}:{today}.v{number}"] for number in (1, 2)]
 
     first, second, latest = (
         _get_json(f"http://{registry}/v2/ours/{IMAGE}/manifests/{tag}")
@@ -279,7 +279,7 @@ def test_what_is_published_is_what_was_built(registry_build: RegistryBuild, regi
     finally:
         client.close()
     pushed = sum(layer["size"] for layer in first["layers"])
-    assert pushed == pytest.approx(measured.compressed, rel=0.01), "sizes are told of another level"
+    assert pushed == pytest.approx(measured.compressed, rel=0.01), "sizes are of another level"
     assert config["rootfs"]["diff_ids"] == local["RootFS"]["Layers"]
     assert config["config"]["Labels"] == local["Config"]["Labels"]
     assert config["config"]["User"] == "1000:1000"

@@ -246,8 +246,8 @@ def test_another_builder_gets_bases_and_parents_and_gives_back_images(
     assert outcomes == {OTHER: "built"}
     assert "context debian:trixie-slim] OCI load from client" in said
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(f"http://{registry}/v2/cache/{OTHER}/tags/list") as told:
-        assert json.load(told)["tags"] == ["buildcache"]
+    with opener.open(f"http://{registry}/v2/cache/{OTHER}/tags/list") as answer:
+        assert json.load(answer)["tags"] == ["buildcache"]
 
     publish_bases(engine, registry, IMAGE)
     _built(home, tree, IMAGE)

@@ -65,7 +65,7 @@ def main() -> None:
 
 def framework_facts(framework: str) -> dict[str, Any]:
     """What the framework says: `built_with_cuda` is None where it has no way to tell; `cuda` and
-    `cudnn` are the versions it was built with as far as it tells, `backends` what it can use."""
+    `cudnn` are the versions it was built with as far as it says, `backends` what it can use."""
     facts: dict[str, Any] = {"built_with_cuda": None, "cuda": None, "cudnn": None, "backends": []}
     if framework == "pytorch":
         torch: Any = importlib.import_module("torch")
@@ -85,7 +85,7 @@ def framework_facts(framework: str) -> dict[str, Any]:
             facts["cudnn"] = info["cudnn_version"]
     elif framework == "onnxruntime":
         onnxruntime: Any = importlib.import_module("onnxruntime")
-        # Before 1.2 (or so) the device of the build is all that is told.
+        # Before 1.2 (or so) the device of the build is all that is known.
         providers: list[str] = getattr(onnxruntime, "get_available_providers", list)()
         facts["backends"] = providers or [onnxruntime.get_device()]
         facts["built_with_cuda"] = "CUDAExecutionProvider" in providers or "GPU" in providers
@@ -99,7 +99,7 @@ def framework_facts(framework: str) -> dict[str, Any]:
         if info.get("USE_CUDA"):
             facts["cuda"] = ".".join(map(str, info["CUDA_VERSION"][:2]))
         if not info:
-            # Before 1.6 only the NCCL inside of the library tells.
+            # Before 1.6 only the NCCL inside the library is known.
             library = Path(importlib.import_module("xgboost.core").find_lib_path()[0])
             nccl = re.search(rb"NCCL version \S+\+cuda([\d.]+)", library.read_bytes())
             facts["built_with_cuda"] = nccl is not None
@@ -108,7 +108,7 @@ def framework_facts(framework: str) -> dict[str, Any]:
 
 
 def library_version(name: str, function: str) -> str | None:
-    """The version that a CUDA library tells by itself, None where the loader finds none."""
+    """The version that a CUDA library reports, None where the loader finds none."""
     library = load(name)
     if library is None:
         return None
@@ -209,8 +209,8 @@ DONE:
 
 
 def kernel() -> float:
-    """Adds two vectors with the image's runtime and a kernel of ours; the largest difference from
-    what the host computes."""
+    """Adds two vectors with the image's runtime and a kernel made here; the largest difference
+    from what the host computes."""
     runtime, driver = load("libcudart.so"), ctypes.CDLL("libcuda.so.1")
     count, size = 4096, 4096 * 4
 

@@ -36,7 +36,7 @@ START_SECONDS = 120
 APP_ROOT = "/var/azureml-app"
 ENTRY_SCRIPT = "score.py"
 
-# Not by importlib.metadata, which Python 3.7 lacks, and which leaves out files that are not there;
+# Not by importlib.head, which Python 3.7 lacks, and which leaves out files that are not there;
 # nor by pip, which has no bytecode and takes a second to start. What markers are compared with:
 # https://packaging.python.org/en/latest/specifications/dependency-specifiers/
 _DISTRIBUTIONS = """
@@ -51,13 +51,13 @@ found = []
 for top in dict.fromkeys(filter(os.path.isdir, sys.path)):
     for path in sorted(glob.glob(top + "/*.dist-info") + glob.glob(top + "/*.egg-info")):
         places = [os.path.join(path, "METADATA"), os.path.join(path, "PKG-INFO"), path]
-        told = HeaderParser().parsestr("".join([read(p) for p in places if os.path.isfile(p)][:1]))
+        head = HeaderParser().parsestr("".join([read(p) for p in places if os.path.isfile(p)][:1]))
         record = os.path.join(path, "RECORD")
         rows = csv.reader(read(record).splitlines()) if os.path.exists(record) else []
         files = [os.path.normpath(os.path.join(top, row[0])) for row in rows]
-        name = told.get("Name", os.path.basename(path))
-        version = told.get("Version", "0")
-        found.append([name, version, told.get_all("Requires-Dist", []), files])
+        name = head.get("Name", os.path.basename(path))
+        version = head.get("Version", "0")
+        found.append([name, version, head.get_all("Requires-Dist", []), files])
 print(json.dumps([found, {
     "implementation_name": sys.implementation.name,
     "implementation_version": platform.python_version(),
@@ -94,7 +94,7 @@ print(json.dumps([answer.code, dict(answer.headers), answer.read().hex()]))
 
 @dataclass(frozen=True)
 class Entry:
-    """One path of the image's file system, as `find` tells it. `mode` has the type bits off."""
+    """One path of the image's file system, as `find` prints it. `mode` has the type bits off."""
 
     path: str
     kind: str
@@ -103,7 +103,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Distribution:
-    """An installed distribution, by its metadata. `files` are those of its RECORD."""
+    """An installed distribution, by its head. `files` are those of its RECORD."""
 
     name: str
     version: str
@@ -137,7 +137,7 @@ class RunningImage:
 
     @cached_property
     def config(self) -> Mapping[str, Any]:
-        """The image's configuration, as `docker image inspect` tells it."""
+        """The image's configuration, as `docker image inspect` prints it."""
         config: Mapping[str, Any] = self.image["Config"]
         return config
 
@@ -182,7 +182,7 @@ class RunningImage:
 
     @cached_property
     def accelerator(self) -> Mapping[str, Any]:
-        """What `accelerator.py` tells: of CUDA's libraries where it is declared, and of the GPU
+        """What `accelerator.py` reports: of CUDA's libraries where it is declared, and of the GPU
         where there is one."""
         script = Path(__file__).with_name("accelerator.py")
         _put(self.container, "/tmp", _archive(script.parent, [script]))
@@ -201,11 +201,11 @@ class RunningImage:
     def _distributions(self) -> tuple[tuple[Distribution, ...], dict[str, str]]:
         found, environment = self.python(_DISTRIBUTIONS)
         assert found, "no distribution was found"
-        return tuple(Distribution(*told) for told in found), environment
+        return tuple(Distribution(*row) for row in found), environment
 
     @property
     def distributions(self) -> tuple[Distribution, ...]:
-        """The distributions that this Python finds, by their metadata."""
+        """The distributions that this Python finds, by their head."""
         return self._distributions[0]
 
     @property

@@ -34,11 +34,11 @@ Platforms:        {platforms}
 Labels:
  org.mobyproject.buildkit.worker.hostname: vm
 """
-Told = Callable[..., Path]
+FakeDocker = Callable[..., Path]
 
 
 @pytest.fixture
-def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Told:
+def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeDocker:
     """Replaces the docker command by one that records its input."""
     monkeypatch.delenv("BUILDX_BUILDER", raising=False)
 
@@ -82,26 +82,28 @@ def test_missing_buildx_says_what_to_install(
     assert error.value.exit_status == 2
 
 
-def test_builder_of_the_engine_has_its_images(docker: Told) -> None:
+def test_builder_of_the_engine_has_its_images(docker: FakeDocker) -> None:
     docker(inspected())
     assert find_builder(ENGINE) == Builder("", "docker")
     assert find_builder(ENGINE).has_images
 
 
-def test_builder_is_named_by_the_environment(docker: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_builder_is_named_by_the_environment(
+    docker: FakeDocker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("BUILDX_BUILDER", "far")
     docker(inspected(driver="remote", endpoint="tcp://10.0.0.1:1234"), known=" far")
     assert find_builder(ENGINE) == Builder("far", "remote")
     assert not find_builder(ENGINE).has_images
 
 
-def test_unknown_builder_is_an_error(docker: Told) -> None:
+def test_unknown_builder_is_an_error(docker: FakeDocker) -> None:
     docker(inspected(), known=" far")
     with pytest.raises(UserError, match=r'builder near .* no builder "near" found; .*buildx ls'):
         find_builder(ENGINE, "near")
 
 
-def test_builder_that_is_another_engine_is_refused(docker: Told) -> None:
+def test_builder_that_is_another_engine_is_refused(docker: FakeDocker) -> None:
     docker(inspected(name="other", endpoint="other"), known=" other")
     with pytest.raises(UserError, match=r"is another Docker engine .* DOCKER_CONTEXT=other"):
         find_builder(ENGINE, "other")
@@ -113,7 +115,7 @@ def test_builder_that_is_another_engine_is_refused(docker: Told) -> None:
     ids=["another", "emulated", "not known yet"],
 )
 def test_another_architecture_is_refused_before_building(
-    platforms: str, fits: bool, docker: Told
+    platforms: str, fits: bool, docker: FakeDocker
 ) -> None:
     docker(inspected(platforms=platforms))
     if fits:
@@ -149,7 +151,7 @@ def test_files_that_a_bake_file_names_are_found() -> None:
     assert local_paths(DEFINITION) == ("base", "/etc/ssl/my, own ${x}.crt", "build/wheels/b")
 
 
-def test_bake_may_read_the_files_outside_and_nothing_else(docker: Told) -> None:
+def test_bake_may_read_the_files_outside_and_nothing_else(docker: FakeDocker) -> None:
     root = docker(help_text="      --allow stringArray   Allow build to access …")
     bake(root, Builder())
     *_, called = (root / "given").read_text().splitlines()
@@ -158,7 +160,7 @@ def test_bake_may_read_the_files_outside_and_nothing_else(docker: Told) -> None:
 
 
 def test_work_folder_that_is_a_link_may_be_read(
-    docker: Told, tmp_path_factory: pytest.TempPathFactory
+    docker: FakeDocker, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     root = docker(help_text="      --allow stringArray   Allow build to access …")
     (root / "build").symlink_to(tmp_path_factory.mktemp("elsewhere"))
@@ -166,7 +168,7 @@ def test_work_folder_that_is_a_link_may_be_read(
     assert "--allow=fs.read=build/wheels/b" in (root / "given").read_text()
 
 
-def test_buildx_that_knows_no_grants_is_given_none(docker: Told) -> None:
+def test_buildx_that_knows_no_grants_is_given_none(docker: FakeDocker) -> None:
     root = docker(help_text="      --builder string")
     assert bake(root, Builder()) == DEFINITION
     assert "--allow" not in (root / "given").read_text()
@@ -196,7 +198,7 @@ def saving(chunks: list[bytes]) -> tuple[Engine, Mock]:
     return cast("Engine", engine), client
 
 
-def test_builder_without_the_images_gets_them_as_layouts_once(docker: Told) -> None:
+def test_builder_without_the_images_gets_them_as_layouts_once(docker: FakeDocker) -> None:
     root = docker()
     engine, client = saving(archive("oci-layout", "index.json"))
     for _ in range(2):
@@ -209,7 +211,7 @@ def test_builder_without_the_images_gets_them_as_layouts_once(docker: Told) -> N
     assert "--builder far" in (root / "given").read_text()
 
 
-def test_missing_image_cannot_be_given_to_a_builder(docker: Told) -> None:
+def test_missing_image_cannot_be_given_to_a_builder(docker: FakeDocker) -> None:
     root = docker()
     engine = cast("Engine", SimpleNamespace(ids=lambda names: dict.fromkeys(names)))
     with pytest.raises(WorkError, match="the engine has no bootstrap/debian:x"):

@@ -76,5 +76,7 @@ def no_build_secret(image: RunningImage) -> None:
     found = [e.path for e in image.entries if e.path in _BUILD_FILES]
     assert not found, f"left by the build: {listing(found)}"
     names = [item.split("=", 1)[0] for item in image.config["Env"]]
-    told = [n for n in names if n in PROXY_VARIABLES or n.startswith(("PIP_", "UV_", "SSL_"))]
-    assert not told, f"the environment tells of the build host: {listing(told)}"
+    of_the_host = [
+        n for n in names if n in PROXY_VARIABLES or n.startswith(("PIP_", "UV_", "SSL_"))
+    ]
+    assert not of_the_host, f"the environment names the build host: {listing(of_the_host)}"

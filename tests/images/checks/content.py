@@ -17,10 +17,10 @@ from tests.images.running import RunningImage
 def python_version(image: RunningImage) -> None:
     """`python` and `python3` are the Python of the variant, and with `pip` in /usr/local."""
     command = "for name in python python3 pip; do command -v $name; done; python -V; python3 -V"
-    told = image.host.run(command).stdout.splitlines()
-    places, versions = told[:-2], told[-2:]
+    reported = image.host.run(command).stdout.splitlines()
+    places, versions = reported[:-2], reported[-2:]
     expected = f"Python {image.variant.python}."
-    assert len(versions) == 2, f"python and python3 tell {told}"
+    assert len(versions) == 2, f"python and python3 report {reported}"
     for command, version in zip(("python", "python3"), versions, strict=True):
         assert version.startswith(expected), f"{command} is {version!r}, expected {expected}…"
     where = [f"/usr/local/bin/{name}" for name in ("python", "python3", "pip")]
@@ -89,12 +89,12 @@ def extension_modules_resolve(image: RunningImage) -> None:
     # What ldd does, which starts a few shells more for each file.
     trace = "LD_TRACE_LOADED_OBJECTS=1 /lib64/ld-linux-x86-64.so.2"
     output = image.host.run(f"for m in {' '.join(modules)}; do {trace} $m; done").stdout
-    assert output.count("libc.so.6 =>") >= 20, f"the loader told nothing: {output[:200]!r}"
+    assert output.count("libc.so.6 =>") >= 20, f"the loader reported nothing: {output[:200]!r}"
     missing = [line.strip() for line in output.splitlines() if "not found" in line]
     assert not missing, f"not found: {listing(missing)}"
 
 
-# What dpkg is told to leave out, beside what Debian's own slim images leave out.
+# What dpkg leaves out, beside what Debian's own slim images leave out.
 _EXCLUDES = "/etc/dpkg/dpkg.cfg.d/inference-images"
 
 
@@ -110,7 +110,7 @@ def what_dpkg_leaves_out_is_gone(image: RunningImage) -> None:
     assert not found, f"left out, but there: {listing(found)}"
 
 
-# What a build empties; apt makes these folders anew.
+# What a build empties; apt makes these folders again.
 _EMPTIED = ("/var/cache/apt", "/var/lib/apt/lists", "/var/log")
 
 
@@ -124,12 +124,12 @@ def debian_packages_are_whole(image: RunningImage) -> None:
     """dpkg misses nothing but what its own settings leave out, and no package is half installed."""
     # Each command that a container is given takes as long as these do.
     commands = "dpkg --audit; echo $?; cat /etc/dpkg/dpkg.cfg.d/*; echo ----; dpkg --verify"
-    told = image.host.run(commands).stdout
-    assert told.startswith("0\n"), f"dpkg --audit: {told[:300]}"
-    settings, lines = (part.splitlines() for part in told.rsplit("----\n", 1))
+    reported = image.host.run(commands).stdout
+    assert reported.startswith("0\n"), f"dpkg --audit: {reported[:300]}"
+    settings, lines = (part.splitlines() for part in reported.rsplit("----\n", 1))
     excluded = [s.removeprefix("path-exclude=") for s in settings if s.startswith("path-exclude=")]
     assert len(excluded) > 5, f"dpkg leaves out {excluded}"
-    assert len(lines) > 50, f"dpkg --verify told {len(lines)} lines: it saw nothing"
+    assert len(lines) > 50, f"dpkg --verify reported {len(lines)} lines: it saw nothing"
     differing = [(line.split()[0], _below_usr(line[line.index("/") :])) for line in lines]
     found = [
         f"{path} ({kind})"
@@ -148,10 +148,10 @@ def debian_packages_are_whole(image: RunningImage) -> None:
 def time_zones_have_their_old_names(image: RunningImage) -> None:
     """Also those that Debian keeps in a package of their own."""
     names = ("Europe/Berlin", "US/Pacific", "EST")
-    told = image.host.run("; ".join(f"TZ={name} date +%z" for name in names)).stdout.split()
-    assert len(told) == 3, f"date tells {told}"
+    reported = image.host.run("; ".join(f"TZ={name} date +%z" for name in names)).stdout.split()
+    assert len(reported) == 3, f"date reports {reported}"
     known = (("+0100", "+0200"), ("-0800", "-0700"), ("-0500",))
     wrong = [
-        name for name, zone, right in zip(names, told, known, strict=True) if zone not in right
+        name for name, zone, right in zip(names, reported, known, strict=True) if zone not in right
     ]
     assert not wrong, f"unknown time zones: {listing(wrong)}"

@@ -36,11 +36,13 @@ def cuda_only_where_declared(image: RunningImage) -> None:
 @layer("cpu")
 def framework_was_built_without_cuda(image: RunningImage) -> None:
     """The framework says so, or that it carries the CUDA that is declared; some tell neither."""
-    told = image.accelerator["framework"]
+    reported = image.accelerator["framework"]
     declared = image.variant.bundled_cuda
     if declared is not None:
-        assert told["cuda"] == declared, f"carries CUDA {declared} by the matrix, but tells {told}"
-    assert told["built_with_cuda"] in (None, declared is not None), f"tells {told}"
+        assert reported["cuda"] == declared, (
+            f"carries CUDA {declared} by the matrix, but reports {reported}"
+        )
+    assert reported["built_with_cuda"] in (None, declared is not None), f"reports {reported}"
 
 
 @layer("cuda")
@@ -57,26 +59,26 @@ def no_cpu_build(image: RunningImage) -> None:
 @layer("cuda")
 def cuda_versions_agree(image: RunningImage) -> None:
     """The lock, the label, the runtime itself and the framework name one version of CUDA; and of
-    cuDNN, as far as each is told."""
+    cuDNN, as far as each is known."""
     declared = image.variant.cuda
     assert declared is not None, "the lock holds no CUDA runtime"
     facts = image.accelerator
-    told = {
+    reported = {
         "the label": image.labels.get("inference.cuda"),
         "cudaRuntimeGetVersion": facts["cudart"],
         image.variant.framework: facts["framework"]["cuda"] or declared.version,
     }
-    differing = {who: version for who, version in told.items() if version != declared.version}
+    differing = {who: version for who, version in reported.items() if version != declared.version}
     assert not differing, f"CUDA is {declared.version} by the lock; {differing}"
     if declared.cudnn is None:
         assert facts["cudnn"] is None, f"cuDNN {facts['cudnn']} is not in the lock"
         return
-    told = {
+    reported = {
         "the label": image.labels.get("inference.cudnn"),
         "cudnnGetVersion": facts["cudnn"],
         image.variant.framework: facts["framework"]["cudnn"] or declared.cudnn,
     }
-    differing = {who: v for who, v in told.items() if not _same_release(v, declared.cudnn)}
+    differing = {who: v for who, v in reported.items() if not _same_release(v, declared.cudnn)}
     assert not differing, f"cuDNN is {declared.cudnn} by the lock; {differing}"
 
 
@@ -98,16 +100,18 @@ def cuda_libraries_resolve(image: RunningImage) -> None:
 @layer("cuda")
 def cuda_backend_is_compiled_in(image: RunningImage) -> None:
     """The framework was built with CUDA, and says so; `minimal` is one without a framework."""
-    told = image.accelerator["framework"]
+    reported = image.accelerator["framework"]
     expected = None if image.variant.framework == MINIMAL else True
-    assert told["built_with_cuda"] is expected, f"{image.variant.framework} tells {told}"
+    assert reported["built_with_cuda"] is expected, f"{image.variant.framework} reports {reported}"
     if image.variant.accelerator is Accelerator.TENSORRT:
-        assert "TensorrtExecutionProvider" in told["backends"], f"backends: {told['backends']}"
+        assert "TensorrtExecutionProvider" in reported["backends"], (
+            f"backends: {reported['backends']}"
+        )
 
 
 @layer("cuda")
 def driver_is_asked_for(image: RunningImage) -> None:
-    """NVIDIA's container runtime is told what to bring: every GPU, computing, a driver that will
+    """NVIDIA's container runtime is asked for: every GPU, computing, a driver that will
     do."""
     declared = image.variant.cuda
     assert declared is not None, "the lock holds no CUDA runtime"

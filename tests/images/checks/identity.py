@@ -15,8 +15,8 @@ def user_is_dockeruser(image: RunningImage) -> None:
     user = image.config["User"]
     assert user == "1000:1000", f"the image's user is {user or 'root'}, not 1000:1000"
     command = "id -u && id -g && id -un && echo ~ && stat -c %U ~ && test -w ~ && echo writable"
-    told = image.host.run(command).stdout.split()
-    who, home = told[:3], told[3:]
+    reported = image.host.run(command).stdout.split()
+    who, home = reported[:3], reported[3:]
     assert who == ["1000", "1000", "dockeruser"], f"the user is {who}"
     assert home == ["/home/dockeruser", "dockeruser", "writable"], f"its home is {home}"
 
@@ -45,9 +45,9 @@ print(json.dumps([os.getuid(), getpass.getuser(), may_write, site.getuserbase(),
 @layer(MINIMAL)
 def nothing_runs_as_root(image: RunningImage) -> None:
     """Every process of the container has the uid 1000."""
-    # As the kernel tells it: `docker top` runs the ps of the engine's host, which may have none.
-    told = image.host.run("grep -H -E '^(Name|Uid):' /proc/[0-9]*/status").stdout
-    rows = re.findall(r"^/proc/(\d+)/status:Name:\t(.*)\n.*:Uid:\t(.*)$", told, re.MULTILINE)
+    # From the kernel: `docker top` runs the ps of the engine's host, which may have none.
+    reported = image.host.run("grep -H -E '^(Name|Uid):' /proc/[0-9]*/status").stdout
+    rows = re.findall(r"^/proc/(\d+)/status:Name:\t(.*)\n.*:Uid:\t(.*)$", reported, re.MULTILINE)
     running = {int(pid): (name, set(uids.split())) for pid, name, uids in rows}
     assert 1 in running, f"only {running} run: the scan saw nothing"
     others = [f"{pid} {name}" for pid, (name, uids) in running.items() if uids != {"1000"}]
@@ -57,5 +57,5 @@ def nothing_runs_as_root(image: RunningImage) -> None:
 @layer(MINIMAL)
 def app_root_belongs_to_root(image: RunningImage) -> None:
     """The folder of the application is root's alone to change: the server cannot."""
-    told = image.host.run(f"stat -c '%u:%g %a' {APP_ROOT}").stdout.strip()
-    assert told == "0:0 755", f"{APP_ROOT} belongs to {told}"
+    reported = image.host.run(f"stat -c '%u:%g %a' {APP_ROOT}").stdout.strip()
+    assert reported == "0:0 755", f"{APP_ROOT} belongs to {reported}"

@@ -81,7 +81,7 @@ def labels_tell_the_variant(image: RunningImage) -> None:
 def key_is_that_of_the_tree(image: RunningImage) -> None:
     """Its key is the hash of its inputs, and these are the files that stand here now."""
     inputs = decode_inputs(image.labels.get(INPUTS_LABEL, ""))
-    assert inputs, f"the label {INPUTS_LABEL} tells no inputs"
+    assert inputs, f"the label {INPUTS_LABEL} holds no inputs"
     key = image.labels.get(KEY_LABEL)
     assert key == image_key(inputs), f"{KEY_LABEL} is {key}, its inputs give {image_key(inputs)}"
     variant = image.variant

@@ -24,19 +24,19 @@ def example_is_scored(image: RunningImage) -> None:
     assert not found, f"not as computed another way: {'; '.join(found[:5])}"
 
 
-def differences(told: Any, expected: Any, where: str) -> Iterable[str]:
+def differences(actual: Any, expected: Any, where: str) -> Iterable[str]:
     """What differs, with numbers compared to 1e-5 of their size: models compute in 32 bits."""
-    if isinstance(expected, dict) and isinstance(told, dict) and told.keys() == expected.keys():
+    if isinstance(expected, dict) and isinstance(actual, dict) and actual.keys() == expected.keys():
         for key, value in expected.items():
-            yield from differences(told[key], value, f"{where}.{key}")
-    elif isinstance(expected, list) and isinstance(told, list) and len(told) == len(expected):
-        for i, (left, right) in enumerate(zip(told, expected, strict=True)):
+            yield from differences(actual[key], value, f"{where}.{key}")
+    elif isinstance(expected, list) and isinstance(actual, list) and len(actual) == len(expected):
+        for i, (left, right) in enumerate(zip(actual, expected, strict=True)):
             yield from differences(left, right, f"{where}[{i}]")
-    elif isinstance(expected, float) and isinstance(told, int | float):
-        if not math.isclose(told, expected, rel_tol=1e-5, abs_tol=1e-6):
-            yield f"{where} is {told}, expected {expected}"
-    elif told != expected:
-        yield f"{where} is {told!r}, expected {expected!r}"
+    elif isinstance(expected, float) and isinstance(actual, int | float):
+        if not math.isclose(actual, expected, rel_tol=1e-5, abs_tol=1e-6):
+            yield f"{where} is {actual}, expected {expected}"
+    elif actual != expected:
+        yield f"{where} is {actual!r}, expected {expected!r}"
 
 
 @layer(MINIMAL)
