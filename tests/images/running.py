@@ -36,7 +36,7 @@ START_SECONDS = 120
 APP_ROOT = "/var/azureml-app"
 ENTRY_SCRIPT = "score.py"
 
-# Not by importlib.head, which Python 3.7 lacks, and which leaves out files that are not there;
+# Not by importlib.metadata, which Python 3.7 lacks, and which leaves out files that are not there;
 # nor by pip, which has no bytecode and takes a second to start. What markers are compared with:
 # https://packaging.python.org/en/latest/specifications/dependency-specifiers/
 _DISTRIBUTIONS = """
@@ -103,7 +103,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Distribution:
-    """An installed distribution, by its head. `files` are those of its RECORD."""
+    """An installed distribution, by its metadata. `files` are those of its RECORD."""
 
     name: str
     version: str
@@ -205,7 +205,7 @@ class RunningImage:
 
     @property
     def distributions(self) -> tuple[Distribution, ...]:
-        """The distributions that this Python finds, by their head."""
+        """The distributions that this Python finds, by their metadata."""
         return self._distributions[0]
 
     @property
