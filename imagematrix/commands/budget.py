@@ -30,7 +30,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(project: Project, options: argparse.Namespace) -> int:
     """Runs the command; returns its exit status."""
-    chosen = with_parents(select(project.variants, selection_of(options)), project.variants)
+    selected = select(project.variants, selection_of(options))
+    chosen = with_parents(selected, project.variants)
     engine = ensure_engine()
     tags = {variant.name: image_tag(variant.name) for variant in chosen}
     present = {name: as_present(image) for name, image in present_images(engine, tags).items()}
@@ -41,14 +42,16 @@ def run(project: Project, options: argparse.Namespace) -> int:
             v.name: bases_of(client, v, present[v.name].labels) for v in chosen if v.name in sizes
         }
     if options.update:
+        # A parent that has a record keeps it, unless it is selected itself.
+        names = {v.name for v in chosen if v in selected or v.name not in project.budgets.measured}
         measured = {
             name: Measured(
                 size, len(image.layers or ()), versions_from_labels(image.labels), bases[name]
             )
             for name, size in sizes.items()
-            if (image := present[name])
+            if name in names and (image := present[name])
         }
-        project.record(measured, [name for name in tags if name not in sizes])
+        project.record(measured, [name for name in names if name not in sizes])
         # Rendered again with the new record: the README's table has the sizes.
         for path, text in Project(project.root).rendered().items():
             if write_atomically(project.root / path, text):

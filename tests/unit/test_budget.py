@@ -204,6 +204,22 @@ def test_command_fails_for_a_size_without_record_and_update_records_it(
     assert cli.main(["budget"]) == 0
 
 
+def test_update_of_an_image_keeps_the_record_of_its_parent(
+    repository: Repository, sizes: dict[str, Size]
+) -> None:
+    assert cli.main(["budget", "--update", XGBOOST]) == 0
+    first = repository.project.budgets.measured
+    assert first.keys() == {MINIMAL, XGBOOST}
+    sizes[MINIMAL] = Size(101 * MB, 31 * MB)
+    sizes[XGBOOST] = Size(302 * MB, 81 * MB)
+
+    assert cli.main(["budget", "--update", XGBOOST]) == 0
+
+    measured = repository.project.budgets.measured
+    assert measured[MINIMAL] == first[MINIMAL]
+    assert measured[XGBOOST].size == sizes[XGBOOST]
+
+
 def test_command_fails_for_growth_and_prints_all_as_json(
     sizes: dict[str, Size], capsys: pytest.CaptureFixture[str]
 ) -> None:
