@@ -163,7 +163,7 @@ class _Reader:
         place = (node.start_mark.line + 1, node.start_mark.column + 1)
         self.places[path] = place
         if len(self.places) > _MAX_VALUES:
-            message = f"stands for more than {_MAX_VALUES:,} values"
+            message = f"expands to more than {_MAX_VALUES:,} values"
             raise InputError([Diagnostic(self.file, *place, path_text(path), message)])
         if id(node) in self._open:
             self._error(place, path, "refers to itself")

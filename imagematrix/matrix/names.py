@@ -33,7 +33,7 @@ class Cell:
 
     @property
     def is_root(self) -> bool:
-        """Whether its image is layered on no other image of the matrix."""
+        """Whether its image is based on no other image of the matrix."""
         return self.framework == MINIMAL and self.accelerator is Accelerator.CPU
 
 
@@ -81,7 +81,7 @@ def name_of(cell: Cell, cuda: str = "", tensorrt: str = "") -> str:
 
 
 def parent_of(cell: Cell) -> str | None:
-    """The name of the image that a cell's is layered on: the minimal CPU image of its Python and
+    """The name of the image that a cell's is based on: the minimal CPU image of its Python and
     track. CUDA comes with each image's own packages, so images with and without it share that."""
     if cell.is_root:
         return None

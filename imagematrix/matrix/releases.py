@@ -62,7 +62,7 @@ class Parts:
 
     @property
     def has_all_of_minimal(self) -> bool:
-        """Whether every release that others are layered on could be read."""
+        """Whether every release that others are based on could be read."""
         return self.broken is not None and MINIMAL not in self.broken
 
 

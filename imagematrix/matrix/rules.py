@@ -174,12 +174,12 @@ def _cuda_errors(parts: Parts, document: Document) -> Iterator[Diagnostic]:
             hint = "give the images with CUDA a release of their own"
             yield document.diagnostic((*release.path, "cuda_image"), message, hint)
         if release.spec.bundled_cuda is not None and release.accelerators != (Accelerator.CPU,):
-            message = "is for images on the CPU: what others hold, their lock tells"
+            message = "is for images on the CPU: that of others is in their lock"
             yield document.diagnostic((*release.path, "bundled_cuda"), message, "remove it")
 
 
 def _of_minimal(parts: Parts, document: Document) -> Iterator[Diagnostic]:
-    """What the images that all others are layered on have in their template."""
+    """What the images that all others are based on have in their template."""
     frameworks = document.data.get("frameworks") if isinstance(document.data, dict) else None
     minimal = frameworks.get(MINIMAL) if isinstance(frameworks, dict) else None
     if isinstance(minimal, dict) and minimal.get("environment"):

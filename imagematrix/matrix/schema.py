@@ -15,7 +15,7 @@ from packaging.version import InvalidVersion, Version
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-# The framework that every other one is layered on.
+# The framework that every other one is based on.
 MINIMAL = "minimal"
 
 
@@ -277,7 +277,7 @@ class MatrixSpec(Section):
     frameworks: dict[FrameworkName, FrameworkSpec] = Field(
         min_length=1,
         description="The frameworks, by the name that begins the names of their images. Every image"
-        " is layered on the one of `minimal` with its Python and its track.",
+        " is based on the one of `minimal` with its Python and its track.",
     )
     indexes: dict[IndexName, IndexSpec] = Field(
         {}, description="Package indexes beside PyPI, by a name of your choice."

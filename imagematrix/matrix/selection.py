@@ -65,7 +65,7 @@ def _no_match(pattern: str, names: list[str]) -> str:
 
 
 def with_parents(chosen: Iterable[Variant], variants: Sequence[Variant]) -> tuple[Variant, ...]:
-    """The chosen images and all that they are layered on, in the order of `variants`."""
+    """The chosen images and all that they are based on, in the order of `variants`."""
     by_name = {variant.name: variant for variant in variants}
     needed: set[str] = set()
     for variant in chosen:

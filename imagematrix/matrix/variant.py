@@ -40,7 +40,7 @@ class DeclaredWheel:
 
 @dataclass(frozen=True)
 class Variant:
-    """One image. `parent` is the name of the image that it is layered on, None for a root.
+    """One image. `parent` is the name of the image that it is based on, None for a root.
 
     `folder` is that of its rendered Dockerfile and its lock, relative to the repository. `slim` is
     what it does without of its interpreter and its packages. `environment` are variables with their

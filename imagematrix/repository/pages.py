@@ -76,7 +76,7 @@ _CATALOGUE = """\
 <!-- Written by `nox -s render` and `nox -s budget -- --update`. Do not edit. -->
 # Every image
 
-MB are 10^6 bytes: the layers as archives, and the same packed with zstd, as a registry gets them.
+MB are 10^6 bytes: the layers as archives, and compressed with zstd, as a registry gets them.
 "On" is what an image computes on, with the version of the CUDA runtime in it. The layers that an
 image has of its parent, a host holds once. Images of Python 3.7 are {track}: {support}.
 

@@ -18,7 +18,7 @@ _NOT_BUILT = "it was not built where the others were measured"
 
 @dataclass(frozen=True)
 class Size:
-    """Bytes of archives, and of the same packed by zstd as they are when they are published."""
+    """Bytes of archives, and of the same compressed by zstd as they are when they are published."""
 
     uncompressed: int
     compressed: int

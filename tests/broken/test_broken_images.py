@@ -189,14 +189,14 @@ def test_gpu_that_computes_otherwise_is_rejected(facts: dict[str, Any], message:
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (OTHER_PYTHON, f"not layered on the {PARENT} of this host"),
+        (OTHER_PYTHON, f"not based on the {PARENT} of this host"),
         (PARENT, "adds no layer to its parent"),
     ],
 )
 def test_other_layers_than_those_of_the_parent_are_rejected(
     engine: Engine, image: str, message: str
 ) -> None:
-    """An image that is layered on another build of its parent, or is its parent itself."""
+    """An image that is based on another build of its parent, or is its parent itself."""
     project = Project(ROOT)
     variant = next(v for v in project.variants if v.parent == PARENT)
     lock = project.locks[variant.name]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from imagematrix.build.inputs import pip_config, uv_config
+from imagematrix.build.inputs import APT_CONFIG, pip_config, uv_config
 from imagematrix.host.bases import Bases, BaseSource, ensure_bases
 from imagematrix.host.config import read_host_config
 from imagematrix.host.debian import debian_mirrors, debian_sources
@@ -57,7 +57,7 @@ def secrets(images: tuple[Variant, Variant], tmp_path_factory: pytest.TempPathFa
     files = {"uv-config": uv_config(HOST, Supply()), "pip-config": pip_config(HOST)}
     if mirrors.are_custom():
         files["apt-sources"] = debian_sources(images[0].suite, mirrors)
-        files["apt-config"] = 'Acquire::https::CAInfo "/run/secrets/ca-bundle";\n'
+        files["apt-config"] = APT_CONFIG
     paths = {}
     for name, text in files.items():
         paths[name] = folder / name

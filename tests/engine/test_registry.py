@@ -227,8 +227,8 @@ def test_nothing_of_the_host_stays_in_the_image(registry_build: RegistryBuild) -
     assert size > 50e6, "the layers were not read"
     assert known, "the layers are compressed, nothing could have been found in them"
     assert not found, f"in a layer: {found}"
-    found = [word for word in registry_build.canaries if word in history + inspected]
-    assert not found, f"in the history or the configuration: {found}"
+    kept = [word for word in registry_build.canaries if word in history + inspected]
+    assert not kept, f"in the history or the configuration: {kept}"
 
 
 def test_a_registry_that_lacks_the_image_is_an_error_that_names_it(

@@ -118,7 +118,7 @@ _OF_THE_ENGINE = frozenset({"/", "/.dockerenv", "/etc", "/etc/mtab"})
 @dataclass(frozen=True)
 class RunningImage:
     """`reference` is the image that runs, `variant` what it is expected to be, `lock` what it is
-    expected to hold, `parent_layers` the layers of the image that it is layered on."""
+    expected to hold, `parent_layers` the layers of the image that it is based on."""
 
     reference: str
     variant: Variant

@@ -261,7 +261,7 @@ def test_aliases_of_too_many_values_are_refused(
 
     (error,) = errors_of("\n".join(["l0: &l0 x", *levels]), tmp_path)
 
-    assert error.split(": ")[-1] == "stands for more than 1,000 values"
+    assert error.split(": ")[-1] == "expands to more than 1,000 values"
 
 
 def test_alias_is_what_its_anchor_holds(tmp_path: Path) -> None:

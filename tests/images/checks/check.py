@@ -1,5 +1,5 @@
 """What a check is, and which of them an image has: a check belongs to a layer; an image has the
-checks of its own layer and of those that it is layered on.
+checks of its own layer and of those that it is based on.
 """
 
 from collections.abc import Callable, Iterable

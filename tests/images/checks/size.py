@@ -43,5 +43,5 @@ def layers_of_the_parent_are_shared(image: RunningImage) -> None:
     layers = tuple(image.image["RootFS"]["Layers"])
     assert image.parent_layers, "the parent has no layers"
     shared = layers[: len(image.parent_layers)]
-    assert shared == image.parent_layers, f"not layered on the {image.variant.parent} of this host"
+    assert shared == image.parent_layers, f"not based on the {image.variant.parent} of this host"
     assert len(layers) > len(shared), "adds no layer to its parent"
