@@ -125,7 +125,7 @@ def test_two_builders_build_the_matrix_together(nodes: dict[str, Node], engine: 
 def test_a_killed_builder_is_named_and_the_repeat_finishes(
     nodes: dict[str, Node], engine: Engine
 ) -> None:
-    """Nothing is tagged by a build whose builder was killed; the other builder's ends well."""
+    """What was in the making on it gets no tag; the other builder's build ends well."""
     _remove(engine)
     begun = {
         # From nothing: the builders have what they built before.
@@ -146,10 +146,11 @@ def test_a_killed_builder_is_named_and_the_repeat_finishes(
         assert begun["far"].returncode == 1, said[-3000:]
         assert "the builder far " in said.splitlines()[-1], said[-3000:]
         assert "Traceback" not in said
-        assert not _present(engine, "far")
+        # The parent may have been finished before.
+        assert SLOW not in _present(engine, "far")
         assert set(_outcomes(begun["near"], nodes["near"])) == {PARENT, GOOD}
     finally:
         far.engine.start()
     outcomes = _outcomes(_build("far", far, SLOW), far)
-    assert outcomes == {PARENT: "built", SLOW: "built"}
+    assert outcomes[SLOW] == "built"
     assert layers_of(_present(engine, "far")[PARENT]) == layers_of(_present(engine, "near")[PARENT])
