@@ -99,7 +99,7 @@ def _reachable(
     for image, id_ in ids.items():
         folder = _LAYOUTS / str(id_).replace(":", "-")
         if not (root / folder / "index.json").is_file():
-            say(f"Exporting {image} for the builder {builder.name or builder.driver} …")
+            say(f"Exporting {image} for {builder.title} …")
             _save(engine, image, root / folder)
         (manifest, *_) = json.loads((root / folder / "index.json").read_bytes())["manifests"]
         layouts[f"{LOCAL_IMAGE}{image}"] = f"oci-layout://{folder}@{manifest['digest']}"

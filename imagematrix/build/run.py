@@ -27,6 +27,8 @@ from imagematrix.plan.content import Present
 from imagematrix.plan.plan import Action, Step
 
 _LOG = WORK_FOLDER / "build.log"
+# The gRPC status of a connection that broke (https://grpc.io/docs/guides/status-codes/).
+_BROKEN = "code = Unavailable"
 _ASTRAY = "it is not based on the layers of its parent, though it was built on them"
 
 
@@ -44,8 +46,8 @@ def run_build(
     """Builds the images of a plan, in one BuildKit run unless an image fails; returns the results.
 
     `present` has the engine's description of each existing image. `no_cache` takes no step from
-    BuildKit's cache, not even after a failure. Raises WorkError where BuildKit fails without a step
-    that failed.
+    BuildKit's cache, not even after a failure. Raises WorkError where the connection to BuildKit
+    breaks, and where it fails without a step that failed.
 
     BuildKit ends a run at the first failure, and reports a step that several images share as one of
     any of them. So after a failure the images without a parent in the run are built first, then the
@@ -83,17 +85,26 @@ def run_build(
                 pending = (pending - targets) | (off - astray)
                 astray |= off
                 continue
+            failed_steps = progress.failures()
+            if not failed_steps and _BROKEN in progress.last_error:
+                raise WorkError(
+                    f"the connection to {builder.title} broke ({progress.last_error}):"
+                    " the same command continues the build when it is back"
+                )
             if one_run and len(targets) > 1:
                 one_run = False
                 continue
             failures = {
                 image: _explain(failure)
-                for failure in progress.failures()
+                for failure in failed_steps
                 for image in needed_by[failure.target]
             }
             if not failures:
                 why = f" ({progress.last_error})" if progress.last_error else ""
-                raise WorkError(f"the build ended without a step that failed{why}; see {_LOG}")
+                raise WorkError(
+                    f"the build on {builder.title} ended without a step that failed{why};"
+                    f" see {_LOG}"
+                )
             failed |= failures
             failed |= _children_of(failed, plan)
             pending -= failed.keys()

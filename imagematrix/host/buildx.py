@@ -28,6 +28,13 @@ class Builder:
         """Whether it reads the engine's images, and stores new ones there."""
         return self.driver == "docker"
 
+    @property
+    def title(self) -> str:
+        """What messages call it."""
+        if self.name:
+            return f"the builder {self.name}"
+        return "the engine" if self.has_images else f"the current builder ({self.driver})"
+
 
 def has_buildx() -> bool:
     """Whether docker has the buildx plugin."""
@@ -82,10 +89,9 @@ def find_builder(engine: Engine, name: str = "") -> Builder:
     }
     # A builder that was never started lists none.
     if platforms and PLATFORM not in platforms:
-        which = f"the builder {name}" if name else "the engine"
         others = ", ".join(sorted(platforms))
         raise UserError(
-            f"these images are for {PLATFORM}, which {which} does not build for (but for"
+            f"these images are for {PLATFORM}, which {builder.title} does not build for (but for"
             f" {others}): name an engine with DOCKER_HOST or a builder with --builder that does,"
             " or install emulation (https://docs.docker.com/build/building/multi-platform/#qemu)"
         )

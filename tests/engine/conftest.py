@@ -9,6 +9,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -41,6 +42,15 @@ def copy_repository(folder: Path) -> Path:
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of this repository: what builds leave there is of this process alone."""
     return copy_repository(tmp_path_factory.mktemp("tree"))
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Iterator[Path]:
+    """A folder of docker's own, in which nothing is chosen."""
+    without = {name: value for name, value in os.environ.items() if not name.startswith("DOCKER_")}
+    with patch.dict(os.environ, {**without, "DOCKER_CONFIG": str(tmp_path)}, clear=True):
+        # Plugins that a user installed stay there.
+        yield tmp_path
 
 
 def free_port(address: str = "127.0.0.1") -> int:

@@ -2,16 +2,18 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
 from imagematrix.host.engine import Engine, find_engine
-from imagematrix.host.setup import EngineFiles, start_engine, stop_engine
+from imagematrix.host.setup import EngineFiles, start_engine, started_pid, stop_engine
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,15 @@ class OwnEngine:
 
     engine: Engine
     gateway: str
+    files: EngineFiles
+    start: Callable[[], None]
+
+    def crash(self) -> None:
+        """Ends it without a chance to clean up; `start` starts it again on what it left."""
+        pid = started_pid(self.files)
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
 
 
 @contextmanager
@@ -38,20 +49,30 @@ def fresh_engine(
         files = EngineFiles(
             folder / "docker.sock", folder / "data", folder / "run", folder / "state"
         )
+        start = partial(
+            start_engine,
+            files,
+            registry_mirrors=registry_mirrors,
+            bridge=bridge,
+            containerd_store=containerd_store,
+        )
         try:
-            start_engine(
-                files,
-                registry_mirrors=registry_mirrors,
-                bridge=bridge,
-                containerd_store=containerd_store,
-            )
+            start()
             found = find_engine(files.endpoint)
             assert found is not None, "the engine does not answer"
             assert found.containerd_store == containerd_store
-            yield OwnEngine(found, gateway)
+            yield OwnEngine(found, gateway, files, start)
         finally:
             stop_engine(files)
+            _unmount_below(folder)
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _unmount_below(folder: Path) -> None:
+    """Unmounts what an engine that was killed in the middle of a build left mounted."""
+    mounted = [Path(line.split()[1]) for line in Path("/proc/mounts").read_text().splitlines()]
+    for path in sorted((path for path in mounted if folder in path.parents), reverse=True):
+        subprocess.run(["umount", path], check=True)
 
 
 @contextmanager

@@ -3,10 +3,8 @@
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -14,37 +12,20 @@ from pathlib import Path
 
 import pytest
 
-from imagematrix.files import write_atomically
 from imagematrix.host.engine import Engine
 from imagematrix.plan.bake import image_tag
-from imagematrix.repository.locking import lock_header
-from imagematrix.repository.project import Project
 from imagematrix.repository.sizes import Budgets, Measured, Size, budgets_text
-from tests.engine.conftest import ROOT
-from tests.example_images import example
+from tests.engine.small_project import (
+    CORRUPT,
+    GOOD,
+    PARENT,
+    SLOW,
+    command_of,
+    environ_of,
+    run_in,
+    small_project,
+)
 from tests.images.running import build_images, is_present
-
-PARENT = example().name
-GOOD, CORRUPT, SLOW = (f"{name}1.0-py312-inference" for name in ("good", "corrupt", "slow"))
-
-MATRIX = """\
-debian: {{{suite}: ["3.12"]}}
-tracks: {{current: {{pythons: ["3.12"], accelerators: [cpu]}}}}
-frameworks:
-  minimal:
-    title: {title}
-    releases:
-      - pins: [{pins}]
-"""
-FRAMEWORK = """\
-  {name}:
-    title: {name}
-    package: six
-    releases:
-      - {{version: "1.0", package_version: "1.17", pins: [six==1.17.0]}}
-"""
-# In the template of all frameworks, for one of them.
-SLEEP = '{% if variant.framework == "slow" %}RUN sleep 30\n{% endif -%}\n'
 
 
 @pytest.fixture(scope="module")
@@ -52,57 +33,13 @@ def project(tmp_path_factory: pytest.TempPathFactory, engine: Engine) -> Iterato
     """A repository with the minimal image of this one, which is up to date, and three children."""
     build_images(engine, PARENT)
     root = tmp_path_factory.mktemp("project")
-    shutil.copytree(ROOT / "base", root / "base")
-    for folder in (root / "base").glob("minimal-*"):
-        if folder.name != PARENT:
-            shutil.rmtree(folder)
-    template = (ROOT / "frameworks" / "Dockerfile.j2").read_text()
-    label = "{{ labels(variant) }}"
-    assert label in template
-    write_atomically(
-        root / "frameworks" / "Dockerfile.j2", template.replace(label, f"{SLEEP}{label}")
-    )
-    parent = next(variant for variant in Project(ROOT).variants if variant.name == PARENT)
-    pins = ", ".join(f'"{pin}"' for pin in parent.pins)
-    matrix = MATRIX.format(suite=parent.suite, title=parent.title, pins=pins)
-    frameworks = "".join(FRAMEWORK.format(name=name) for name in ("good", "corrupt", "slow"))
-    (root / "matrix.yaml").write_text(matrix + frameworks)
-    (root / "README.md").write_text("<!-- images -->\n<!-- /images -->\n")
-    six = "4721f391ed90541fddacab5acf947aa0d3dc7d27b2e1e8eda2be8970586c3274"
-    parent_lock = (ROOT / "base" / PARENT / "requirements.txt").read_text()
-    for variant in Project(root).variants:
-        if variant.parent is None:
-            continue
-        digest = six.replace("4", "5") if variant.name == CORRUPT else six
-        lock = f"{parent_lock}six==1.17.0 \\\n    --hash=sha256:{digest}\n"
-        write_atomically(root / variant.lock, lock_header(variant) + lock)
-    assert _run(root, "render").returncode == 0
+    small_project(root)
     yield root
     client = engine.client()
     for name in (GOOD, CORRUPT, SLOW):
         if is_present(engine, image_tag(name)):
             client.images.remove(image_tag(name), force=True)
     client.close()
-
-
-def _command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "imagematrix", *arguments]
-
-
-def _environ(**more: str) -> dict[str, str]:
-    """The project has no machinery of its own: that of this repository is found by its path."""
-    return {**os.environ, "PYTHONPATH": str(ROOT), **more}
-
-
-def _run(root: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        _command(*arguments),
-        cwd=root,
-        env=_environ(**environ),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 def _remove(engine: Engine, *names: str) -> None:
@@ -116,7 +53,7 @@ def _remove(engine: Engine, *names: str) -> None:
 def test_one_failure_does_not_stop_the_others(project: Path, engine: Engine) -> None:
     """A hash that differs fails its image alone, names the package, and leaves no tag."""
     _remove(engine, GOOD, CORRUPT)
-    result = _run(project, "build", GOOD, CORRUPT, "--json")
+    result = run_in(project, "build", GOOD, CORRUPT, "--json")
     assert result.returncode == 1, result.stderr[-3000:]
     rows = {row["name"]: row for row in json.loads(result.stdout)}
     outcomes = {name: row["outcome"] for name, row in rows.items() if name != PARENT}
@@ -131,7 +68,7 @@ def test_one_failure_does_not_stop_the_others(project: Path, engine: Engine) -> 
 
 def _outcomes(project: Path) -> tuple[list[str], str]:
     """The outcomes of the parent and of the good image, and why."""
-    result = _run(project, "build", GOOD, "--json")
+    result = run_in(project, "build", GOOD, "--json")
     assert result.returncode == 0, result.stderr[-3000:]
     return [row["outcome"] for row in json.loads(result.stdout)], result.stdout
 
@@ -139,7 +76,7 @@ def _outcomes(project: Path) -> tuple[list[str], str]:
 def test_second_build_has_nothing_to_do(project: Path, engine: Engine) -> None:
     """Built images are up to date, until they are removed."""
     if not is_present(engine, image_tag(GOOD)):
-        assert _run(project, "build", GOOD).returncode == 0
+        assert run_in(project, "build", GOOD).returncode == 0
     outcomes, why = _outcomes(project)
     assert outcomes == ["up to date", "up to date"], why
     _remove(engine, GOOD)
@@ -153,7 +90,7 @@ def test_index_that_cannot_be_reached_is_named(project: Path, engine: Engine) ->
     """The image fails with the package that could not be fetched."""
     _remove(engine, CORRUPT)
     index = "http://127.0.0.1:9/simple"
-    result = _run(project, "build", CORRUPT, "--json", PIP_INDEX_URL=index)
+    result = run_in(project, "build", CORRUPT, "--json", PIP_INDEX_URL=index)
     assert result.returncode == 1
     detail = json.loads(result.stdout)[-1]["detail"]
     assert "127.0.0.1:9" in detail, detail
@@ -169,9 +106,9 @@ def test_interrupted_build_leaves_no_tag_and_the_next_one_works(
     log = project / "interrupted.log"
     with log.open("w") as output:
         process = subprocess.Popen(
-            _command("build", SLOW),
+            command_of("build", SLOW),
             cwd=project,
-            env=_environ(),
+            env=environ_of(),
             stdout=output,
             stderr=output,
             start_new_session=True,
@@ -195,7 +132,7 @@ def test_interrupted_build_leaves_no_tag_and_the_next_one_works(
         assert "Traceback" not in log.read_text()
     else:
         os.killpg(process.pid, signal.SIGTERM)  # What the killed one had started.
-    result = _run(project, "build", GOOD)
+    result = run_in(project, "build", GOOD)
     assert result.returncode == 0, result.stderr[-3000:]
     assert is_present(engine, image_tag(GOOD))
 
@@ -207,7 +144,7 @@ def test_broken_matrix_writes_and_builds_nothing(project: Path) -> None:
     before = {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
     matrix.write_text(text.replace('["3.12"]', "[3.12]").replace("title: good", "titel: good"))
     try:
-        results = {command: _run(project, command) for command in ("build", "render", "lock")}
+        results = {command: run_in(project, command) for command in ("build", "render", "lock")}
     finally:
         matrix.write_text(text)
     for command, result in results.items():
@@ -224,11 +161,11 @@ def test_disk_that_is_too_small_is_reported_before_building(project: Path) -> No
     huge = Budgets(measured={GOOD: Measured(Size(9 * 10**15, 0), 1, {}, "bootstrap")})
     (project / "sizes.json").write_text(budgets_text(huge))
     try:
-        assert _run(project, "render").returncode == 0
-        result = _run(project, "build", GOOD, "--force")
+        assert run_in(project, "render").returncode == 0
+        result = run_in(project, "build", GOOD, "--force")
     finally:
         (project / "sizes.json").unlink()
-        assert _run(project, "render").returncode == 0
+        assert run_in(project, "render").returncode == 0
     assert result.returncode == 1, result.stderr
     assert re.search(r"takes about [\d,.]+ GB, and \S+ has [\d.]+ GB free", result.stderr)
     assert "#1 [" not in result.stderr, "the build was begun"

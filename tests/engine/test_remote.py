@@ -3,16 +3,14 @@
 Each is a way to the engine that holds the images, or to one of our own; nothing leaves loopback.
 """
 
-import contextlib
 import json
 import os
 import socket
 import ssl
 import subprocess
 import sys
-import threading
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
@@ -24,6 +22,7 @@ from imagematrix.host.engine import Engine, find_engine
 from imagematrix.repository.project import Project
 from tests.engine.conftest import ROOT, publish_bases
 from tests.engine.engines import OwnEngine
+from tests.engine.forwarding import buildkit, connection, forwarding
 from tests.example_images import example, on_another_python, smallest_child
 from tests.images.checks import checks_of
 from tests.images.running import build_images, run_image, wait_until_healthy
@@ -31,46 +30,6 @@ from tests.images.running import build_images, run_image, wait_until_healthy
 IMAGE = example().name
 CHILD = smallest_child().name
 OTHER = on_another_python().name
-
-
-@contextlib.contextmanager
-def forwarding(listening: socket.socket, connect: Callable[[], socket.socket]) -> Iterator[None]:
-    """Connects each that comes with what `connect` gives."""
-
-    def serve() -> None:
-        while True:
-            try:
-                near, _ = listening.accept()
-            except ssl.SSLError:
-                continue  # No certificate.
-            except OSError:
-                return
-            far = connect()
-            for pair in ((near, far), (far, near)):
-                threading.Thread(target=_pump, args=pair, daemon=True).start()
-
-    threading.Thread(target=serve, daemon=True).start()
-    try:
-        yield
-    finally:
-        listening.close()
-
-
-def _pump(source: socket.socket, sink: socket.socket) -> None:
-    with contextlib.suppress(OSError, ValueError):
-        while data := source.recv(1 << 16):
-            sink.sendall(data)
-    # What flows the other way may not be over yet; TLS has no half of a connection.
-    with contextlib.suppress(OSError):
-        sink.shutdown(socket.SHUT_RDWR if isinstance(sink, ssl.SSLSocket) else socket.SHUT_WR)
-
-
-def _connect(engine: Engine) -> socket.socket:
-    if engine.endpoint.socket is None:
-        pytest.skip("the engine is not on this machine: there is nothing to lead to")
-    far = socket.socket(socket.AF_UNIX)
-    far.connect(str(engine.endpoint.socket))
-    return far
 
 
 # --- engines --------------------------------------------------------------------------------------
@@ -117,18 +76,9 @@ def tls(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tl
     plain = socket.create_server(("127.0.0.1", 0))
     with (
         context.wrap_socket(plain, server_side=True) as listening,
-        forwarding(listening, lambda: _connect(engine)),
+        forwarding(listening, lambda: connection(engine)),
     ):
         yield Tls(f"tcp://127.0.0.1:{listening.getsockname()[1]}", folder)
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Iterator[Path]:
-    """A folder of docker's own, in which nothing is chosen."""
-    without = {name: value for name, value in os.environ.items() if not name.startswith("DOCKER_")}
-    with patch.dict(os.environ, {**without, "DOCKER_CONFIG": str(tmp_path)}, clear=True):
-        # Plugins that a user installed stay there.
-        yield tmp_path
 
 
 def _serves(image: str, **environ: str) -> None:
@@ -201,28 +151,6 @@ def test_an_engine_over_ssh_serves(engine: Engine, config: Path, tmp_path: Path)
 
 
 # --- builders -------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def buildkit(engine: Engine, path: Path) -> Iterator[str]:
-    """The BuildKit of an engine at a socket of its own, as the driver `remote` of buildx wants it:
-    https://docs.docker.com/build/builders/drivers/remote/"""
-
-    def connect() -> socket.socket:
-        far = _connect(engine)
-        ask = "POST /grpc HTTP/1.1\r\nHost: docker\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
-        far.sendall(ask.encode())
-        head = b""
-        while b"\r\n\r\n" not in head and (more := far.recv(1)):
-            head += more
-        assert b" 101 " in head, head
-        return far
-
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(path))
-        listening.listen(32)
-        with forwarding(listening, connect):
-            yield f"unix://{path}"
 
 
 @pytest.fixture

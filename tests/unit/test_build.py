@@ -11,6 +11,7 @@ from imagematrix.build import run as build
 from imagematrix.build.progress import BuildLog
 from imagematrix.build.results import Outcome
 from imagematrix.build.run import run_build
+from imagematrix.errors import WorkError
 from imagematrix.host.buildx import Builder
 from imagematrix.host.engine import Engine
 from imagematrix.plan.bake import TOOLS, BuildEnvironment
@@ -121,6 +122,28 @@ def test_children_of_an_image_that_fails_are_not_tried(
 
     assert {outcome for outcome, _ in found.values()} == {Outcome.FAILED}
     assert found[XGBOOST][1] == f"its parent {MINIMAL} failed"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        "failed to receive status: rpc error: code = Unavailable desc = error reading from server",
+        "failed to solve: rpc error: code = Unavailable desc = closing transport",
+    ],
+)
+def test_a_builder_that_is_gone_is_named_and_not_tried_again(
+    error: str, steps: tuple[Step, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own error is reported, not that of another attempt to reach it."""
+    runs = []
+
+    def buildkit(_definition: Mapping[str, Any], _options: Sequence[str]) -> tuple[int, str]:
+        runs.append(1)
+        return 1, f"#9 [{MINIMAL} 1/2] RUN something\nERROR: {error}"
+
+    with pytest.raises(WorkError, match=r"the connection to the engine broke \(.*Unavailable"):
+        outcomes(steps, buildkit, tmp_path, monkeypatch)
+    assert len(runs) == 1
 
 
 @pytest.mark.parametrize(("no_cache", "options"), [(True, ["--no-cache"]), (False, [])])
