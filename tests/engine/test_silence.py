@@ -15,7 +15,7 @@ from tests.engine.conftest import ROOT
 
 # Runs in namespaces of its own. `seen` is what must not change: inodes, and which engines run.
 SCRIPT = """
-import contextlib, io, os, pathlib, signal, subprocess, sys
+import contextlib, io, os, pathlib, signal, subprocess, sys, time
 from imagematrix import cli
 from imagematrix.host import setup as dockerd
 from imagematrix.host import engine
@@ -43,7 +43,10 @@ def command(*given):
 command("engine", "start")
 pid = dockerd.started_pid(files)
 try:
-    before = seen()
+    # An engine that has just started still makes files.
+    before = None
+    while before != (before := seen()):
+        time.sleep(1)
     os.kill(pid, signal.SIGSTOP)
     command("build", "minimal-*")
     command("engine", "start")
