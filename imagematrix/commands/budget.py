@@ -42,11 +42,16 @@ def run(project: Project, options: argparse.Namespace) -> int:
             v.name: bases_of(client, v, present[v.name].labels) for v in chosen if v.name in sizes
         }
     if options.update:
+        parents = {v.name: v.parent for v in chosen}
         # A parent that has a record keeps it, unless it is selected itself.
         names = {v.name for v in chosen if v in selected or v.name not in project.budgets.measured}
         measured = {
             name: Measured(
-                size, len(image.layers or ()), versions_from_labels(image.labels), bases[name]
+                size,
+                size - sizes.get(parents[name] or "", Size(0, 0)),
+                len(image.layers or ()),
+                versions_from_labels(image.labels),
+                bases[name],
             )
             for name, size in sizes.items()
             if name in names and (image := present[name])

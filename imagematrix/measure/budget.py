@@ -47,8 +47,8 @@ def compare(
         text = f"its size was recorded on {recorded.bases} bases, and it is based on {bases} ones"
         return Verdict(Kind.OTHER_BASES, text)
     now, then = sizes[name], recorded.size
-    if parent is not None and parent in sizes and parent in budgets.measured:
-        now, then = now - sizes[parent], then - budgets.measured[parent].size
+    if parent is not None and parent in sizes:
+        now, then = now - sizes[parent], recorded.added
     pairs = {
         "uncompressed": (now.uncompressed, then.uncompressed),
         "compressed": (now.compressed, then.compressed),

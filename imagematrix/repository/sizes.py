@@ -32,10 +32,11 @@ class Size:
 
 @dataclass(frozen=True)
 class Measured:
-    """The size of an image when it was recorded, its number of layers, its packages, and whose
-    bases it is on."""
+    """The size of an image when it was recorded, what it added to its parent of that time (all of
+    it without a parent), its number of layers, its packages, and whose bases it is on."""
 
     size: Size
+    added: Size
     layers: int
     packages: Mapping[str, str]
     bases: str
@@ -77,7 +78,8 @@ def read_budgets(root: Path) -> Budgets:
 def _measured(row: Mapping[str, Any]) -> Measured:
     packages = dict(item.split(" ") for item in row["packages"].split(", ") if item)
     size = Size(int(row["uncompressed"]), int(row["compressed"]))
-    return Measured(size, int(row["layers"]), packages, str(row["bases"]))
+    added = Size(int(row["added_uncompressed"]), int(row["added_compressed"]))
+    return Measured(size, added, int(row["layers"]), packages, str(row["bases"]))
 
 
 def budgets_text(budgets: Budgets) -> str:
@@ -86,6 +88,8 @@ def budgets_text(budgets: Budgets) -> str:
         name: {
             "uncompressed": measured.size.uncompressed,
             "compressed": measured.size.compressed,
+            "added_uncompressed": measured.added.uncompressed,
+            "added_compressed": measured.added.compressed,
             "layers": measured.layers,
             "bases": measured.bases,
             "packages": ", ".join(f"{n} {v}" for n, v in sorted(measured.packages.items())),

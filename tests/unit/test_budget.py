@@ -24,9 +24,15 @@ from tests.unit.helpers import MINIMAL, PYTORCH, XGBOOST, Repository
 
 MB = 10**6
 MEASURED = {
-    MINIMAL: Measured(Size(100 * MB, 30 * MB), 3, {"httptools": "2.0"}, "bootstrap"),
+    MINIMAL: Measured(
+        Size(100 * MB, 30 * MB), Size(100 * MB, 30 * MB), 3, {"httptools": "2.0"}, "bootstrap"
+    ),
     XGBOOST: Measured(
-        Size(300 * MB, 90 * MB), 4, {"httptools": "2.0", "numpy": "2.1"}, "bootstrap"
+        Size(300 * MB, 90 * MB),
+        Size(200 * MB, 60 * MB),
+        4,
+        {"httptools": "2.0", "numpy": "2.1"},
+        "bootstrap",
     ),
 }
 BUDGETS = Budgets(2.0, MEASURED, {PYTORCH: "no wheel"})
@@ -104,7 +110,7 @@ def test_record_can_be_read_again(repository: Repository) -> None:
 
 
 def test_update_keeps_what_was_not_measured_and_drops_images_that_are_gone() -> None:
-    new = Measured(Size(7, 7), 1, {}, "registry")
+    new = Measured(Size(7, 7), Size(7, 7), 1, {}, "registry")
     budgets = Budgets(5.0, {**MEASURED, "gone": new}, {PYTORCH: "no wheel", "gone too": "so"})
 
     result = updated(budgets, {XGBOOST: new}, ["other"], [MINIMAL, XGBOOST, PYTORCH, "other"])
@@ -199,7 +205,9 @@ def test_command_fails_for_a_size_without_record_and_update_records_it(
     assert capsys.readouterr().err == "wrote README.md\nwrote docs/images.md\n"
     assert "| 300 MB |" in (repository.root / "README.md").read_text()
     budgets = repository.project.budgets
-    assert budgets.measured[XGBOOST] == Measured(NOW[XGBOOST], 2, {"httptools": "2.0"}, "bootstrap")
+    assert budgets.measured[XGBOOST] == Measured(
+        NOW[XGBOOST], Size(200 * MB, 60 * MB), 2, {"httptools": "2.0"}, "bootstrap"
+    )
     assert budgets.unmeasured.keys() == {PYTORCH}
     assert cli.main(["budget"]) == 0
 
@@ -210,14 +218,32 @@ def test_update_of_an_image_keeps_the_record_of_its_parent(
     assert cli.main(["budget", "--update", XGBOOST]) == 0
     first = repository.project.budgets.measured
     assert first.keys() == {MINIMAL, XGBOOST}
-    sizes[MINIMAL] += Size(10, 1)
-    sizes[XGBOOST] += Size(20, 2)
+    # The parent grew by more than what the child may grow by.
+    sizes[MINIMAL] += Size(10 * MB, 3 * MB)
+    sizes[XGBOOST] += Size(11 * MB, 3 * MB)
 
-    assert cli.main(["budget", "--update", XGBOOST]) == 0
+    cli.main(["budget", "--update", XGBOOST])
 
     measured = repository.project.budgets.measured
     assert measured[MINIMAL] == first[MINIMAL]
     assert measured[XGBOOST].size == sizes[XGBOOST]
+    assert measured[XGBOOST].added == Size(201 * MB, 60 * MB)
+
+
+def test_update_of_a_parent_changes_no_verdict_on_its_children(
+    repository: Repository, sizes: dict[str, Size]
+) -> None:
+    cli.main(["budget", "--update"])
+    sizes[MINIMAL] += Size(50 * MB, 10 * MB)
+    sizes[XGBOOST] += Size(50 * MB, 10 * MB)
+
+    cli.main(["budget", "--update", MINIMAL])
+
+    budgets = repository.project.budgets
+    child = compare(XGBOOST, MINIMAL, sizes, "bootstrap", budgets)
+    grown = {**sizes, XGBOOST: sizes[XGBOOST] + Size(10 * MB, 0)}
+    assert child.kind is Kind.WITHIN
+    assert compare(XGBOOST, MINIMAL, grown, "bootstrap", budgets).kind is Kind.GREW
 
 
 def test_command_fails_for_growth_and_prints_all_as_json(
