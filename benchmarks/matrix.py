@@ -123,6 +123,7 @@ def write_templates(root: Path, size: int) -> None:
         "Dockerfile.j2",
         "macros.j2",
         "system.Dockerfile.j2",
+        "tools.Dockerfile.j2",
         "dpkg-excludes",
         "slim.yaml",
     ):

@@ -19,7 +19,7 @@ from imagematrix.host.buildx import require_buildx
 from imagematrix.host.engine import Engine, inspect_images, layers_of
 from imagematrix.matrix.platforms import PLATFORM
 from imagematrix.matrix.variant import Variant
-from imagematrix.plan.bake import TOOLS_DEBIAN
+from imagematrix.plan.bake import TOOLS_SUITE
 from imagematrix.plan.content import base_ids_from_labels, layers_id
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Bases:
 
     def why_unavailable(self, variant: Variant) -> str:
         """Why the image cannot be built with these bases; "" if it can."""
-        references = [TOOLS_DEBIAN, *variant.base_images]
+        references = [TOOLS_SUITE.debian_image, *variant.base_images]
         references = [name for name in dict.fromkeys(references) if name in self.missing]
         return "; ".join(self.missing[name] for name in references)
 
@@ -69,7 +69,8 @@ def bases_of(
 def required_references(variants: Iterable[Variant]) -> tuple[str, ...]:
     """The base images of the variants without a parent, and that of the tools image, each once."""
     roots = [variant.base_images for variant in variants if variant.parent is None]
-    return tuple(dict.fromkeys([*itertools.chain(*roots), *([TOOLS_DEBIAN] if roots else [])]))
+    tools = [TOOLS_SUITE.debian_image] if roots else []
+    return tuple(dict.fromkeys([*itertools.chain(*roots), *tools]))
 
 
 def ensure_bases(

@@ -41,6 +41,11 @@ class Suite(StrEnum):
     TRIXIE = "trixie"
 
     @property
+    def debian_image(self) -> str:
+        """The image of the release, without what a container seldom needs."""
+        return f"debian:{self}-slim"
+
+    @property
     def glibc(self) -> str:
         """The glibc of the suite, which bounds the manylinux wheels that run on it."""
         return {Suite.BOOKWORM: "2.36", Suite.TRIXIE: "2.41"}[self]

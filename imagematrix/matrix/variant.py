@@ -131,7 +131,7 @@ class Variant:
     @property
     def debian_image(self) -> str:
         """The image of Debian that it is based on, directly or by its parent."""
-        return f"debian:{self.suite}-slim"
+        return self.suite.debian_image
 
     @property
     def python_image(self) -> str:

@@ -8,6 +8,7 @@ import csv
 import io
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Any
 
 from imagematrix.matrix.platforms import EPOCH, PLATFORM
@@ -16,10 +17,10 @@ from imagematrix.matrix.selection import Selection, select
 from imagematrix.matrix.variant import Variant
 from imagematrix.plan.plan import Action, Step
 
-# The tools image, whose programs builds use and no image keeps; its folder and its base image.
+# The tools image, whose programs builds use and no image keeps; its Dockerfile and its release.
 TOOLS = "inference-tools"
-_TOOLS_FOLDER = "base/tools"
-TOOLS_DEBIAN = f"debian:{Suite.TRIXIE}-slim"
+TOOLS_DOCKERFILE = PurePosixPath("base/tools/Dockerfile")
+TOOLS_SUITE = Suite.TRIXIE
 LATEST = "latest"
 # The prefix of a context that is an image of the engine.
 LOCAL_IMAGE = "docker-image://"
@@ -159,9 +160,9 @@ def with_contexts(definition: Mapping[str, Any], instead: Mapping[str, str]) -> 
 
 def _tools_target(environment: BuildEnvironment) -> dict[str, Any]:
     return {
-        **_common(Suite.TRIXIE, environment),
-        "context": _TOOLS_FOLDER,
-        "contexts": _replaced_bases([TOOLS_DEBIAN], environment),
+        **_common(TOOLS_SUITE, environment),
+        "context": str(TOOLS_DOCKERFILE.parent),
+        "contexts": _replaced_bases([TOOLS_SUITE.debian_image], environment),
         # Other targets mount it; it becomes no image of the engine.
         "output": ["type=cacheonly"],
     }

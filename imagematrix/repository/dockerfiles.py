@@ -2,18 +2,21 @@
 
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import jinja2
 
 from imagematrix.errors import Diagnostic, InputError
 from imagematrix.matrix.variant import Variant
+from imagematrix.plan.bake import TOOLS_DOCKERFILE, TOOLS_SUITE
 
+TOOLS_TEMPLATE = PurePosixPath("base/tools.Dockerfile.j2")
 SYSTEM_TEMPLATE = PurePosixPath("base/system.Dockerfile.j2")
 
 
 def render_dockerfiles(root: Path, variants: Iterable[Variant]) -> dict[PurePosixPath, str]:
-    """The text of each Dockerfile, under its path relative to `root`: that of every image, and of
-    the Debian that images without a parent start from.
+    """The text of each Dockerfile, under its path relative to `root`: that of every image, of the
+    Debian that images without a parent start from, and of the tools image.
 
     Raises InputError for a template that is missing or wrong, with its line.
     """
@@ -28,24 +31,31 @@ def render_dockerfiles(root: Path, variants: Iterable[Variant]) -> dict[PurePosi
     )
     files: dict[PurePosixPath, str] = {}
     errors: dict[str, Diagnostic] = {}
-    for variant in variants:
-        jobs = [(variant.dockerfile, variant.template)]
-        if variant.parent is None:
-            jobs.append((variant.system_dockerfile, SYSTEM_TEMPLATE))
-        for path, template in jobs:
-            if path in files:
-                continue
-            try:
-                text = environment.get_template(str(template)).render(variant=variant)
-            except Exception as error:  # What a template computes may raise anything.
-                diagnostic = _diagnostic(error, root, template, path)
-                errors.setdefault(str(diagnostic.file), diagnostic)
-            else:
-                header = f"# Rendered from {template} by `nox -s render`. Do not edit.\n"
-                files[path] = header + text.lstrip("\n")
+    for path, (template, values) in _jobs(variants).items():
+        try:
+            text = environment.get_template(str(template)).render(values)
+        except Exception as error:  # What a template computes may raise anything.
+            diagnostic = _diagnostic(error, root, template, path)
+            errors.setdefault(str(diagnostic.file), diagnostic)
+        else:
+            header = f"# Rendered from {template} by `nox -s render`. Do not edit.\n"
+            files[path] = header + text.lstrip("\n")
     if errors:
         raise InputError(list(errors.values()))
     return files
+
+
+def _jobs(
+    variants: Iterable[Variant],
+) -> dict[PurePosixPath, tuple[PurePosixPath, dict[str, Any]]]:
+    """The template of each Dockerfile, and what it is given."""
+    jobs: dict[PurePosixPath, tuple[PurePosixPath, dict[str, Any]]] = {}
+    for variant in variants:
+        jobs[TOOLS_DOCKERFILE] = (TOOLS_TEMPLATE, {"suite": TOOLS_SUITE})
+        if variant.parent is None:
+            jobs[variant.system_dockerfile] = (SYSTEM_TEMPLATE, {"suite": variant.suite})
+        jobs[variant.dockerfile] = (variant.template, {"variant": variant})
+    return jobs
 
 
 def _diagnostic(

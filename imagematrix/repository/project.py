@@ -36,11 +36,7 @@ from imagematrix.repository.sizes import (
     updated,
 )
 from imagematrix.repository.slim import render_slim
-from imagematrix.repository.tree import (
-    check_rendered,
-    orphan_diagnostics,
-    read_locks,
-)
+from imagematrix.repository.tree import check_rendered, orphan_diagnostics, read_locks
 
 BAKE_FILE = PurePosixPath("docker-bake.json")
 

@@ -28,6 +28,7 @@ _BASE_FILES = frozenset(
     {
         "macros.j2",
         "system.Dockerfile.j2",
+        "tools.Dockerfile.j2",
         "dpkg-excludes",
         "server",
         "tools",

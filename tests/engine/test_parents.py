@@ -19,9 +19,9 @@ from tests.unit.helpers import MINIMAL, XGBOOST, Repository, lock_text
 SERVER = "base/server/app.py"
 PINS = ("httptools==2.0", "numpy==2.1", "xgboost-cpu==3.4.1")
 TEMPLATES = {
-    "base/tools/Dockerfile": "FROM scratch\nCOPY bin/ /\n",
+    "base/tools.Dockerfile.j2": "FROM scratch\nCOPY bin/ /\n",
     "base/system.Dockerfile.j2": (
-        "FROM {{ variant.debian_image }} AS slimmed\n"
+        "FROM {{ suite.debian_image }} AS slimmed\n"
         "RUN touch /written\n"
         "FROM scratch\n"
         "COPY --from=slimmed /written /written\n"

@@ -17,7 +17,7 @@ from tests.unit.helpers import MINIMAL, XGBOOST, Repository
 
 # All that Docker's own steps write has one time here; what the checkout gives keeps its own.
 SYSTEM = """\
-FROM {{ variant.debian_image }} AS written
+FROM {{ suite.debian_image }} AS written
 RUN mkdir /tree /tree/server && cp /etc/debian_version /tree/ && RANDOM_STEP
 COPY server /checkout
 RUN cp /checkout/*.py /tree/server/ && chmod -R u=rwX,go=rX /tree \\
@@ -26,7 +26,7 @@ FROM scratch
 COPY --from=written /tree/ /
 """
 TEMPLATES = {
-    "base/tools/Dockerfile": "FROM scratch\nCOPY bin/ /\n",
+    "base/tools.Dockerfile.j2": "FROM scratch\nCOPY bin/ /\n",
     "base/system.Dockerfile.j2": SYSTEM.replace("RANDOM_STEP", "true"),
     "base/Dockerfile.j2": "FROM system-{{ variant.suite }}\nUSER 1000:1000\n",
     "frameworks/Dockerfile.j2": (

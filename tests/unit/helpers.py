@@ -78,7 +78,8 @@ PYTORCH = "pytorch2.0-py312-inference"
 TEMPLATES = {
     "base/Dockerfile.j2": "FROM system-{{ variant.suite }}\n"
     'LABEL name="{{ variant.name }}"\nUSER 1000:1000\n',
-    "base/system.Dockerfile.j2": "FROM {{ variant.debian_image }}\n",
+    "base/system.Dockerfile.j2": "FROM {{ suite.debian_image }}\n",
+    "base/tools.Dockerfile.j2": "FROM {{ suite.debian_image }}\n",
     "base/macros.j2": "{% macro system(variant) %}RUN true\n{% endmacro %}",
     "frameworks/Dockerfile.j2": '{% from "base/macros.j2" import system -%}\n'
     "ARG BASE_IMAGE={{ variant.parent }}\nFROM ${BASE_IMAGE}\n{{ system(variant) }}"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from imagematrix.plan.bake import image_tag
+from imagematrix.plan.bake import TOOLS_DOCKERFILE, image_tag
 from imagematrix.plan.content import (
     INPUTS_LABEL,
     KEY_LABEL,
@@ -82,6 +82,7 @@ def test_the_inputs_of_an_image_are_all_that_goes_into_it(repository: Repository
         f"base/{SYSTEM}/Dockerfile",
         f"base/{MINIMAL}/slim.txt",
         "base/server/app.py",
+        "base/tools/Dockerfile",
         "base/tools/bin/finish.py",
         "base/dpkg-excludes",
         DEBIAN,
@@ -321,7 +322,7 @@ def test_the_key_is_the_hash_of_what_the_files_hold(repository: Repository) -> N
     minimal, xgboost = repository.variant(MINIMAL), repository.variant(XGBOOST)
     contents = contents_of(repository)
     names = ("base/server/app.py", "base/tools/bin/finish.py", "base/dpkg-excludes")
-    copied = {name: digest(name) for name in names}
+    copied = {name: digest(name) for name in (*names, str(TOOLS_DOCKERFILE))}
     files = (minimal.dockerfile, minimal.lock, minimal.slim_file, minimal.system_dockerfile)
     parent = {str(path): digest(path) for path in files}
     child = {str(p): digest(p) for p in (xgboost.dockerfile, xgboost.lock, xgboost.slim_file)}

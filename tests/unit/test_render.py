@@ -129,12 +129,8 @@ def test_settings_of_the_host_reach_a_build_by_mounts_only() -> None:
 
 def test_dockerfiles_mount_the_secrets_and_the_wheels_that_builds_are_given() -> None:
     """BuildKit ignores a mount without a secret: a name with a typo fails nowhere else."""
-    tools = (REPOSITORY / "base/tools/Dockerfile").read_text()
     mounts = [
-        mount
-        for text in [*DOCKERFILES.values(), tools]
-        for one in instructions(text)
-        for mount in one.mounts
+        mount for text in DOCKERFILES.values() for one in instructions(text) for mount in one.mounts
     ]
 
     secrets = [mount for mount in mounts if mount.get("type") == "secret"]
