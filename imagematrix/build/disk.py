@@ -7,8 +7,9 @@ from imagematrix.errors import WorkError
 from imagematrix.host.engine import Engine
 from imagematrix.matrix.variant import Variant
 from imagematrix.plan.plan import Action, Step
+from imagematrix.repository.sizes import Measured
 
-# The assumed size of an image that was never measured, in MB; the disk that an image takes while it
+# What an image that was never measured is assumed to add to its parent, in MB; the disk that an image takes while it
 # is built, as a multiple of its layers (the engine keeps both the archives and the files); and the
 # disk that every build takes for base images, package lists, downloads and tools, in MB. At most, a
 # minimal image alone took 0.9 GB of an empty engine, scikit-learn on it another 1.5 GB.
@@ -24,16 +25,16 @@ def free_megabytes(engine: Engine) -> float | None:
     return shutil.disk_usage(engine.data).free / 1e6
 
 
-def require_disk(sizes: Mapping[str, float], engine: Engine, steps: Sequence[Step]) -> None:
+def require_disk(measured: Mapping[str, Measured], engine: Engine, steps: Sequence[Step]) -> None:
     """Raises WorkError where the engine has too little disk space for what a plan builds.
 
-    `sizes` has the uncompressed size of each image that was measured, in MB.
+    `measured` has the recorded size of each image that was measured, by its name.
     """
     building = [step.variant for step in steps if step.action is Action.BUILD]
     free = free_megabytes(engine)
     if free is None or not building:
         return
-    needed = needed_megabytes(building, sizes)
+    needed = needed_megabytes(building, measured)
     if needed > free:
         raise WorkError(
             f"building {len(building)} images takes about {needed / 1e3:.1f} GB, and"
@@ -42,12 +43,10 @@ def require_disk(sizes: Mapping[str, float], engine: Engine, steps: Sequence[Ste
         )
 
 
-def needed_megabytes(building: Sequence[Variant], sizes: Mapping[str, float]) -> float:
+def needed_megabytes(building: Sequence[Variant], measured: Mapping[str, Measured]) -> float:
     """The disk space that the engine needs to build these images in one run, in MB."""
-    return _DISK_OF_ANY + _DISK_FACTOR * sum(added_megabytes(v, sizes) for v in building)
-
-
-def added_megabytes(variant: Variant, sizes: Mapping[str, float]) -> float:
-    """The size that an image adds to its parent, in MB; an assumed one if it was never measured."""
-    size = sizes.get(variant.name, _UNMEASURED)
-    return max(size - sizes.get(variant.parent or "", 0.0), 0.0)
+    added = (
+        measured[v.name].added.uncompressed / 1e6 if v.name in measured else _UNMEASURED
+        for v in building
+    )
+    return _DISK_OF_ANY + _DISK_FACTOR * sum(added)

@@ -46,7 +46,7 @@ def run(project: Project, options: argparse.Namespace) -> int:
         shown = BuildEnvironment(base_sources=prepared.environment.base_sources)
         print(json.dumps(bake_file(steps, shown), indent=2))
         return 0
-    require_disk(project.sizes, engine, steps)
+    require_disk(project.budgets.measured, engine, steps)
     if options.cache_to:
         require_cache(engine, prepared.builder)
     environment = replace(

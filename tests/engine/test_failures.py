@@ -158,7 +158,9 @@ def test_broken_matrix_writes_and_builds_nothing(project: Path) -> None:
 
 def test_disk_that_is_too_small_is_reported_before_building(project: Path) -> None:
     """The message has the figure that is needed and the one that there is."""
-    huge = Budgets(measured={GOOD: Measured(Size(9 * 10**15, 0), Size(0, 0), 1, {}, "bootstrap")})
+    huge = Budgets(
+        measured={GOOD: Measured(Size(9 * 10**15, 0), Size(9 * 10**15, 0), 1, {}, "bootstrap")}
+    )
     (project / "sizes.json").write_text(budgets_text(huge))
     try:
         assert run_in(project, "render").returncode == 0
