@@ -9,10 +9,11 @@ from imagematrix.matrix.variant import Variant
 from imagematrix.plan.plan import Action, Step
 from imagematrix.repository.sizes import Measured
 
-# What an image that was never measured is assumed to add to its parent, in MB; the disk that an image takes while it
-# is built, as a multiple of its layers (the engine keeps both the archives and the files); and the
-# disk that every build takes for base images, package lists, downloads and tools, in MB. At most, a
-# minimal image alone took 0.9 GB of an empty engine, scikit-learn on it another 1.5 GB.
+# What an image that was never measured is assumed to add to its parent, in MB; the disk that an
+# image takes while it is built, as a multiple of its layers (the engine keeps both the archives and
+# the files); and the disk that every build takes for base images, package lists, downloads and
+# tools, in MB. At most, a minimal image alone took 0.9 GB of an empty engine, scikit-learn on it
+# another 1.5 GB.
 _UNMEASURED = 1000.0
 _DISK_FACTOR = 2.2
 _DISK_OF_ANY = 1000.0
