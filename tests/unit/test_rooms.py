@@ -7,9 +7,22 @@ from tests.unit.helpers import REPOSITORY
 
 PACKAGE = "imagematrix"
 GROUND = {"console", "errors", "files"}
-FLOORS = ["matrix", "plan", "host", "repository", "measure", "build", "commands", "cli"]
+FLOORS = [
+    "matrix",
+    "plan",
+    "host",
+    "repository",
+    "release",
+    "measure",
+    "audit",
+    "build",
+    "publish",
+    "catalogue",
+    "commands",
+    "cli",
+]
 # Rooms whose modules open no connection and ask no engine.
-OFFLINE = {"matrix", "plan", "repository"}
+OFFLINE = {"matrix", "plan", "repository", "release", "catalogue"}
 NETWORK = {"docker", "http", "requests", "socket", "ssl", "urllib"}
 
 
