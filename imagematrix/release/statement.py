@@ -25,7 +25,7 @@ class ReleaseStatement:
     """What was published under a dated tag.
 
     `name` is the image's name, `digest` that of its manifest, `previous` the dated tag before,
-    empty for the first one. `published` is a date and time in UTC (RFC 3339), `commit` the commit of
+    empty for the first one. `published` is a date and time in UTC (RFC 3339), `commit` that of
     `source`, the URL of the repository. `python` is CPython's full version, `cuda` is empty without
     CUDA. `pins` are the promised requirements, `packages` and `debian` all versions.
     `supported_until` is a date (YYYY-MM-DD), `base` the name and digest of the base image.
