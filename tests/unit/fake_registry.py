@@ -50,6 +50,7 @@ PAGE = Answer(200, b"<html>Welcome</html>", {"Content-Type": "text/html; charset
 class FakeRegistry:
     """Its contents by repository and name; `wanted` is the Authorization that it asks for.
 
+    `overwritten` has what another publisher writes, once, right after a manifest is written.
     `answers` has, by method and a part of the path, answers that are given once each before the
     right ones; `seen` what was asked, `token_requests` how for tokens.
     """
@@ -61,6 +62,7 @@ class FakeRegistry:
     challenge: str = ""
     token: str = "the-token"
     answers: dict[tuple[str, str], list[Answer]] = field(default_factory=dict)
+    overwritten: dict[str, tuple[str, bytes]] = field(default_factory=dict)
     page_size: int = 0
     referrers_api: bool = False
     seen: list[str] = field(default_factory=list)
@@ -91,6 +93,8 @@ class FakeRegistry:
 class _Handler(BaseHTTPRequestHandler):
     fake: FakeRegistry
     protocol_version = "HTTP/1.1"
+    # Without this, each answer is two packets, and the second waits for the receipt of the first.
+    wbufsize = -1
 
     def log_message(self, *_: object) -> None:
         """Nothing."""
@@ -123,8 +127,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self.answer(scripted.status, scripted.body, **scripted.headers)
         if self.headers.get("Authorization", "") != fake.wanted:
             challenge = fake.challenge.replace("HOST", fake.host)
-            body = {"errors": [{"code": "UNAUTHORIZED", "message": "authentication required"}]}
-            return self.answer(401, body, WWW_Authenticate=challenge)
+            words = {"errors": [{"code": "UNAUTHORIZED", "message": "authentication required"}]}
+            return self.answer(401, words, WWW_Authenticate=challenge)
         repository, kind, name = self.parsed(url.path)
         query = {key: values[0] for key, values in parse_qs(url.query).items()}
         serve = getattr(self, f"{self.command.lower()}_{kind}")
@@ -207,6 +211,8 @@ class _Handler(BaseHTTPRequestHandler):
         written = (self.headers["Content-Type"], body)
         self.fake.manifests[repository, reference] = written
         self.fake.manifests[repository, sha256(body)] = written
+        if other := self.fake.overwritten.pop(reference, None):
+            self.fake.manifests[repository, reference] = other
         headers = {"Docker-Content-Digest": sha256(body)}
         if self.fake.referrers_api and "subject" in json.loads(body):
             headers["OCI-Subject"] = json.loads(body)["subject"]["digest"]
