@@ -101,7 +101,8 @@ def _read_image(
         # The image's other layers need not be decompressed.
         known = found.keys() | (set(own) - wanted)
         texts: dict[str, bytes] = {}
-        found |= _read_archive(client, image, known, read, texts)
+        lacks = found.keys() < wanted
+        found |= _read_archive(client, image, known, read if lacks else None, texts)
         config = config or _config_of(texts, own)
     if lacking := wanted - found.keys():
         raise WorkError(f"the engine did not return {len(lacking)} layers of {image}")
@@ -176,11 +177,11 @@ def _read_archive(
     client: docker.DockerClient,
     image: str,
     known: Collection[str],
-    read: Callable[[Any], Result],
+    read: Callable[[Any], Result] | None,
     texts: dict[str, bytes],
 ) -> dict[str, Result]:
     """Reads the files in an image's archive that are not known, by the digest of their content, and
-    adds the short ones to `texts`, by their paths.
+    adds the short ones to `texts`, by their paths; without `read`, only that.
 
     The paths of layers in the archive, and whether they are compressed, differ between engines;
     their content does not. So every file is read as if it were a layer.
@@ -194,7 +195,7 @@ def _read_archive(
             if content is not None and member.size < _SHORT:
                 texts[member.name] = content.read()
                 content = io.BufferedReader(io.BytesIO(texts[member.name]))
-            if content is not None:
+            if content is not None and read is not None:
                 digest, result = _read(content, read)
                 found[digest] = result
     return found
