@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from imagematrix.console import say
 from imagematrix.errors import UserError, WorkError
-from imagematrix.host.bootstrap import bootstrap_name, make_bootstrap_base
+from imagematrix.host.bootstrap import PYTHON_VARIABLE, bootstrap_name, make_bootstrap_base
 from imagematrix.host.buildx import require_buildx
 from imagematrix.host.engine import Engine, inspect_images, layers_of
 from imagematrix.matrix.platforms import PLATFORM
 from imagematrix.matrix.variant import Variant
 from imagematrix.plan.bake import TOOLS_SUITE
-from imagematrix.plan.content import base_ids_from_labels, layers_id
+from imagematrix.plan.content import PYTHON_LABEL, base_ids_from_labels, layers_id
 
 if TYPE_CHECKING:
     import docker
@@ -64,6 +64,27 @@ def bases_of(
     present = _layers_ids(inspect_images(client, names))
     bootstrapped = any(base_id == names[name] for name, base_id in present.items())
     return BaseSource.BOOTSTRAP if bootstrapped else BaseSource.REGISTRY
+
+
+def python_versions(engine: Engine, bases: Bases, variants: Iterable[Variant]) -> dict[str, str]:
+    """CPython's full version in the base images of the variants without a parent, by the reference
+    in their Dockerfiles. An image that does not have it is left out, with a message."""
+    references = dict.fromkeys(v.python_image for v in variants if v.parent is None)
+    images = {name: bases.images[name] for name in references if name in bases.images}
+    descriptions = engine.inspect(images.values())
+    versions = {}
+    for reference, image in images.items():
+        if image not in descriptions:
+            continue
+        variables = (item.partition("=") for item in descriptions[image]["Config"].get("Env") or ())
+        if version := next((value for name, _, value in variables if name == PYTHON_VARIABLE), ""):
+            versions[reference] = version
+        else:
+            say(
+                f"{image} has no {PYTHON_VARIABLE} in its environment, so images on it get no label"
+                f" {PYTHON_LABEL}; `--pull` gets or makes it again."
+            )
+    return versions
 
 
 def required_references(variants: Iterable[Variant]) -> tuple[str, ...]:
