@@ -236,6 +236,7 @@ def roots(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> list[Varia
         if reference == OTHER:
             raise UserError("no CPython 3.7 on this host")
         engine.images[f"bootstrap/{reference}"] = reference
+        engine.environment[f"bootstrap/{reference}"] = ["PYTHON_VERSION=3.12.9"]
 
     monkeypatch.setattr(bases, "make_bootstrap_base", bootstrap)
     first = repository.project.variants[0]
@@ -288,6 +289,18 @@ def test_the_full_version_of_cpython_is_that_of_the_base_image(
     said = capsys.readouterr().err
     assert f"{OTHER} has no PYTHON_VERSION" in said
     assert PYTHON not in said
+
+
+def test_a_bootstrap_base_that_does_not_say_its_cpython_is_made_again(roots: list[Variant]) -> None:
+    engine = FakeEngine()
+    ensured(engine, roots[:1], BaseSource.AUTO)
+    engine.images[f"bootstrap/{PYTHON}"] = "of older tools"
+    engine.images[f"bootstrap/{DEBIAN}"] = "kept"
+    del engine.environment[f"bootstrap/{PYTHON}"]
+
+    ensured(engine, roots[:1], BaseSource.AUTO)
+
+    assert engine.images == {f"bootstrap/{PYTHON}": PYTHON, f"bootstrap/{DEBIAN}": "kept"}
 
 
 def test_a_registry_that_lacks_one_base_stops_only_its_images(roots: list[Variant]) -> None:
