@@ -34,6 +34,11 @@ def spdx_expression(name: str) -> str | None:
 
     https://spdx.github.io/spdx-spec/v2.3/SPDX-license-expressions/
     """
+    # Debian writes expressions in small letters; a comma changes what belongs together.
+    parts = re.split(r" (or|and) ", name)
+    if len(parts) > 1 and "," not in name:
+        words = [word.upper() if at % 2 else spdx_expression(word) for at, word in enumerate(parts)]
+        return None if None in words else " ".join(map(str, words))
     name = _KNOWN.get(name.lower(), name)
     if match := _GNU.fullmatch(name):
         until = "or-later" if match[4] else "only"
