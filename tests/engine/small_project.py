@@ -19,7 +19,7 @@ GOOD, OTHER, CORRUPT, SLOW = (f"{name}1.0-py312-inference" for name in _FRAMEWOR
 
 MATRIX = """\
 debian: {{{suite}: ["3.12"]}}
-tracks: {{current: {{pythons: ["3.12"], accelerators: [cpu]}}}}
+tracks: {{current: {{pythons: ["3.12"], accelerators: [cpu], supported_until: 2098-12-31}}}}
 frameworks:
   minimal:
     title: {title}
