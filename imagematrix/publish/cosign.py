@@ -45,10 +45,10 @@ _ENVIRONMENT = (
 _SECONDS = 180
 # Errors of a verification that are not about what is verified.
 _UNUSABLE = ("loading verifier", "parsing regexp", "reading trusted root", "trusted root file")
-_UNREACHABLE = "Sigstore cannot be reached; sign with `--key FILE`, and verify with that or `--trusted-root FILE`"
+_UNREACHABLE = "Sigstore cannot be reached; `--key FILE` or `--trusted-root FILE` need no network"
 # Parts of cosign's errors, and what they mean here.
 _MEANINGS = {
-    "accepted signatures do not match threshold": "the signature is not by the given key, or what is signed was changed",
+    "accepted signatures do not match threshold": "it is not signed by the key, or changed",
     "not match any digest in statement": "the statement is about another image",
     "not match digests in statement": "the statement is about another image",
     # It tries the format of cosign 2 next.
