@@ -106,8 +106,9 @@ def error_in(output: str) -> str:
     return next((meaning for part, meaning in _MEANINGS.items() if part in error), error)
 
 
-def find_cosign(root: Path, ca_bundle: Path | None = None) -> Cosign:
-    """cosign on PATH; else Debian's, unpacked below `root`/build, where this host can do that.
+def find_cosign(root: Path, ca_bundle: Path | None = None, *, download: bool = True) -> Cosign:
+    """cosign on PATH; else Debian's, unpacked below `root`/build, where this host can do that and
+    it may `download`.
 
     Raises UserError for one that is too old and where there is none, WorkError where Debian's
     mirror does not have it.
@@ -117,7 +118,7 @@ def find_cosign(root: Path, ca_bundle: Path | None = None) -> Cosign:
     folder = root / WORK_FOLDER / "cosign"
     program = folder / "usr" / "bin" / "cosign"
     if not program.is_file():
-        if "debian" not in os_release_ids() or not Path(KEYRING).is_file():
+        if not download or "debian" not in os_release_ids() or not Path(KEYRING).is_file():
             raise UserError(f"cosign is not on PATH; {INSTALL}")
         say(f"Unpacking cosign of Debian {SUITE} to {folder}.")
         _unpack(folder)

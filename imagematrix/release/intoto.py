@@ -12,6 +12,8 @@ from typing import Any
 
 # The media type of a bundle, and the type of the artifact that holds it in a registry.
 BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
+# The statement that cosign 3 makes of a plain signature of an image, and `cosign verify` looks for.
+SIGNATURE = "https://sigstore.dev/cosign/sign/v1"
 _STATEMENT = "https://in-toto.io/Statement/v1"
 _PAYLOAD = "application/vnd.in-toto+json"
 _BUNDLE_KEYS = {"mediaType", "verificationMaterial", "dsseEnvelope"}
