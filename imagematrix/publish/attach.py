@@ -5,7 +5,8 @@ https://github.com/sigstore/cosign/blob/main/specs/BUNDLE_SPEC.md
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 
 from imagematrix.errors import WorkError
 from imagematrix.host.oci import Descriptor
@@ -13,6 +14,8 @@ from imagematrix.host.registry import Registry
 from imagematrix.publish.cosign import Signer, Verifier
 from imagematrix.release.intoto import BUNDLE, SIGNATURE, Statement, statement_in
 from imagematrix.release.predicates import Predicate
+
+_REQUESTS = 8
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,9 @@ def attachments(registry: Registry, repository: str, digest: str) -> tuple[Attac
     Raises WorkError where the registry does not list them.
     """
     listed = registry.referrers(repository, digest)
-    found = (_attachment(registry, repository, one) for one in listed)
-    return tuple(one for one in found if one is not None)
+    with ThreadPoolExecutor(_REQUESTS) as pool:
+        found = pool.map(lambda one: _attachment(registry, repository, one), listed)
+        return tuple(one for one in found if one is not None)
 
 
 def _attachment(registry: Registry, repository: str, descriptor: Descriptor) -> Attachment | None:
@@ -68,8 +72,9 @@ def _attachment(registry: Registry, repository: str, descriptor: Descriptor) -> 
         if manifest is None:
             return Attachment(descriptor, b"", None, "the registry lists it and does not have it")
         layers = manifest.document.get("layers") or []
-        # The type of an artifact is another one in the index that cosign writes:
+        # In the index that cosign writes, artifacts have another type and no annotations:
         # https://github.com/sigstore/cosign/issues/4641
+        descriptor = replace(descriptor, annotations=manifest.document.get("annotations") or {})
         if BUNDLE not in (layer.get("mediaType") for layer in layers):
             return None
         (layer,) = layers
@@ -100,7 +105,6 @@ def attach_statements(
     wanted = {meaning(statement): statement for statement in given}
     present: dict[tuple[str, str], Statement] = {}
     for one in attachments(registry, repository, subject.digest):
-        # Those of others, and of other types, need not be verified.
         if one.statement is None or meaning(one.statement) not in wanted:
             continue
         if not one.refusal(verifier, subject.digest):

@@ -6,6 +6,7 @@ enough that something is signed: what is signed has to be about this image, unde
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -22,6 +23,8 @@ from imagematrix.release.intoto import SIGNATURE, Statement
 from imagematrix.release.predicates import Predicate
 from imagematrix.release.statement import ReleaseStatement, release_statement
 
+# Of cosign, at a time.
+_PROCESSES = 4
 _DATED = re.compile(r"(\d{8})\.v(\d+)")
 _NAMES = {
     SIGNATURE: "signature",
@@ -130,8 +133,8 @@ class _Image:
         return found, release
 
     def content(self) -> str:
-        """What the image consists of. Raises _RefusedError, or WorkError from the registry, for contents
-        that are missing or have another digest."""
+        """What the image consists of. Raises _RefusedError, or WorkError from the registry, for
+        contents that are missing or have another digest."""
         config = self.registry.config(self.repository, self.manifest)
         layers = self.manifest.document.get("layers") or []
         for layer in layers:
@@ -146,12 +149,15 @@ class _Image:
         """The signed statements by their types, each once, and why others are none."""
         signed: dict[str, list[Statement]] = {kind: [] for kind in _NAMES}
         refused: dict[str, list[str]] = {kind: [] for kind in _NAMES}
-        for one in attachments(self.registry, self.repository, self.manifest.digest):
+        digest = self.manifest.digest
+        attached = attachments(self.registry, self.repository, digest)
+        # Others may attach what they like, such as the findings of a scanner.
+        known = [one for one in attached if one.predicate_type in _NAMES]
+        with ThreadPoolExecutor(_PROCESSES) as pool:
+            reasons = list(pool.map(lambda one: one.refusal(self.verifier, digest), known))
+        for one, reason in zip(known, reasons, strict=True):
             kind = one.predicate_type
-            # Others may attach what they like, such as the findings of a scanner.
-            if kind not in _NAMES:
-                continue
-            if reason := one.refusal(self.verifier, self.manifest.digest):
+            if reason:
                 refused[kind].append(reason)
             elif one.statement is not None and one.statement not in signed[kind]:
                 signed[kind].append(one.statement)

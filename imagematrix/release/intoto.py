@@ -14,7 +14,8 @@ from typing import Any
 BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 # The statement that cosign 3 makes of a plain signature of an image, and `cosign verify` looks for.
 SIGNATURE = "https://sigstore.dev/cosign/sign/v1"
-_STATEMENT = "https://in-toto.io/Statement/v1"
+# `cosign attest` still writes v0.1, which differs in nothing that is read here.
+_STATEMENT, _OLD_STATEMENT = "https://in-toto.io/Statement/v1", "https://in-toto.io/Statement/v0.1"
 _PAYLOAD = "application/vnd.in-toto+json"
 _BUNDLE_KEYS = {"mediaType", "verificationMaterial", "dsseEnvelope"}
 _ENVELOPE_KEYS = {"payload", "payloadType", "signatures"}
@@ -74,8 +75,10 @@ def statement_in(bundle: bytes) -> Statement:
     except (AttributeError, KeyError, TypeError, ValueError):
         raise ValueError("its statement is not about one image") from None
     texts = (found.name, found.predicate_type)
-    if statement.get("_type") != _STATEMENT or not all(isinstance(text, str) for text in texts):
-        raise ValueError("it is no in-toto statement v1")
+    if statement.get("_type") not in (_STATEMENT, _OLD_STATEMENT) or not all(
+        isinstance(text, str) for text in texts
+    ):
+        raise ValueError("it is no in-toto statement")
     if not isinstance(found.predicate, dict):
         raise ValueError("its statement says nothing")
     return found

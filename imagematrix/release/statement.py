@@ -5,7 +5,7 @@ inside of what is signed. https://github.com/in-toto/attestation/blob/main/spec/
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -63,8 +63,9 @@ class ReleaseStatement:
 
     @property
     def predicate(self) -> dict[str, Any]:
-        """What the in-toto statement says: the fields by their names."""
-        return asdict(self)
+        """What the in-toto statement says (JSON): the fields by their names."""
+        predicate: dict[str, Any] = _STATEMENT.dump_python(self, mode="json")
+        return predicate
 
 
 _STATEMENT = TypeAdapter(ReleaseStatement)
