@@ -6,6 +6,9 @@ inside of what is signed. https://github.com/in-toto/attestation/blob/main/spec/
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class ReleaseStatement:
     `supported_until` is a date (YYYY-MM-DD), `base` the name and digest of the base image.
     `uncompressed` and `compressed` are bytes. `allowed` has the reason for each refusal that was
     overridden, by its name: `pending` for security fixes, `jump NAME` for a jump of a package.
+    `held` has the reasons why `latest` stayed where it was when this was published.
     """
 
     name: str
@@ -55,3 +59,24 @@ class ReleaseStatement:
     compressed: int
     changes: tuple[Change, ...] = ()
     allowed: Mapping[str, str] = field(default_factory=dict)
+    held: tuple[str, ...] = ()
+
+    @property
+    def predicate(self) -> dict[str, Any]:
+        """What the in-toto statement says (JSON): the fields by their names."""
+        predicate: dict[str, Any] = _STATEMENT.dump_python(self, mode="json")
+        return predicate
+
+
+_STATEMENT = TypeAdapter(ReleaseStatement)
+
+
+def release_statement(predicate: Mapping[str, Any]) -> ReleaseStatement:
+    """The release statement that a predicate is. Fields that are not known are passed over, as
+    in-toto asks. Raises ValueError, with the first reason, for anything else."""
+    try:
+        return _STATEMENT.validate_python(predicate)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{where}: {first['msg']}") from None
