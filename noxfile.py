@@ -110,6 +110,12 @@ def verify_published(session: nox.Session) -> None:
 
 
 @nox.session
+def tags(session: nox.Session) -> None:
+    """List the tags of published images: -- --registry HOST/NAMESPACE PATTERN… --prune."""
+    imagematrix(session, "tags")
+
+
+@nox.session
 def plan(session: nox.Session) -> None:
     """Show which images would be built, and why: takes what `build` takes, and --json."""
     imagematrix(session, "plan")

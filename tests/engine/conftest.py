@@ -1,5 +1,6 @@
 """A registry and a second engine that takes it for its mirror, both on loopback and short-lived."""
 
+import contextlib
 import os
 import shutil
 import socket
@@ -80,14 +81,24 @@ def _require(program: str, package: str) -> str:
 
 @pytest.fixture(scope="session")
 def registry() -> Iterator[str]:
-    """The host:port of an empty registry on loopback."""
+    """The host:port of an empty registry on loopback, which removes nothing."""
+    with running_registry() as host:
+        yield host
+
+
+@contextlib.contextmanager
+def running_registry(storage: str = "") -> Iterator[str]:
+    """The host:port of an empty registry on loopback; `storage` are more settings of its storage.
+
+    https://distribution.github.io/distribution/about/configuration/#storage
+    """
     program = _require("docker-registry", "docker-registry")
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "config.yml"
         config.write_text(
             "version: 0.1\nlog: {level: warn}\n"
-            f"storage: {{filesystem: {{rootdirectory: {folder}/data}}}}\n"
+            f"storage: {{filesystem: {{rootdirectory: {folder}/data}}, {storage}}}\n"
             f"http: {{addr: '127.0.0.1:{port}'}}\n"
         )
         with (Path(folder) / "log").open("w") as log:
