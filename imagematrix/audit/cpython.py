@@ -88,7 +88,8 @@ class PythonReleases:
             try:
                 self._in_bases[reference] = self._asked(reference)
             except WorkError as error:
-                self._hub_failed = str(error)
+                # What to do comes after the reason.
+                self._hub_failed = str(error).split(";")[0]
                 return self._hub_failed
         return self._in_bases[reference]
 

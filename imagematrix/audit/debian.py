@@ -25,7 +25,7 @@ from debian.deb822 import Deb822
 from debian.debfile import DebError, DebFile
 from debian.debian_support import Version
 
-from imagematrix.audit.download import CONNECTIONS, Downloads
+from imagematrix.audit.download import CONNECTIONS, Downloads, shown
 from imagematrix.audit.findings import Finding, Kind, Severity, Status
 from imagematrix.console import say
 from imagematrix.errors import WorkError
@@ -70,10 +70,12 @@ class Archive:
         self._downloads, self._now = downloads, now
         self.signed = shutil.which("gpgv") is not None and keyring.is_file()
         self._keyring = keyring
-        urls = (mirrors.main, mirrors.security)
+        self._mirrors = mirrors
         if not self.signed:
-            urls = tuple(f"{url}/".replace(_PLAIN, _HTTPS).rstrip("/") for url in urls)
-        self._main, self._security = urls
+            main, security = (
+                url.replace(_PLAIN, _HTTPS) for url in (mirrors.main, mirrors.security)
+            )
+            self._mirrors = DebianMirrors(main, security)
 
     def newest(self, suite: str, names: Iterable[str]) -> dict[str, Candidate]:
         """The newest version of each of the packages that a release has.
@@ -81,15 +83,15 @@ class Archive:
         Raises WorkError where an index is missing, expired, or not what its signature or hash says.
         """
         sources = (
-            (self._main, suite, False),
-            (self._main, f"{suite}-updates", False),
-            (self._security, f"{suite}-security", True),
+            (self._mirrors.main, suite, False),
+            (self._mirrors.main, f"{suite}-updates", False),
+            (self._mirrors.security, f"{suite}-security", True),
         )
         wanted = frozenset(names)
         with ThreadPoolExecutor(len(sources)) as threads:
-            tables = threads.map(lambda source: self._candidates(*source, wanted), sources)
+            tables = [threads.submit(self._candidates, *source, wanted) for source in sources]
             newest: dict[str, Candidate] = {}
-            for candidate in (one for table in tables for one in table):
+            for candidate in (one for table in tables for one in table.result()):
                 known = newest.get(candidate.name)
                 # Both archives may have the same version: then it came by the security archive.
                 order = (Version(candidate.version), candidate.security)
@@ -103,7 +105,7 @@ class Archive:
         release = self._release(mirror, suite)
         hashes = {path: sha256 for sha256, path in _ENTRY.findall(release["SHA256"] or "")}
         if _INDEX not in hashes:
-            raise WorkError(f"the index {suite} of {mirror} has no {_INDEX}")
+            raise WorkError(f"the index {suite} of {shown(mirror)} has no {_INDEX}")
         sha256 = hashes[_INDEX]
         folder = f"{mirror}/dists/{suite}/{_INDEX.rpartition('/')[0]}"
         by_hash = (release["Acquire-By-Hash"] or "").strip() == "yes"
@@ -112,7 +114,9 @@ class Archive:
         try:
             text = lzma.decompress(packed).decode()
         except (lzma.LZMAError, UnicodeDecodeError) as error:
-            raise WorkError(f"the index {suite} of {mirror} cannot be read: {error}") from None
+            raise WorkError(
+                f"the index {suite} of {shown(mirror)} cannot be read: {error}"
+            ) from None
         found = []
         for stanza in text.split("\n\n"):
             # Most of the 70,000 are not wanted, and parsing them takes a minute.
@@ -125,15 +129,15 @@ class Archive:
         """The fields of an InRelease file, after all checks."""
         content = self._downloads.get(f"{mirror}/dists/{suite}/InRelease")
         if content is None:
-            raise WorkError(f"{mirror} has no index {suite}")
+            raise WorkError(f"{shown(mirror)} has no index {suite}")
         text = self._verified(content, mirror, suite)
         fields = HeaderParser().parsestr(text)
         if fields["Codename"] != suite:
-            raise WorkError(f"{mirror} gives the index of {fields['Codename']} for {suite}")
+            raise WorkError(f"{shown(mirror)} gives the index of {fields['Codename']} for {suite}")
         until = fields["Valid-Until"]
-        if until and _date(until, f"the index {suite} of {mirror}") < self._now:
+        if until and _date(until, f"the index {suite} of {shown(mirror)}") < self._now:
             raise WorkError(
-                f"the index {suite} of {mirror} is from {fields['Date']} and has expired"
+                f"the index {suite} of {shown(mirror)} is from {fields['Date']} and has expired"
             )
         return fields
 
@@ -143,14 +147,16 @@ class Archive:
             text = content.decode(errors="replace")
             begin, _, signed = text.partition("\n\n")
             if not begin.startswith("-----BEGIN PGP SIGNED MESSAGE-----"):
-                raise WorkError(f"the index {suite} of {mirror} is not signed")
+                raise WorkError(f"the index {suite} of {shown(mirror)} is not signed")
             return signed.partition("\n-----BEGIN PGP SIGNATURE-----")[0]
         command = ["gpgv", "--keyring", str(self._keyring), "--status-fd", "2", "--output", "-"]
         result = subprocess.run([*command, "-"], input=content, capture_output=True, check=False)
         status = result.stderr.decode(errors="replace")
         # It is signed with the keys of several releases, not all of which every host has.
         if "[GNUPG:] VALIDSIG " not in status or "[GNUPG:] BADSIG " in status:
-            raise WorkError(f"the index {suite} of {mirror} has no valid signature of Debian")
+            raise WorkError(
+                f"the index {suite} of {shown(mirror)} has no valid signature of Debian"
+            )
         return result.stdout.decode(errors="replace")
 
     def changelog(self, package: Candidate, newest: Mapping[str, Candidate]) -> Changelog:
@@ -165,7 +171,7 @@ class Archive:
                     changelog = deb.changelog()
                     target = _documentation(deb, name)
             except (ArError, DebError, OSError, lzma.LZMAError, ChangelogParseError) as error:
-                raise WorkError(f"{found.url} cannot be read: {error}") from None
+                raise WorkError(f"{shown(found.url)} cannot be read: {error}") from None
             if changelog is not None and len(changelog):
                 return changelog
             if target not in newest:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +16,7 @@ from urllib3.util import Retry
 from imagematrix.errors import WorkError
 from imagematrix.files import WORK_FOLDER, write_bytes_atomically
 from imagematrix.host.config import HostConfig
+from imagematrix.host.registry_errors import system_words
 from imagematrix.host.registry_http import is_loopback
 
 CACHE = WORK_FOLDER / "audit"
@@ -30,8 +32,8 @@ CONNECTIONS = 8
 class Downloads:
     """GETs, and a cache of files by their hash below the work folder of the repository at `root`.
 
-    Its methods raise WorkError, with a phrase that begins with the name of the server. Messages never have the
-    credentials that a URL may contain.
+    Its methods raise WorkError, with a phrase that begins with the name of the server. It has no
+    credentials, which a URL may contain.
     """
 
     def __init__(self, root: Path, host: HostConfig) -> None:
@@ -44,16 +46,17 @@ class Downloads:
     def get(self, url: str) -> bytes | None:
         """The content of a URL, None for "not found"."""
         parts = urlsplit(url)
+        server = parts.hostname or shown(url)
         session = self._sessions[is_loopback(parts.netloc.rpartition("@")[2])]
         verify = False if {parts.hostname, parts.netloc} & self._trusted else self._verify
         try:
             answer = session.get(url, timeout=_SECONDS, verify=verify)
         except requests.RequestException as error:
-            raise WorkError(f"{parts.hostname} cannot be reached ({_reason(error)})") from None
+            raise WorkError(f"{server} cannot be reached ({_reason(error)})") from None
         if answer.status_code == 404:
             return None
         if answer.status_code != 200:
-            raise WorkError(f"{parts.hostname} answers {answer.status_code} {answer.reason}")
+            raise WorkError(f"{server} answers {answer.status_code} {answer.reason}")
         return answer.content
 
     def json(self, url: str) -> dict[str, Any] | None:
@@ -88,6 +91,12 @@ class Downloads:
                     path.unlink(missing_ok=True)
 
 
+def shown(url: str) -> str:
+    """A URL without the credentials that it may contain."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
 def json_object(content: bytes, source: str) -> dict[str, Any]:
     """The JSON object in an answer of `source`. Raises WorkError for anything else."""
     try:
@@ -117,11 +126,7 @@ def _session(*, local: bool) -> requests.Session:
 
 
 def _reason(error: requests.RequestException) -> str:
-    """The innermost reason of an error, without the URL."""
-    inner: Any = error
-    while (args := getattr(inner, "args", ())) and isinstance(args[0], Exception):
-        inner = args[0]
-    while isinstance(reason := getattr(inner, "reason", None), Exception):
-        inner = reason
-    text = str(inner).rpartition(": ")[2]
-    return text or type(inner).__name__
+    refused = re.search(r"certificate verify failed: ([^(\"']+)", str(error))
+    if refused:
+        return f"its certificate is not accepted: {refused[1].strip()}"
+    return system_words(str(error))

@@ -1,6 +1,5 @@
 """Audits images: each package version is asked once for all images that have it."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -71,8 +70,7 @@ def audit_images(
         found = list(debian[variant.name])
         for pair in one.distributions.items():
             found += (
-                _with_lock(finding, locks.get(variant.name, {}))
-                for finding in python.get(pair, ())
+                _with_lock(finding, locks.get(variant.name, {})) for finding in python.get(pair, ())
             )
         cpython = sources.releases.finding(one.python, variant.python_image)
         found += [cpython] if cpython else []

@@ -108,7 +108,7 @@ def _packages(status: str) -> Iterable[tuple[str, str]]:
 
 def _read_layer(content: Any) -> _Layer:
     status = suite = ""
-    distributions, gone = set(), set()
+    distributions, gone = set[str](), set[str]()
     with suppress(tarfile.ReadError), tarfile.open(fileobj=content, mode="r|") as archive:
         for member in archive:
             path = member.name.removeprefix("./")
