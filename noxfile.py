@@ -159,6 +159,12 @@ def budget(session: nox.Session) -> None:
 
 
 @nox.session
+def audit(session: nox.Session) -> None:
+    """List the security fixes that images lack: -- PATTERN…, or --registry HOST/NAMESPACE."""
+    imagematrix(session, "audit")
+
+
+@nox.session
 def reproduce(session: nox.Session) -> None:
     """Build images twice without cache and compare them; with --compare, two existing images."""
     imagematrix(session, "reproduce")

@@ -19,6 +19,7 @@ _COMMANDS = {
     "render": "write the files that are derived from the matrix",
     "lock": "resolve the requirements of images",
     "reproduce": "prove that images are reproducible, or compare two existing images",
+    "audit": "list the security fixes that images lack, and for how long",
     "budget": "compare the sizes of images with their record",
     "examples": "make the examples in their images, and compare them with the committed ones",
     "check": "prove that the files agree with the matrix",
