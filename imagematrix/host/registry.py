@@ -188,6 +188,25 @@ class Registry:
         self._put(repository, reference, content, media_type)
         return digest_of(content)
 
+    def claim_tag(self, repository: str, tag: str, manifest: Manifest) -> bool:
+        """Writes a manifest under a tag that is free; returns whether the tag is now on it.
+
+        A registry cannot compare and write in one step, and a write that it seems to have lost may
+        have been carried out. So each try looks at the tag first, and the result is read again.
+        """
+        path, access = f"manifests/{tag}", self._http.access(repository, PUSH)
+
+        def claim() -> requests.Response:
+            there = self._http.send("HEAD", path, access, {"Accept": _ACCEPT})
+            if there.status_code != 404:
+                return there
+            kind = {"Content-Type": manifest.media_type}
+            return self._http.send("PUT", path, access, kind, manifest.content)
+
+        self._http.tried(claim, access, (200, 201))
+        found = self.manifest(repository, tag)
+        return found is not None and found.digest == manifest.digest
+
     def _put(
         self, repository: str, reference: str, content: bytes, media_type: str
     ) -> requests.Response:
