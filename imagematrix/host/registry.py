@@ -89,7 +89,8 @@ class Registry:
         return config
 
     def tags(self, repository: str) -> tuple[str, ...]:
-        """The tags of a repository, sorted; none if there is no such repository."""
+        """The tags of a repository, sorted; none if there is no such repository. Fallback tags (see
+        `referrers`) are among them."""
         access = self._http.access(repository)
         path, found = "tags/list", set[str]()
         while path:
@@ -157,7 +158,9 @@ class Registry:
         def upload() -> requests.Response:
             started = self._http.request("POST", "blobs/uploads/", access, expected=(202,))
             headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
-            where = started.headers["Location"]
+            where = started.headers.get("Location")
+            if where is None:
+                raise self._http.strange(repository, "it names no place for an upload")
             return self._http.send("PUT", where, access, headers, open_content, {"digest": digest})
 
         self._http.tried(upload, access, (201,))
