@@ -13,7 +13,8 @@ import pytest
 from imagematrix.host.oci import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Descriptor, compact, digest_of
 from imagematrix.host.registry import Registry
 from imagematrix.release.tags import DatedTag
-from tests.engine.conftest import ROOT, running_registry
+from tests.engine.conftest import ROOT, require
+from tests.engine.registries import serve_registry
 from tests.example_images import example, on_another_python
 
 IMAGE, OTHER = example().name, on_another_python().name
@@ -77,7 +78,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def removing_registry() -> Iterator[str]:
     """A registry that removes what it is asked to."""
-    with running_registry("delete: {enabled: true}") as host:
+    with serve_registry(require("docker-registry", "docker-registry"), deletes=True) as host:
         yield host
 
 
