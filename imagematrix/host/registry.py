@@ -128,6 +128,12 @@ class Registry:
         self._verified(answer.content, digest, f"{repository}@{digest}")
         return answer.content
 
+    def has_blob(self, repository: str, digest: str) -> bool:
+        """Whether a repository has a content; asks for no right to push."""
+        access = self._http.access(repository)
+        answer = self._http.request("HEAD", f"blobs/{digest}", access, expected=(200, 404))
+        return answer.status_code == 200
+
     def find_blob(self, repository: str, digest: str, mount_from: str = "") -> Blob | None:
         """How a repository has a content without an upload: it was there, or it is taken from the
         repository `mount_from` of the same registry. None if neither has it."""

@@ -4,7 +4,6 @@ A signature names a digest and no tag. So name and tag are in the release statem
 enough that something is signed: what is signed has to be about this image, under this tag.
 """
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,16 +15,15 @@ from packageurl import PackageURL
 from imagematrix.errors import UserError, WorkError
 from imagematrix.host.oci import Manifest
 from imagematrix.host.registry import Registry
-from imagematrix.plan.bake import LATEST
 from imagematrix.publish.attach import attachments
 from imagematrix.publish.cosign import Verifier
 from imagematrix.release.intoto import SIGNATURE, Statement
 from imagematrix.release.predicates import Predicate
-from imagematrix.release.statement import ReleaseStatement, release_statement
+from imagematrix.release.statement import ReleaseStatement, from_json
+from imagematrix.release.tags import LATEST, DatedTag
 
 # Of cosign, at a time.
 _PROCESSES = 4
-_DATED = re.compile(r"(\d{8})\.v(\d+)")
 _NAMES = {
     SIGNATURE: "signature",
     Predicate.RELEASE: "release",
@@ -166,13 +164,12 @@ class _Image:
     def release_of(self, statements: Iterable[Statement], reference: str) -> ReleaseStatement:
         """The release statement of a tag; without a dated tag, of the newest one that is this
         image. Raises _RefusedError if there is none."""
-        found = [_release(statement) for statement in statements]
+        found = [from_json(statement.predicate) for statement in statements]
         of_name = [release for release in found if release.name == self.name]
         if not of_name:
             raise _RefusedError(f"it is of the image {found[0].name}")
-        of_name.sort(key=lambda release: _order(release.tag))
-        if not _DATED.fullmatch(reference):
-            return of_name[-1]
+        if DatedTag.parse(reference) is None:
+            return max(of_name, key=lambda release: release.dated)
         tags = [release.tag for release in of_name]
         if reference not in tags:
             raise _RefusedError(
@@ -184,8 +181,6 @@ class _Image:
         digest = self.manifest.digest
         if release.digest != digest:
             raise _RefusedError(f"it says that it is of {release.digest}")
-        if not _DATED.fullmatch(release.tag):
-            raise _RefusedError(f"its tag {release.tag} is not a date")
         if reference != release.tag:
             tagged = self.registry.manifest(self.repository, release.tag)
             if tagged is None:
@@ -238,9 +233,9 @@ class _Image:
 
     def newer_tags(self, release: ReleaseStatement) -> Iterator[Finding]:
         """Whether `latest` is on the newest image that is complete and was not held back."""
-        dated = [tag for tag in self.registry.tags(self.repository) if _DATED.fullmatch(tag)]
-        newer = [tag for tag in dated if _order(tag) > _order(release.tag)]
-        for tag in sorted(newer, key=_order, reverse=True):
+        dated = filter(None, map(DatedTag.parse, self.registry.tags(self.repository)))
+        newer = sorted((tag for tag in dated if tag > release.dated), reverse=True)
+        for tag in map(str, newer):
             manifest = self.registry.manifest(self.repository, tag)
             if manifest is None:
                 continue
@@ -249,8 +244,8 @@ class _Image:
             if other is None or not is_verified(findings):
                 yield Finding(LATEST, Verdict.IGNORED, f"{tag} is newer, and not complete")
             elif other.held:
-                why = "; ".join(other.held)
-                yield Finding(LATEST, Verdict.IGNORED, f"{tag} is newer, and was held: {why}")
+                detail = f"{tag} is newer, and was held: {other.held}"
+                yield Finding(LATEST, Verdict.IGNORED, detail)
             else:
                 detail = f"it is {release.tag}, and {tag} is newer"
                 yield Finding(LATEST, Verdict.REFUSED, detail)
@@ -272,13 +267,6 @@ def _only(statements: list[Statement]) -> Mapping[str, Any]:
     if len(statements) > 1:
         raise _RefusedError(f"{len(statements)} are signed, and they say different things")
     return statements[0].predicate
-
-
-def _release(statement: Statement) -> ReleaseStatement:
-    try:
-        return release_statement(statement.predicate)
-    except ValueError as error:
-        raise _RefusedError(f"it has another form: {error}") from None
 
 
 def _check_tests(predicate: Mapping[str, Any]) -> str:
@@ -303,9 +291,3 @@ def _compared(purls: Iterable[str], release: ReleaseStatement | None) -> str:
             raise _RefusedError(f"it lacks {missing[0][1]} {missing[0][2]}, which the release has")
     kinds = {kind: sum(one[0] == kind for one in found) for kind in ("deb", "pypi")}
     return f"{kinds['deb']} Debian packages, {kinds['pypi']} Python packages"
-
-
-def _order(tag: str) -> tuple[str, int]:
-    """The order of dated tags; others come before all."""
-    match = _DATED.fullmatch(tag)
-    return (match[1], int(match[2])) if match else ("", 0)
