@@ -29,7 +29,7 @@ def checks_digest(root: Path, variant: Variant, parent_id: str) -> str:
 def has_passed(root: Path, image_id: str, digest: str) -> bool:
     """Whether the image passed exactly these checks."""
     try:
-        record = json.loads(_path(root, image_id).read_text(encoding="utf-8"))
+        record = json.loads(pass_file(root, image_id).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     return isinstance(record, dict) and record.get("checks") == digest
@@ -38,13 +38,14 @@ def has_passed(root: Path, image_id: str, digest: str) -> bool:
 def record_pass(root: Path, image_id: str, name: str, digest: str) -> None:
     """Records that the image passed all its checks."""
     record = {"image": name, "id": image_id, "checks": digest}
-    write_atomically(_path(root, image_id), json.dumps(record, indent=2) + "\n")
+    write_atomically(pass_file(root, image_id), json.dumps(record, indent=2) + "\n")
 
 
 def forget_pass(root: Path, image_id: str) -> None:
     """Removes the record of the image, if there is one."""
-    _path(root, image_id).unlink(missing_ok=True)
+    pass_file(root, image_id).unlink(missing_ok=True)
 
 
-def _path(root: Path, image_id: str) -> Path:
+def pass_file(root: Path, image_id: str) -> Path:
+    """Where the record of an image is, if there is one."""
     return root / _FOLDER / f"{image_id.removeprefix('sha256:')}.json"
