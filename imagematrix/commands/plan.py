@@ -25,8 +25,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--github-output",
         action="store_true",
-        help="set the outputs `roots` and `children` of a step of GitHub Actions to the images that"
-        " would be built, without a parent and with one",
+        help="set three outputs of a step of GitHub Actions: `images`, those that would be built,"
+        " and `roots` and `children`, those of them without a parent and with one",
     )
 
 
@@ -42,6 +42,7 @@ def run(project: Project, options: argparse.Namespace) -> int:
         steps = prepare(project, request).steps
     if options.github_output:
         due = [step.variant for step in steps if step.action is Action.BUILD]
+        set_output("images", [variant.name for variant in due])
         set_output("roots", [variant.name for variant in due if variant.parent is None])
         set_output("children", [variant.name for variant in due if variant.parent is not None])
     if options.json:

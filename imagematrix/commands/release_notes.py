@@ -3,8 +3,10 @@
 import argparse
 import re
 import tomllib
+from pathlib import Path
 
 from imagematrix.errors import UserError
+from imagematrix.files import write_atomically
 from imagematrix.repository.project import Project
 
 _FILE = "CHANGELOG.md"
@@ -13,6 +15,7 @@ _FILE = "CHANGELOG.md"
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     parser.add_argument("tag", metavar="TAG", help="the tag of the release: v0.2.0")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write it there instead")
 
 
 def run(project: Project, options: argparse.Namespace) -> int:
@@ -24,7 +27,11 @@ def run(project: Project, options: argparse.Namespace) -> int:
             f"the tag is {options.tag}, and pyproject.toml has version {version}, whose tag is"
             f" v{version}; change one of them"
         )
-    print(section((project.root / _FILE).read_text(encoding="utf-8"), version))
+    text = section((project.root / _FILE).read_text(encoding="utf-8"), version)
+    if options.output:
+        write_atomically(options.output, text + "\n")
+    else:
+        print(text)
     return 0
 
 

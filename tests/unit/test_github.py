@@ -39,6 +39,7 @@ def test_plan_sets_the_images_that_are_due_as_outputs(
 
     outputs = dict(line.split("=", 1) for line in file.read_text().splitlines())
     assert {name: json.loads(value) for name, value in outputs.items()} == {
+        "images": [MINIMAL, PYTORCH],
         "roots": [MINIMAL],
         "children": [PYTORCH],
     }
@@ -130,3 +131,5 @@ def test_a_tag_of_another_version_is_an_error(
     assert "whose tag is v0.2.0" in capsys.readouterr().err
     assert cli.main(["release_notes", "v0.2.0"]) == 0
     assert "- this" in capsys.readouterr().out
+    assert cli.main(["release_notes", "v0.2.0", "--output", "notes.md"]) == 0
+    assert repository.files()["notes.md"] == b"### Added\n\n- this\n"
