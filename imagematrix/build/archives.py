@@ -1,7 +1,7 @@
 """Images as files, so that one machine publishes what another one has built and checked.
 
 A folder has two files for each image: its archive as `docker save` writes it, compressed, and the
-record that it passed its checks. On an engine with the same kind of image store, its ID stays.
+record of its checks. On an engine with the same kind of image store, its ID stays.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ import zstandard
 from imagematrix.errors import UserError, WorkError
 from imagematrix.host.engine import Engine
 from imagematrix.plan.bake import image_tag
-from imagematrix.repository.passed import pass_file
+from imagematrix.repository.passed import results_file
 
 _ARCHIVE = ".tar.zst"
 _RECORD = ".json"
@@ -24,7 +24,7 @@ _LEVEL = 3
 
 
 def save_image(root: Path, engine: Engine, name: str, folder: Path) -> bool:
-    """Writes an image to files in a folder; returns whether it has passed its checks.
+    """Writes an image to files in a folder; returns whether it has a record of its checks.
 
     Raises WorkError where the engine has no such image.
     """
@@ -47,11 +47,11 @@ def save_image(root: Path, engine: Engine, name: str, folder: Path) -> bool:
         making.unlink(missing_ok=True)
         raise
     record.unlink(missing_ok=True)
-    passed = pass_file(root, image_id)
-    if passed.is_file():
-        shutil.copyfile(passed, record)
+    checked = results_file(root, image_id)
+    if checked.is_file():
+        shutil.copyfile(checked, record)
     making.rename(archive)
-    return passed.is_file()
+    return checked.is_file()
 
 
 def load_images(root: Path, engine: Engine, folder: Path, *, remove: bool = False) -> list[str]:
@@ -92,13 +92,13 @@ def _put_record(root: Path, engine: Engine, name: str, record: Path) -> None:
         saved = json.loads(record.read_bytes())
         image_id = str(saved["id"])
     except (ValueError, LookupError, TypeError):
-        raise WorkError(f"{record} is no record of passed checks; save {name} again") from None
+        raise WorkError(f"{record} is no record of checks; save {name} again") from None
     found = engine.ids([image_tag(name)])[image_tag(name)]
     if found != image_id:
         raise WorkError(
             f"the archive of {name} holds {found}, and its record is of {image_id}: save it again,"
             " on an engine with the same image store as this one"
         )
-    path = pass_file(root, image_id)
+    path = results_file(root, image_id)
     path.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(record, path)

@@ -24,7 +24,7 @@ def run(project: Project, options: argparse.Namespace) -> int:
     engine = ensure_engine()
     rows = []
     for variant in select(project.variants, selection_of(options)):
-        passed = save_image(project.root, engine, variant.name, options.output)
-        rows.append((variant.name, "saved" if passed else "saved, without a record of its checks"))
+        checked = save_image(project.root, engine, variant.name, options.output)
+        rows.append((variant.name, "saved" if checked else "saved, without a record of its checks"))
     print(table(rows))
     return 0

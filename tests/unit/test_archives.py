@@ -12,7 +12,7 @@ import zstandard
 from imagematrix.build.archives import load_images, save_image
 from imagematrix.errors import UserError, WorkError
 from imagematrix.host.engine import Engine
-from imagematrix.repository.passed import has_passed, record_pass
+from imagematrix.repository.passed import CheckResult, Outcome, has_passed, record_results
 from tests.unit.helpers import MINIMAL
 
 ID = "sha256:" + "a" * 64
@@ -51,7 +51,7 @@ def engine_with(image_id: str | None) -> tuple[FakeEngine, Engine]:
 
 def test_an_image_and_its_record_get_to_another_machine(tmp_path: Path) -> None:
     here, there, files = tmp_path / "here", tmp_path / "there", tmp_path / "files"
-    record_pass(here, ID, MINIMAL, "checks")
+    record_results(here, ID, MINIMAL, "checks", {"it_starts": CheckResult(Outcome.PASSED)})
 
     assert save_image(here, engine_with(ID)[1], MINIMAL, files)
     fake, engine = engine_with(None)
@@ -64,7 +64,7 @@ def test_an_image_and_its_record_get_to_another_machine(tmp_path: Path) -> None:
     assert [path.suffix for path in files.iterdir()] == [".json"]
 
 
-def test_an_image_that_passed_no_checks_has_not_passed_them_elsewhere(tmp_path: Path) -> None:
+def test_an_image_without_a_record_has_none_elsewhere(tmp_path: Path) -> None:
     files = tmp_path / "files"
     files.mkdir()
     (files / f"{MINIMAL}.json").write_text("of an older image")
@@ -96,8 +96,8 @@ def test_a_damaged_archive_is_an_error(tmp_path: Path) -> None:
     [
         ({"id": "sha256:" + "b" * 64, "checks": "checks"}, "holds sha256:a.*its record is of"),
         ({"id": "../../x"}, "its record is of"),
-        ({}, "is no record of passed checks"),
-        ([], "is no record of passed checks"),
+        ({}, "is no record of checks"),
+        ([], "is no record of checks"),
     ],
 )
 def test_a_record_of_another_image_is_not_taken(
