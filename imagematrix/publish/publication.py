@@ -221,9 +221,7 @@ class _Publication:
         own = release_of(self.candidate, manifest, str(tag), now, self.to.origin)
         before = self.before(tag, latest)
         if before is not None:
-            own = replace(
-                own, previous=str(before.tag), changes=changes(before.release, own)
-            )
+            own = replace(own, previous=str(before.tag), changes=changes(before.release, own))
         found = self.jumps(latest, own)
         accepted = self.to.policy.jumps
         reasons = allowed(found, accepted)
@@ -260,7 +258,9 @@ class _Publication:
         done = attach_statements(
             self.to.registry, self.repository, manifest.descriptor, wanted, self.to.signer
         )
-        (said,) = (one.statement for one in done if one.statement.predicate_type == Predicate.RELEASE)
+        (said,) = (
+            one.statement for one in done if one.statement.predicate_type == Predicate.RELEASE
+        )
         return from_json(said.predicate), any(one.new for one in done)
 
     def verify(self, release: ReleaseStatement) -> None:

@@ -79,6 +79,18 @@ def verify(
     return tuple(findings)
 
 
+def verified_release(
+    registry: Registry, repository: str, reference: str, verifier: Verifier
+) -> tuple[tuple[Finding, ...], ReleaseStatement | None]:
+    """The same for a publisher, who moves `latest`: newer images are not looked at. Also the
+    release statement, None where anything is refused, and both empty where there is no image."""
+    manifest = registry.manifest(repository, reference)
+    if manifest is None:
+        return (), None
+    findings, release = _Image(registry, repository, manifest, verifier).findings(reference)
+    return tuple(findings), release if is_verified(findings) else None
+
+
 class _RefusedError(Exception):
     """Why a part of an image is refused."""
 
@@ -107,17 +119,21 @@ class _Image:
             release = one
             return detail
 
+        def each(kind: Predicate, check: Callable[[Mapping[str, Any]], str]) -> Callable[[], str]:
+            # Two publications of one image at once sign two, and both have to be true.
+            return lambda: [check(statement.predicate) for statement in signed[kind]][-1]
+
         checks: dict[str, Callable[[], str]] = {
             SIGNATURE: lambda: f"by {self.verifier.whom}",
             Predicate.RELEASE: check_release,
-            Predicate.SPDX: lambda: self.check_spdx(_only(signed[Predicate.SPDX]), release),
-            Predicate.CYCLONEDX: lambda: self.check_cyclonedx(
-                _only(signed[Predicate.CYCLONEDX]), release
+            Predicate.SPDX: each(Predicate.SPDX, lambda one: self.check_spdx(one, release)),
+            Predicate.CYCLONEDX: each(
+                Predicate.CYCLONEDX, lambda one: self.check_cyclonedx(one, release)
             ),
-            Predicate.PROVENANCE: lambda: self.check_provenance(
-                _only(signed[Predicate.PROVENANCE]), release
+            Predicate.PROVENANCE: each(
+                Predicate.PROVENANCE, lambda one: self.check_provenance(one, release)
             ),
-            Predicate.TESTS: lambda: _check_tests(_only(signed[Predicate.TESTS])),
+            Predicate.TESTS: each(Predicate.TESTS, _check_tests),
         }
         for kind, what in _NAMES.items():
             reasons = "; ".join(sorted(set(refused[kind])))
@@ -261,12 +277,6 @@ def _checked(what: str, check: Callable[[], str]) -> Finding:
     except (AttributeError, KeyError, TypeError, ValueError):
         # Signed, and still of a form that this does not know.
         return Finding(what, Verdict.REFUSED, "it has another form")
-
-
-def _only(statements: list[Statement]) -> Mapping[str, Any]:
-    if len(statements) > 1:
-        raise _RefusedError(f"{len(statements)} are signed, and they say different things")
-    return statements[0].predicate
 
 
 def _check_tests(predicate: Mapping[str, Any]) -> str:
