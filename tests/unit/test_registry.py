@@ -242,7 +242,9 @@ def test_tags_are_read_page_by_page(fake: FakeRegistry) -> None:
 def test_blob_is_pushed_once(fake: FakeRegistry) -> None:
     registry = Registry(fake.host, None)
 
+    assert not registry.has_blob(REPOSITORY, sha256(CONTENT))
     assert [push(registry), push(registry)] == [Blob.UPLOADED, Blob.PRESENT]
+    assert registry.has_blob(REPOSITORY, sha256(CONTENT))
     assert registry.blob(REPOSITORY, sha256(CONTENT)) == CONTENT
     assert fake.count("POST") == fake.count("PUT") == 1
 
