@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from imagematrix import cli
-from imagematrix.errors import UserError
+from imagematrix.errors import UserError, WorkError
 from imagematrix.host.oci import OCI_CONFIG, OCI_MANIFEST, Descriptor, Manifest, compact, digest_of
 from imagematrix.host.registry import Registry
 from imagematrix.publish.attach import attach_statements, attachments
@@ -299,18 +299,34 @@ def test_statements_are_attached_once_and_cosign_verifies_them(
     assert sorted(one.predicate_type for one in found) == sorted([*Predicate, SIGNATURE])
     assert shop.refused("latest") == {}
 
-    # The commands of the documentation.
+    # The commands of the documentation: with a key, no network is needed.
     public = tmp_path / "key.pub"
     public.write_text(signer.verifier().key)
-    trusted_root = tmp_path / "trusted-root.json"
-    cosign.run("trusted-root", "create", f"--out={trusted_root}")
-    offline = [f"--key={public}", "--insecure-ignore-tlog", f"--trusted-root={trusted_root}"]
-    image = f"{shop.path}:latest"
-    assert FIRST.digest in cosign.run("verify", *offline, image)
+    offline = [f"--key={public}", "--insecure-ignore-tlog", f"{shop.path}:latest"]
+    assert FIRST.digest in cosign.run("verify", *offline)
     for kind in Predicate:
-        line = cosign.run("verify-attestation", *offline, f"--type={kind}", image)
+        line = cosign.run("verify-attestation", f"--type={kind}", *offline)
         statement = json.loads(base64.b64decode(json.loads(line)["payload"]))
         assert statement["predicate"] == of(kind, wanted).predicate
+
+
+def test_cosign_refuses_another_key_and_passes_over_its_statements(
+    shop: Shop, signer: Signer, other: Signer, cosign: Cosign, tmp_path: Path
+) -> None:
+    shop.publish(FIRST, OLD)
+    failed = FIRST.statement(Predicate.TESTS, FAILED)
+    shop.attach(FIRST, other.sign(failed.content), Predicate.TESTS)
+    command = ["verify-attestation", "--insecure-ignore-tlog", f"{shop.path}:{OLD}"]
+    for name, one in (("own", signer), ("other", other)):
+        (tmp_path / name).write_text(one.verifier().key)
+
+    # For the release statement, of which there is none by the other key.
+    release = f"--type={Predicate.RELEASE}"
+    with pytest.raises(WorkError, match=r"none of the attestations matched the predicate type"):
+        cosign.run(*command, release, f"--key={tmp_path / 'other'}")
+    line = cosign.run(*command, f"--type={Predicate.TESTS}", f"--key={tmp_path / 'own'}")
+    statement = json.loads(base64.b64decode(json.loads(line)["payload"]))
+    assert statement["predicate"] == PASSED
 
 
 def test_what_cosign_attaches_itself_is_verified(
