@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from imagematrix.audit import debian
 from imagematrix.audit.debian import Archive, DebianAudit
 from imagematrix.audit.download import CACHE, Downloads
 from imagematrix.audit.findings import Finding, Severity, Status
