@@ -104,6 +104,18 @@ def publish(session: nox.Session) -> None:
 
 
 @nox.session
+def verify_published(session: nox.Session) -> None:
+    """Verify published images: -- HOST/NAMESPACE/NAME[:TAG|@DIGEST]… and --key FILE or …-regexp."""
+    imagematrix(session, "verify_published")
+
+
+@nox.session
+def tags(session: nox.Session) -> None:
+    """List the tags of published images: -- --registry HOST/NAMESPACE PATTERN… --prune."""
+    imagematrix(session, "tags")
+
+
+@nox.session
 def plan(session: nox.Session) -> None:
     """Show which images would be built, and why: takes what `build` takes, and --json."""
     imagematrix(session, "plan")

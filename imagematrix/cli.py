@@ -14,6 +14,8 @@ _COMMANDS = {
     "build": "build the images that are not up to date",
     "plan": "show what would be built, and why",
     "publish": "push images that are built and up to date",
+    "verify_published": "verify published images as a consumer does",
+    "tags": "list the tags of published images, and remove old ones",
     "render": "write the files that are derived from the matrix",
     "lock": "resolve the requirements of images",
     "reproduce": "prove that images are reproducible, or compare two existing images",

@@ -16,7 +16,7 @@ import requests
 
 from imagematrix.errors import WorkError
 from imagematrix.host.oci import OCI_INDEX, OCI_MANIFEST, Descriptor, Manifest, compact, digest_of
-from imagematrix.host.registry_errors import Access, is_page, page
+from imagematrix.host.registry_errors import DELETE, PUSH, is_page, page
 from imagematrix.host.registry_http import Connection
 from imagematrix.matrix.platforms import PLATFORM
 from imagematrix.plan.content import Present
@@ -90,8 +90,8 @@ class Registry:
 
     def tags(self, repository: str) -> tuple[str, ...]:
         """The tags of a repository, sorted; none if there is no such repository."""
-        access = Access(repository)
-        path, found = f"{self._at(repository)}/tags/list", set[str]()
+        access = self._http.access(repository)
+        path, found = "tags/list", set[str]()
         while path:
             answer = self._http.request("GET", path, access, expected=(200, 404))
             if answer.status_code == 404:
@@ -103,35 +103,38 @@ class Registry:
 
     def manifest(self, repository: str, reference: str) -> Manifest | None:
         """The manifest or index of a tag or digest; None if there is none."""
-        path = f"{self._at(repository)}/manifests/{reference}"
+        path = f"manifests/{reference}"
         answer = self._http.request(
-            "GET", path, Access(repository), {"Accept": _ACCEPT}, expected=(200, 404)
+            "GET", path, self._http.access(repository), {"Accept": _ACCEPT}, expected=(200, 404)
         )
         if answer.status_code == 404:
             self._no_page(answer, repository)
             return None
+        document = self._http.document(answer, repository)
         named = reference if ":" in reference else answer.headers.get(_DIGEST, "")
         digest = self._verified(answer.content, named, f"{repository}:{reference}")
-        document = self._http.document(answer, repository)
         # An OCI manifest may lack its media type; the header has it.
         kind = answer.headers.get("Content-Type", "").split(";")[0]
         return Manifest(digest, document.get("mediaType") or kind, answer.content)
 
     def blob(self, repository: str, digest: str) -> bytes:
         """The content of a config, a layer or an attachment."""
-        path = f"{self._at(repository)}/blobs/{digest}"
-        answer = self._http.request("GET", path, Access(repository), expected=(200, 404))
+        path = f"blobs/{digest}"
+        answer = self._http.request("GET", path, self._http.access(repository), expected=(200, 404))
         if answer.status_code == 404:
             self._no_page(answer, repository)
             raise WorkError(f"the registry {self.host} has no {digest} in {repository}")
         self._verified(answer.content, digest, f"{repository}@{digest}")
         return answer.content
 
-    def has_blob(self, repository: str, digest: str) -> bool:
-        """Whether a repository has a content."""
-        path = f"{self._at(repository)}/blobs/{digest}"
-        answer = self._http.request("HEAD", path, Access(repository), expected=(200, 404))
-        return answer.status_code == 200
+    def find_blob(self, repository: str, digest: str, mount_from: str = "") -> Blob | None:
+        """How a repository has a content without an upload: it was there, or it is taken from the
+        repository `mount_from` of the same registry. None if neither has it."""
+        access = self._http.access(repository, PUSH)
+        answer = self._http.request("HEAD", f"blobs/{digest}", access, expected=(200, 404))
+        if answer.status_code == 200:
+            return Blob.PRESENT
+        return Blob.MOUNTED if mount_from and self._mount(repository, digest, mount_from) else None
 
     def push_blob(
         self,
@@ -147,16 +150,12 @@ class Registry:
         `open_content` opens it for each upload, with `size` bytes; an upload that fails starts
         from the beginning.
         """
-        at = self._at(repository)
-        access = Access(repository, "pull,push")
-        found = self._http.request("HEAD", f"{at}/blobs/{digest}", access, expected=(200, 404))
-        if found.status_code == 200:
-            return Blob.PRESENT
-        if mount_from and self._mount(repository, digest, mount_from):
-            return Blob.MOUNTED
+        if how := self.find_blob(repository, digest, mount_from):
+            return how
+        access = self._http.access(repository, PUSH)
 
         def upload() -> requests.Response:
-            started = self._http.request("POST", f"{at}/blobs/uploads/", access, expected=(202,))
+            started = self._http.request("POST", "blobs/uploads/", access, expected=(202,))
             headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
             where = started.headers["Location"]
             return self._http.send("PUT", where, access, headers, open_content, {"digest": digest})
@@ -169,13 +168,13 @@ class Registry:
 
         One that refuses (no right to read there, no such repository) has not.
         """
-        access = Access(repository, "pull,push", self._http.repository(source))
+        access = self._http.access(repository, PUSH, source)
         answer = self._http.request(
             "POST",
-            f"{self._at(repository)}/blobs/uploads/",
+            "blobs/uploads/",
             access,
             expected=(201, 202, 400, 401, 403, 404, 405),
-            params={"mount": digest, "from": self._http.repository(source)},
+            params={"mount": digest, "from": access.mount_from},
         )
         if answer.status_code == 202 and (upload := answer.headers.get("Location")):
             # It offers an upload instead; one is started when it is needed.
@@ -194,8 +193,8 @@ class Registry:
     ) -> requests.Response:
         answer = self._http.request(
             "PUT",
-            f"{self._at(repository)}/manifests/{reference}",
-            Access(repository, "pull,push"),
+            f"manifests/{reference}",
+            self._http.access(repository, PUSH),
             {"Content-Type": media_type},
             content,
             (201,),
@@ -205,8 +204,8 @@ class Registry:
 
     def delete_manifest(self, repository: str, reference: str) -> None:
         """Removes a tag, or a manifest with all its tags; one that is not there is no error."""
-        path = f"{self._at(repository)}/manifests/{reference}"
-        access = Access(repository, "delete")
+        path = f"manifests/{reference}"
+        access = self._http.access(repository, DELETE)
         self._http.request("DELETE", path, access, expected=(200, 202, 404))
 
     def referrers(self, repository: str, digest: str) -> tuple[Descriptor, ...]:
@@ -215,8 +214,8 @@ class Registry:
         By the registry's API, else by the index under the fallback tag.
         https://github.com/opencontainers/distribution-spec/blob/main/spec.md#listing-referrers
         """
-        access = Access(repository)
-        path, found = f"{self._at(repository)}/referrers/{digest}", list[Descriptor]()
+        access = self._http.access(repository)
+        path, found = f"referrers/{digest}", list[Descriptor]()
         while path:
             answer = self._http.request(
                 "GET", path, access, {"Accept": OCI_INDEX}, expected=(200, 400, 404, 405, 406)
@@ -307,9 +306,6 @@ class Registry:
             f"the registry {self.host} lost what refers to {repository}@{subject}: another"
             " publisher writes there; run this again when it has ended"
         )
-
-    def _at(self, repository: str) -> str:
-        return self._http.repository(repository)
 
     def _verified(self, content: bytes, digest: str, what: str) -> str:
         """The digest of a content. Raises WorkError if it is not `digest`; "" is any."""

@@ -11,18 +11,19 @@ from imagematrix.errors import WorkError
 # Their texts for "no room left", and docker-registry's number for it: ENOSPC.
 _NO_ROOM = re.compile(r'no space left|disk full|insufficient storage|quota|"Err": ?28\b', re.I)
 _LONGEST = 400
+PULL, PUSH, DELETE = "pull", "pull,push", "delete"
 
 
 @dataclass(frozen=True)
 class Access:
     """What requests are for: a repository, what is done there, and where layers may come from.
 
-    `actions` are those of a token's scope: `pull`, `pull,push` or `delete`.
+    `actions` are those of a token's scope, one of the three above.
     https://distribution.github.io/distribution/spec/auth/scope/
     """
 
     repository: str
-    actions: str = "pull"
+    actions: str = PULL
     mount_from: str = ""
 
     @property
@@ -34,7 +35,7 @@ class Access:
     @property
     def verb(self) -> str:
         """What is done, in messages."""
-        return {"pull": "read", "pull,push": "push to"}.get(self.actions, "delete from")
+        return {PULL: "read", PUSH: "push to", DELETE: "delete from"}[self.actions]
 
 
 def own_words(answer: requests.Response) -> str:
@@ -87,14 +88,14 @@ def refused(
             f"{registry} does not accept the credentials of `docker login` for {what} ({said}):"
             f" run {login} again"
         )
-    elif status == HTTPStatus.NOT_FOUND and access.actions != "pull":
+    elif status == HTTPStatus.NOT_FOUND and access.actions != PULL:
         text = f"{registry} has no repository {what} ({said}): {_create(host, what)}"
     elif status == HTTPStatus.INSUFFICIENT_STORAGE or _NO_ROOM.search(answer.text):
         text = (
             f"{registry} has no room for {what} ({said}): free some, or raise its quota, and run"
             " this again"
         )
-    elif status == HTTPStatus.METHOD_NOT_ALLOWED and access.actions == "delete":
+    elif status == HTTPStatus.METHOD_NOT_ALLOWED and access.actions == DELETE:
         text = (
             f"{registry} does not delete from {what} ({said}): its operator has to allow that"
             " (REGISTRY_STORAGE_DELETE_ENABLED=true for docker-registry)"

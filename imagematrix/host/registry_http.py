@@ -18,7 +18,15 @@ from docker.errors import DockerException
 
 from imagematrix.console import say
 from imagematrix.errors import WorkError
-from imagematrix.host.registry_errors import Access, is_page, own_words, page, refused, unreachable
+from imagematrix.host.registry_errors import (
+    PULL,
+    Access,
+    is_page,
+    own_words,
+    page,
+    refused,
+    unreachable,
+)
 
 # Bytes, a form, or what opens a file.
 Body = bytes | Mapping[str, str] | Callable[[], BinaryIO]
@@ -58,9 +66,14 @@ class Connection:
         self._verify: str | bool = str(ca_bundle) if ca_bundle is not None else True
         self._authorization: dict[Access, str] = {}
 
-    def repository(self, name: str) -> str:
-        """The name in requests: on Docker Hub, one of a single part is in `library`."""
-        return f"library/{name}" if self.host == _HUB and "/" not in name else name
+    def access(self, repository: str, actions: str = PULL, mount_from: str = "") -> Access:
+        """What requests are for; see there."""
+        return Access(self._full(repository), actions, self._full(mount_from))
+
+    def _full(self, repository: str) -> str:
+        # On Docker Hub, a name of a single part is one in `library`.
+        short = self.host == _HUB and repository and "/" not in repository
+        return f"library/{repository}" if short else repository
 
     @cached_property
     def url(self) -> str:
@@ -98,7 +111,8 @@ class Connection:
     ) -> requests.Response:
         """The answer to a request, of one of the `expected` statuses.
 
-        `path` is below `url`, or an URL. A `body` to open is opened for each try.
+        `path` is below that of the repository, or as a header of an answer has it. A `body` to open
+        is opened for each try.
         """
         return self.tried(
             lambda: self.send(method, path, access, headers, body, params), access, expected
@@ -150,7 +164,7 @@ class Connection:
     ) -> requests.Response:
         """The answer to one request, with a token that is fetched where there is none or where it
         has expired. Raises requests.RequestException too."""
-        url = urljoin(self.url, path)
+        url = urljoin(f"{self.url}{access.repository}/", path)
         headers = dict(headers or {})
         if _server(url) != _server(self.url):
             # Another server, to which the registry sent the upload, has no use for the password.
