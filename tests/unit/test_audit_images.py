@@ -34,7 +34,10 @@ class FakeAudit:
         self.asked.append((self.suite if self.kind is Kind.DEB else self.kind, wanted))
         if self.kind is Kind.DEB and self.suite == self.fails:
             raise WorkError("the index has expired")
-        found = {pair: Finding(self.kind, *pair, Status.PENDING, "9.9") for pair in wanted}
+        found = {
+            (name, version): Finding(self.kind, name, version, Status.PENDING, "9.9")
+            for name, version in wanted
+        }
         return found if self.kind is Kind.DEB else {pair: (one,) for pair, one in found.items()}
 
 
