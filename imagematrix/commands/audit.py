@@ -56,8 +56,7 @@ def run(project: Project, options: argparse.Namespace) -> int:
         print(json.dumps({name: _json(one) for name, one in audited.items()}, indent=2))
     else:
         parents = {variant.name: variant.parent or "" for variant in chosen}
-        print(_findings_table(audited, parents))
-    say(totals(audited))
+        print(f"{_findings_table(audited, parents)}\n{totals(audited)}")
     return 1 if any(finding.failed for one in audited.values() for finding in one.all) else 0
 
 
