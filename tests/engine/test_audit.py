@@ -115,11 +115,16 @@ def audited(engine: Engine, project: Project) -> dict[str, Audited]:
 
 
 @pytest.mark.usefixtures("aged", "index")
-def test_aged_image_is_found_refused_and_rebuilt(engine: Engine, tree: Path) -> None:
+def test_aged_image_is_found_refused_and_rebuilt(
+    engine: Engine, tree: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     project = Project(tree)
     request = Request(Selection((PARENT, CHILD)), tag=TAG)
 
     found = audited(engine, project)
+    assert f"Reading {CHILD} " in capsys.readouterr().err
+    assert audited(engine, project).keys() == found.keys()
+    assert "Reading " not in capsys.readouterr().err.replace("Reading the changelogs", "")
     by_name = {finding.name: finding for finding in pending(found[CHILD].own)}
     assert by_name.keys() == {*DEBIAN, PYTHON[0]}
     for name, finding in by_name.items():

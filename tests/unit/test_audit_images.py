@@ -9,6 +9,7 @@ from imagematrix.audit import images
 from imagematrix.audit.findings import Audited, Finding, Kind, Status
 from imagematrix.audit.images import Sources, audit_images
 from imagematrix.audit.installed import Installed
+from imagematrix.build.pending import newer_base
 from imagematrix.errors import WorkError
 from tests.unit.archive import NOW
 from tests.unit.helpers import MINIMAL, PYTORCH, XGBOOST, Repository, lock_of
@@ -154,3 +155,21 @@ def test_image_that_does_not_say_its_packages_is_not_audited(
 
 def test_images_that_are_nowhere_are_left_out(repository: Repository, asked: list[Any]) -> None:
     assert audit(repository, {MINIMAL: PARENT}).keys() == {MINIMAL}
+
+
+@pytest.mark.parametrize(
+    ("kind", "rebuilt", "inherited", "newer"),
+    [
+        (Kind.CPYTHON, True, False, True),
+        (Kind.CPYTHON, False, False, False),
+        (Kind.CPYTHON, True, True, False),
+        (Kind.DEB, True, False, False),
+    ],
+)
+def test_base_images_are_pulled_again_for_a_newer_cpython(
+    kind: Kind, rebuilt: bool, inherited: bool, newer: bool
+) -> None:
+    """Not for Debian's packages: the system image upgrades them."""
+    found = (Finding(kind, "x", "1", Status.PENDING, "2", rebuilt=rebuilt),)
+
+    assert newer_base({XGBOOST: Audited((), found) if inherited else Audited(found)}) is newer

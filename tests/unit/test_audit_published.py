@@ -9,13 +9,16 @@ from typing import Any
 
 import pytest
 
+from imagematrix.audit.findings import Audited, Finding, Kind, Status
 from imagematrix.audit.installed import Installed
+from imagematrix.build import published_plan
 from imagematrix.build.prepare import Request
 from imagematrix.build.published_plan import plan_against
 from imagematrix.errors import UserError
 from imagematrix.host.oci import OCI_MANIFEST, Descriptor, compact, digest_of
 from imagematrix.host.registry import Registry
 from imagematrix.matrix.selection import Selection
+from imagematrix.plan.content import Present
 from imagematrix.publish.pending import installed_in_registry, pending_in_registry
 from imagematrix.release.intoto import BUNDLE, Statement
 from imagematrix.release.predicates import Predicate
@@ -117,3 +120,32 @@ def test_nothing_is_asked_where_nothing_is_published(
     assert (
         pending_in_registry(repository.project, variants, f"{fake.host}/team", host_config()) == {}
     )
+
+
+def test_plan_rebuilds_what_lacks_fixes_and_nothing_else(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is published is up to date otherwise; `--pending` alone asks for fixes."""
+    project = repository.project
+    contents = project.contents(project.variants, {})
+    present = {name: Present(content.labels) for name, content in contents.items()}
+    monkeypatch.setattr(published_plan, "published_images", lambda *_: present)
+    fix = Finding(Kind.DEB, "libgomp1", "1", Status.PENDING, "2", hours=1, rebuilt=True)
+    asked: list[tuple[str, ...]] = []
+
+    def audit(*given: Any) -> dict[str, Audited]:
+        asked.append((*(variant.name for variant in given[1]), given[2]))
+        return {XGBOOST: Audited((fix,)), MINIMAL: Audited((replace(fix, rebuilt=False),))}
+
+    def plan(*, pending: bool) -> dict[str, tuple[str, ...]]:
+        request = Request(Selection((XGBOOST,)), pending=pending)
+        steps = plan_against(project, request, "registry.example/team", audit)
+        return {step.variant.name: step.reasons for step in steps}
+
+    assert plan(pending=False) == {MINIMAL: (), XGBOOST: ()}
+    assert asked == []
+    assert plan(pending=True) == {
+        MINIMAL: (),
+        XGBOOST: ("1 security fix pending (libgomp1)",),
+    }
+    assert asked == [(MINIMAL, XGBOOST, "registry.example/team")]
