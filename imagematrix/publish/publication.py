@@ -13,7 +13,7 @@ other one, and what is attached stays. Of two publishers at once, each verifies 
 """
 
 import datetime
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -31,7 +31,7 @@ from imagematrix.publish.candidates import Candidate, Policy
 from imagematrix.publish.cosign import Signer, Verifier
 from imagematrix.publish.image import known_layers, push_image
 from imagematrix.publish.statements import Origin, release_of, statements_of
-from imagematrix.publish.verify import Finding, is_verified, verified_release
+from imagematrix.publish.verify import Finding, verified_release
 from imagematrix.publish.verify import Verdict as Found
 from imagematrix.release.changelog import changes, summary
 from imagematrix.release.guard import Jump, allowed, held, jumps
@@ -79,7 +79,7 @@ class Published:
 class Publisher:
     """Publishes images of an engine to `namespace` of a registry.
 
-    `locks` are the locks of the images with their texts. `now` is the clock, in UTC.
+    `now` is the clock, in UTC.
     """
 
     root: Path
@@ -88,18 +88,18 @@ class Publisher:
     namespace: str
     signer: Signer
     verifier: Verifier
-    locks: Mapping[str, tuple[Lock, str]]
     origin: Origin
     policy: Policy
     now: Callable[[], datetime.datetime]
     compression: Compression = Compression.ZSTD
 
-    def publish(self, candidate: Candidate) -> Row:
-        """Publishes an image that nothing refuses; returns what became of it.
+    def publish(self, candidate: Candidate, lock: Lock, lock_text: str) -> Row:
+        """Publishes an image that nothing refuses, and what it was installed from; returns what
+        became of it.
 
         Raises WorkError where the registry or cosign fails; a repeat then goes on.
         """
-        return _Publication(self, candidate).run()
+        return _Publication(self, candidate, lock, lock_text).run()
 
     def repository(self, name: str) -> str:
         """The repository of an image in the registry."""
@@ -112,6 +112,8 @@ class _Publication:
 
     to: Publisher
     candidate: Candidate
+    lock: Lock
+    lock_text: str
     findings: tuple[Finding, ...] = field(default=(), init=False)
 
     @property
@@ -158,7 +160,7 @@ class _Publication:
         self.findings, release = verified_release(
             self.to.registry, self.repository, reference, self.to.verifier
         )
-        if release is None or not is_verified(self.findings):
+        if release is None or release.digest != manifest.digest:
             return None
         return Published(release.dated, manifest, release)
 
@@ -217,8 +219,11 @@ class _Publication:
     ) -> ReleaseStatement:
         """The release statement, with what changed since the complete tag before, and whether
         `latest` has to stay."""
-        now = self.to.now().strftime("%Y-%m-%dT%H:%M:%SZ")
-        own = release_of(self.candidate, manifest, str(tag), now, self.to.origin)
+        own = replace(
+            release_of(self.candidate, str(tag), self.to.now(), self.to.origin),
+            digest=manifest.digest,
+            compressed=sum(layer["size"] for layer in manifest.document["layers"]),
+        )
         before = self.before(tag, latest)
         if before is not None:
             own = replace(own, previous=str(before.tag), changes=changes(before.release, own))
@@ -252,9 +257,10 @@ class _Publication:
         self, manifest: Manifest, release: ReleaseStatement
     ) -> tuple[ReleaseStatement, bool]:
         """Attaches all statements that are missing; returns the release statement that is there."""
-        lock, text = self.to.locks[self.name]
         where = f"{self.to.registry.host}/{self.repository}"
-        wanted = statements_of(self.candidate, release, where, lock, text, self.to.origin)
+        wanted = statements_of(
+            self.candidate, release, where, self.lock, self.lock_text, self.to.origin
+        )
         done = attach_statements(
             self.to.registry, self.repository, manifest.descriptor, wanted, self.to.signer
         )

@@ -1,11 +1,11 @@
 """The statements about an image that are published with it."""
 
+import datetime
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from imagematrix.host.oci import Manifest
 from imagematrix.matrix.lockfile import Lock
 from imagematrix.matrix.platforms import PLATFORM
 from imagematrix.plan.content import layers_id
@@ -31,16 +31,16 @@ class Origin:
 
 
 def release_of(
-    candidate: Candidate, manifest: Manifest, tag: str, published: str, origin: Origin
+    candidate: Candidate, tag: str, published: datetime.datetime, origin: Origin
 ) -> ReleaseStatement:
-    """The release statement of an image, without what depends on earlier ones."""
+    """The release statement of an image, without its digest and what depends on earlier ones."""
     variant = candidate.variant
     return ReleaseStatement(
         name=variant.name,
         tag=tag,
-        digest=manifest.digest,
+        digest="",
         previous="",
-        published=published,
+        published=published.strftime("%Y-%m-%dT%H:%M:%SZ"),
         platform=PLATFORM,
         source=origin.source,
         commit=candidate.commit,
@@ -55,7 +55,7 @@ def release_of(
         packages=candidate.contents.python_versions,
         debian=candidate.contents.debian_versions,
         uncompressed=candidate.uncompressed,
-        compressed=sum(layer["size"] for layer in manifest.document["layers"]),
+        compressed=0,
     )
 
 
