@@ -20,7 +20,8 @@ class Candidate:
     `reference` is its name there, `labels` and `layers` (digests, lowest first) are the engine's.
     `base_layers` are those of the image that it is based on. `results` are those of the checks of
     exactly this image. `base_ids` identifies the base images of other makers that it and its parent
-    were made of, by name. `uncompressed` is its size in bytes.
+    were made of, by name. `debian_sha256` has the hashes of its Debian packages, as far as they are
+    known, and `uncompressed` is its size in bytes.
     """
 
     step: Step
@@ -32,6 +33,7 @@ class Candidate:
     results: Results
     audited: Audited
     base_ids: Mapping[str, str]
+    debian_sha256: Mapping[str, str]
     uncompressed: int
 
     @property

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import docker
 
+from imagematrix.audit.facts import ArchiveFacts
 from imagematrix.console import say
 from imagematrix.errors import WorkError
 from imagematrix.host.oci import Manifest
@@ -79,7 +80,7 @@ class Published:
 class Publisher:
     """Publishes images of an engine to `namespace` of a registry.
 
-    `now` is the clock, in UTC.
+    `facts` are those of a Debian release, `now` is the clock, in UTC.
     """
 
     root: Path
@@ -90,6 +91,7 @@ class Publisher:
     verifier: Verifier
     origin: Origin
     policy: Policy
+    facts: Callable[[str], ArchiveFacts]
     now: Callable[[], datetime.datetime]
     compression: Compression = Compression.ZSTD
 
@@ -235,7 +237,10 @@ class _Publication:
         )
         before = self.before(tag, latest)
         if before is not None:
-            own = replace(own, previous=str(before.tag), changes=changes(before.release, own))
+            facts = self.to.facts(self.candidate.contents.suite)
+            closed = facts.closed(before.release.debian, own.debian)
+            changed = changes(before.release, own, closed)
+            own = replace(own, previous=str(before.tag), changes=changed)
         found = self.jumps(latest, own)
         accepted = self.to.policy.jumps
         reasons = allowed(found, accepted)
