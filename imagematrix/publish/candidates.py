@@ -4,7 +4,7 @@ import datetime
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from imagematrix.audit.findings import Audited, pending_refusals
+from imagematrix.audit.findings import Audited, pending, pending_refusals
 from imagematrix.matrix.schema import Track
 from imagematrix.matrix.variant import Variant
 from imagematrix.plan.content import PYTHON_LABEL, REVISION_LABEL
@@ -108,8 +108,6 @@ def _refusals(candidate: Candidate, policy: Policy) -> Iterator[str]:
     if not policy.pending:
         prefix = f"{name}: "
         for line in pending_refusals({name: candidate.audited}):
-            rebuild = f"`nox -s build -- --pending {name}`"
-            yield (
-                f"{line.removeprefix(prefix)}: run {rebuild}, or publish it with"
-                ' --allow-pending "reason"'
-            )
+            fixes = pending(candidate.audited.all)
+            rebuild = f"run `nox -s build -- --pending {name}`, or " if fixes else ""
+            yield f'{line.removeprefix(prefix)}: {rebuild}publish it with --allow-pending "reason"'

@@ -31,7 +31,7 @@ from imagematrix.publish.candidates import Candidate, Policy
 from imagematrix.publish.cosign import Signer, Verifier
 from imagematrix.publish.image import known_layers, push_image
 from imagematrix.publish.statements import Origin, release_of, statements_of
-from imagematrix.publish.verify import Finding, verified_release
+from imagematrix.publish.verify import Finding, signed_release, verified_release
 from imagematrix.publish.verify import Verdict as Found
 from imagematrix.release.changelog import changes, summary
 from imagematrix.release.guard import Jump, allowed, held, jumps
@@ -125,7 +125,7 @@ class _Publication:
         return self.to.repository(self.name)
 
     def run(self) -> Row:
-        newest, latest = self.newest_tag(), self.complete(LATEST)
+        newest, latest = self.newest_tag(), self.signed(LATEST)
         manifest = self.upload(latest)
         release, is_new = self.attach(manifest, newest, latest)
         self.verify(release)
@@ -161,6 +161,15 @@ class _Publication:
             self.to.registry, self.repository, reference, self.to.verifier
         )
         if release is None or release.digest != manifest.digest:
+            return None
+        return Published(release.dated, manifest, release)
+
+    def signed(self, reference: str) -> Published | None:
+        """The image under a tag, if its release statement is signed. It is the last one that is
+        attached."""
+        manifest = self.to.registry.manifest(self.repository, reference)
+        release = signed_release(self.to.registry, self.repository, reference, self.to.verifier)
+        if manifest is None or release is None or release.digest != manifest.digest:
             return None
         return Published(release.dated, manifest, release)
 
@@ -240,7 +249,7 @@ class _Publication:
             if other < tag:
                 if latest is not None and latest.tag == other:
                     return latest
-                if (found := self.complete(str(other))) is not None:
+                if (found := self.signed(str(other))) is not None:
                     return found
         return None
 

@@ -19,7 +19,7 @@ from imagematrix.host.oci import OCI_CONFIG, OCI_MANIFEST, Descriptor, Manifest,
 from imagematrix.host.registry import Registry
 from imagematrix.publish.attach import attach_statements, attachments
 from imagematrix.publish.cosign import Cosign, Signer, Verifier, find_cosign
-from imagematrix.publish.verify import Finding, Verdict, is_verified, verified_release, verify
+from imagematrix.publish.verify import Finding, Verdict, is_verified, signed_release, verify
 from imagematrix.release.components import components_of
 from imagematrix.release.contents import DebianPackage, Distribution, ImageContents
 from imagematrix.release.cyclonedx import cyclonedx_document
@@ -353,19 +353,16 @@ def test_what_cosign_attaches_itself_is_verified(
     assert shop.refused(OLD) == {}
 
 
-def test_release_statement_of_what_is_verified(shop: Shop, other: Signer) -> None:
+def test_release_statement_alone(shop: Shop, other: Signer) -> None:
     shop.publish(FIRST, OLD, "latest")
     shop.push(SECOND, NEW)
     where = (shop.registry, shop.repository)
 
-    def release(reference: str, verifier: Verifier) -> ReleaseStatement | None:
-        return verified_release(*where, reference, verifier)[1]
-
-    own = shop.signatures.verifier
-    assert release("latest", own) == replace(RELEASE, tag=OLD, digest=FIRST.digest)
-    assert release(NEW, own) is None
-    assert release("latest", other.verifier()) is None
-    assert verified_release(*where, NEWEST, own) == ((), None)
+    found = signed_release(*where, "latest", shop.signatures.verifier)
+    assert found == replace(RELEASE, tag=OLD, digest=FIRST.digest)
+    assert signed_release(*where, NEW, shop.signatures.verifier) is None
+    assert signed_release(*where, NEWEST, shop.signatures.verifier) is None
+    assert signed_release(*where, "latest", other.verifier()) is None
 
 
 # --- Tampering ------------------------------------------------------------------------------------
@@ -423,17 +420,21 @@ def test_newer_images_that_were_held_or_are_not_complete_do_not_matter(shop: Sho
     assert shop.refused("latest") == {"latest": f"it is {OLD}, and {NEWEST} is newer"}
 
 
-def test_latest_on_an_image_that_was_held_until_the_jump_is_accepted(shop: Shop) -> None:
+def test_latest_on_an_image_that_was_held_until_the_jump_is_accepted(
+    shop: Shop, signer: Signer
+) -> None:
     held = "numpy 1.26 → 2.5"
     shop.publish(FIRST, OLD)
     shop.publish(SECOND, NEW, "latest", held=held)
     assert shop.refused(NEW) == {}
     assert shop.refused("latest") == {"latest": f"{NEW} was held: {held}"}
 
-    shop.publish(SECOND, NEWEST, allowed={"jump numpy": "asked for"})
-    assert shop.refused("latest") == shop.refused(NEW) == shop.refused(NEWEST) == {}
+    accepted = of(Predicate.RELEASE, SECOND.statements(NEW, allowed={"jump numpy": "asked for"}))
+    where = (shop.registry, shop.repository, SECOND.descriptor)
+    assert [one.new for one in attach_statements(*where, [accepted], signer)] == [False, True]
+    assert shop.refused("latest") == shop.refused(NEW) == {}
     shop.push(FIRST, "latest")
-    assert shop.refused("latest") == {"latest": f"it is {OLD}, and {NEWEST} is newer"}
+    assert shop.refused("latest") == {"latest": f"it is {OLD}, and {NEW} is newer"}
 
 
 def changed_bundle(bundle: bytes, field: str) -> bytes:
