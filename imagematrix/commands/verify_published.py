@@ -5,6 +5,7 @@ import json
 import os
 import re
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 from imagematrix.console import table
@@ -61,9 +62,9 @@ def run(project: Project, options: argparse.Namespace) -> int:
     ca_bundle = read_host_config(os.environ, Path.home()).ca_bundle
     images = [(text, *image_of(text, ca_bundle)) for text in options.images]
     try:
-        verifier = _verifier(project.root, ca_bundle, options)
+        verifier, now = _verifier(project.root, ca_bundle, options), datetime.now(UTC)
         findings = {
-            text: verify(registry, repository, reference, verifier)
+            text: verify(registry, repository, reference, verifier, now)
             for text, registry, repository, reference in images
         }
     except WorkError as error:

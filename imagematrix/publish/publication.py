@@ -206,10 +206,7 @@ class _Publication:
         """
         if newest is not None and newest[1].digest == manifest.digest:
             release = self.release(manifest, newest[0], latest)
-            attached, is_new = self.attach_all(manifest, release)
-            # One that was held and is accepted now is published again: a statement is not changed.
-            if not attached.held or release.held:
-                return attached, is_new
+            return self.attach_all(manifest, release)
         for _ in range(_CLAIMS):
             tag = next_tag(self.to.now().date(), map(str, self.tags()))
             if self.to.registry.claim_tag(self.repository, str(tag), manifest):

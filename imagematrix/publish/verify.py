@@ -4,6 +4,7 @@ A signature names a digest and no tag. So name and tag are in the release statem
 enough that something is signed: what is signed has to be about this image, under this tag.
 """
 
+import datetime
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from imagematrix.release.predicates import Predicate
 from imagematrix.release.statement import ReleaseStatement, from_json
 from imagematrix.release.tags import LATEST, DatedTag
 
+# `latest` moves last, after all of the new image was read back.
+_GRACE = datetime.timedelta(hours=1)
 # Of cosign, at a time.
 _PROCESSES = 4
 _NAMES = {
@@ -60,9 +63,13 @@ def is_verified(findings: Iterable[Finding]) -> bool:
 
 
 def verify(
-    registry: Registry, repository: str, reference: str, verifier: Verifier
+    registry: Registry,
+    repository: str,
+    reference: str,
+    verifier: Verifier,
+    now: datetime.datetime,
 ) -> tuple[Finding, ...]:
-    """What a consumer finds of `repository` (namespace/name) under a tag or digest.
+    """What a consumer finds of `repository` (namespace/name) under a tag or digest, `now`.
 
     Of `latest`, that no newer image was to replace it, too. Raises UserError where there is no such
     image and for a key that cannot be used, WorkError where the registry or Sigstore cannot be
@@ -75,7 +82,7 @@ def verify(
     image = _Image(registry, repository, manifest, verifier)
     findings, release = image.findings(reference)
     if reference == LATEST and release is not None:
-        findings += image.newer_tags(release)
+        findings += image.newer_tags(release, now)
     return tuple(findings)
 
 
@@ -273,7 +280,7 @@ class _Image:
             raise _RefusedError(f"it is not of the commit {release.commit} of the release")
         return f"built by {document['runDetails']['builder']['id']}"
 
-    def newer_tags(self, release: ReleaseStatement) -> Iterator[Finding]:
+    def newer_tags(self, release: ReleaseStatement, now: datetime.datetime) -> Iterator[Finding]:
         """Whether `latest` is on the newest image that is complete and was not held back."""
         if release.held:
             yield Finding(LATEST, Verdict.REFUSED, f"{release.tag} was held: {release.held}")
@@ -290,6 +297,9 @@ class _Image:
                 yield Finding(LATEST, Verdict.IGNORED, f"{tag} is newer, and not complete")
             elif other.held:
                 detail = f"{tag} is newer, and was held: {other.held}"
+                yield Finding(LATEST, Verdict.IGNORED, detail)
+            elif now - datetime.datetime.fromisoformat(other.published) < _GRACE:
+                detail = f"{tag} is newer, and being published"
                 yield Finding(LATEST, Verdict.IGNORED, detail)
             else:
                 detail = f"it is {release.tag}, and {tag} is newer"

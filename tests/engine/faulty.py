@@ -21,7 +21,7 @@ class Fault:
 
     With `status`, they get that answer; with `drop`, none; `act` is called first in any case. The
     first `skip` of them pass, then `times` of them do not. `after` lets the registry do what is
-    asked before: only its answer is lost.
+    asked before: only its answer is lost. It waits until `when` is true of the requests so far.
     """
 
     method: str
@@ -34,6 +34,7 @@ class Fault:
     skip: int = 0
     times: int = 1
     after: bool = False
+    when: Callable[[list[tuple[str, str]]], bool] = lambda _: True
     seen: int = 0
 
 
@@ -51,7 +52,9 @@ class Front:
         with self.lock:
             self.requests.append((method, path))
             for fault in self.faults:
-                if fault.method == method and re.search(fault.path, path):
+                if fault.method != method or not re.search(fault.path, path):
+                    continue
+                if fault.when(self.requests):
                     fault.seen += 1
                     if fault.skip < fault.seen <= fault.skip + fault.times:
                         return fault

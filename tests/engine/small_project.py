@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from imagematrix.files import write_atomically
@@ -29,9 +30,9 @@ frameworks:
 FRAMEWORK = """\
   {name}:
     title: {name}
-    package: six
+    package: {package}
     releases:
-      - {{version: "1.0", package_version: "1.17", pins: [six==1.17.0]}}
+      - {{version: "1.0", package_version: "{version}", pins: [{package}=={version}]}}
 """
 # In the template of all frameworks, for one of them.
 SLEEP = '{% if variant.framework == "slow" %}RUN sleep 30\n{% endif -%}\n'
@@ -39,6 +40,41 @@ SLEEP = '{% if variant.framework == "slow" %}RUN sleep 30\n{% endif -%}\n'
 
 def small_project(root: Path) -> None:
     """Writes the repository, with all that is rendered, into a folder."""
+    write_matrix(root, dict.fromkeys(_FRAMEWORKS, "six==1.17.0"))
+    _copy_templates(root)
+    six = "4721f391ed90541fddacab5acf947aa0d3dc7d27b2e1e8eda2be8970586c3274"
+    parent_lock = (ROOT / "base" / PARENT / "requirements.txt").read_text()
+    for variant in Project(root).variants:
+        if variant.parent is None:
+            continue
+        digest = six.replace("4", "5") if variant.name == CORRUPT else six
+        lock = f"{parent_lock}six==1.17.0 \\\n    --hash=sha256:{digest}\n"
+        write_atomically(root / variant.lock, lock_header(variant) + lock)
+    assert run_in(root, "render").returncode == 0
+
+
+def locked_project(root: Path, pins: Mapping[str, str]) -> None:
+    """Writes a repository with an image for each of these pins, by framework, and locks them."""
+    write_matrix(root, pins)
+    if not (root / "base").is_dir():
+        _copy_templates(root)
+    for command in ("lock", "render"):
+        result = run_in(root, command)
+        assert result.returncode == 0, result.stderr
+
+
+def write_matrix(root: Path, pins: Mapping[str, str]) -> None:
+    """Writes the matrix, with a framework for each of these pins beside the minimal image."""
+    parent = next(variant for variant in Project(ROOT).variants if variant.name == PARENT)
+    own = ", ".join(f'"{pin}"' for pin in parent.pins)
+    matrix = MATRIX.format(suite=parent.suite, title=parent.title, pins=own)
+    for name, pin in pins.items():
+        package, _, version = pin.partition("==")
+        matrix += FRAMEWORK.format(name=name, package=package, version=version)
+    (root / "matrix.yaml").write_text(matrix)
+
+
+def _copy_templates(root: Path) -> None:
     shutil.copytree(ROOT / "base", root / "base")
     for folder in (root / "base").glob("minimal-*"):
         if folder.name != PARENT:
@@ -49,21 +85,7 @@ def small_project(root: Path) -> None:
     write_atomically(
         root / "frameworks" / "Dockerfile.j2", template.replace(label, f"{SLEEP}{label}")
     )
-    parent = next(variant for variant in Project(ROOT).variants if variant.name == PARENT)
-    pins = ", ".join(f'"{pin}"' for pin in parent.pins)
-    matrix = MATRIX.format(suite=parent.suite, title=parent.title, pins=pins)
-    frameworks = "".join(FRAMEWORK.format(name=name) for name in _FRAMEWORKS)
-    (root / "matrix.yaml").write_text(matrix + frameworks)
     (root / "README.md").write_text("<!-- images -->\n<!-- /images -->\n")
-    six = "4721f391ed90541fddacab5acf947aa0d3dc7d27b2e1e8eda2be8970586c3274"
-    parent_lock = (ROOT / "base" / PARENT / "requirements.txt").read_text()
-    for variant in Project(root).variants:
-        if variant.parent is None:
-            continue
-        digest = six.replace("4", "5") if variant.name == CORRUPT else six
-        lock = f"{parent_lock}six==1.17.0 \\\n    --hash=sha256:{digest}\n"
-        write_atomically(root / variant.lock, lock_header(variant) + lock)
-    assert run_in(root, "render").returncode == 0
 
 
 def command_of(*arguments: str) -> list[str]:

@@ -2,6 +2,7 @@
 refuse each way of tampering with it for its own reason."""
 
 import base64
+import datetime
 import io
 import json
 from collections.abc import Iterator
@@ -142,12 +143,13 @@ def sboms(
 
 
 PASSED = check_results({"score": CheckResult(Outcome.PASSED)}, "https://example.org/images", COMMIT)
+PUBLISHED = datetime.datetime(2026, 11, 1, 2, tzinfo=datetime.UTC)
 RELEASE = ReleaseStatement(
     name=NAME,
     tag="",
     digest="",
     previous="",
-    published="2026-11-01T02:00:00Z",
+    published=PUBLISHED.isoformat(),
     platform="linux/amd64",
     source="https://example.org/images",
     commit=COMMIT,
@@ -201,6 +203,7 @@ class Shop:
 
     def __init__(self, registry: Registry, signatures: Signatures, name: str = NAME) -> None:
         self.registry, self.signatures = registry, signatures
+        self.now = PUBLISHED + datetime.timedelta(days=1)
         self.repository = f"{next(_namespaces)}/{name}"
 
     def push(self, image: Image, *tags: str) -> None:
@@ -228,7 +231,7 @@ class Shop:
             self.attach(image, self.signatures.bundle(statement), statement.predicate_type)
 
     def findings(self, reference: str) -> tuple[Finding, ...]:
-        return verify(self.registry, self.repository, reference, self.signatures.verifier)
+        return verify(self.registry, self.repository, reference, self.signatures.verifier, self.now)
 
     def refused(self, reference: str) -> dict[str, str]:
         """The reason for each check that is refused."""
@@ -392,6 +395,16 @@ def test_old_image_as_latest(shop: Shop) -> None:
     shop.publish(SECOND, NEW, "latest")
     shop.push(FIRST, "latest")
 
+    assert shop.refused("latest") == {"latest": f"it is {OLD}, and {NEW} is newer"}
+
+
+def test_latest_moves_last(shop: Shop) -> None:
+    """A consumer who looks between two steps of a publication finds nothing wrong."""
+    shop.publish(FIRST, OLD, "latest")
+    shop.publish(SECOND, NEW)
+    shop.now = PUBLISHED + datetime.timedelta(minutes=59)
+    assert shop.judged("latest") == ({}, {"latest": f"{NEW} is newer, and being published"})
+    shop.now += datetime.timedelta(minutes=2)
     assert shop.refused("latest") == {"latest": f"it is {OLD}, and {NEW} is newer"}
 
 
