@@ -203,6 +203,12 @@ def engine(session: nox.Session) -> None:
 
 
 @nox.session
+def catalogue(session: nox.Session) -> None:
+    """Write the catalogue of the images, a static site: -- --published FILE --output DIR."""
+    imagematrix(session, "catalogue")
+
+
+@nox.session
 def names(session: nox.Session) -> None:
     """Print the names of the selected images; `-- --json` for programs."""
     imagematrix(session, "names")
