@@ -93,6 +93,11 @@ class Entry:
         return f"{self.title} {self.version}".strip()
 
     @property
+    def about(self) -> str:
+        """What is in it, where the framework is none that has a version."""
+        return self.variant.title if self.variant and not self.version else ""
+
+    @property
     def is_retired(self) -> bool:
         """Whether it gets no more fixes."""
         return self.track is not Track.CURRENT or self.variant is None

@@ -5,6 +5,7 @@ web server, and from the disk.
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -27,7 +28,7 @@ from imagematrix.catalogue.feed import FeedEntry, atom_feed
 from imagematrix.catalogue.published import Publications
 from imagematrix.catalogue.published import PublishedTag as Tag
 from imagematrix.matrix.lockfile import Lock
-from imagematrix.matrix.schema import Accelerator, Track
+from imagematrix.matrix.schema import MINIMAL, Accelerator, Track
 from imagematrix.matrix.slim import Verb
 from imagematrix.matrix.variant import Variant
 from imagematrix.release.predicates import Predicate
@@ -114,6 +115,7 @@ def _environment(site: Site, entries: Sequence[Entry]) -> jinja2.Environment:
         "megabytes": megabytes,
         "age": age,
         "words": _words,
+        "unbroken": _unbroken,
         "monogram": _monogram,
     }
     environment.globals |= {
@@ -139,9 +141,9 @@ def _environment(site: Site, entries: Sequence[Entry]) -> jinja2.Environment:
 def _index(entries: Sequence[Entry]) -> dict[str, Any]:
     current = [entry for entry in entries if not entry.is_retired]
     retired = [entry for entry in entries if entry.is_retired]
-    groups: dict[str, list[Entry]] = {}
-    for entry in current:
-        groups.setdefault(entry.framework, []).append(entry)
+    # People look for a framework; what has none is what the others are derived from.
+    current.sort(key=lambda entry: entry.framework == MINIMAL)
+    frameworks = dict.fromkeys(entry.framework for entry in current)
     charts = []
     for caption, accelerators in (
         ("CPU", {Accelerator.CPU}),
@@ -152,16 +154,14 @@ def _index(entries: Sequence[Entry]) -> dict[str, Any]:
         if of_kind:
             charts.append((caption, of_kind))
     return {
-        "groups": groups,
+        "current": current,
         "retired": retired,
         "filters": _filters(entries),
         "charts": charts,
         "largest": _largest(entries),
-        "published_count": sum(entry.published is not None for entry in entries),
-        "frameworks": len(groups) - ("minimal" in groups),
-        "example": next(
-            (e for e in current if e.framework != "minimal"), current[0] if current else None
-        ),
+        "published_count": sum(entry.published is not None for entry in current),
+        "frameworks": len(frameworks.keys() - {MINIMAL}),
+        "example": current[0] if current else None,
         "newest": max(
             (e.tag.statement.published for e in current if e.tag), key=_date, default=""
         ),
@@ -237,7 +237,7 @@ def _tag_charts(tags: Sequence[Tag]) -> list[tuple[str, str, str, list[tuple[str
     def sizes(shown: Sequence[Tag]) -> list[Series]:
         return [
             Series(
-                "uncompressed",
+                "on disk",
                 "fill-light",
                 [tag.statement.uncompressed / 1e6 for tag in shown],
             ),
@@ -248,7 +248,7 @@ def _tag_charts(tags: Sequence[Tag]) -> list[tuple[str, str, str, list[tuple[str
         kinds = (("pypi", "fill-main"), ("deb", "fill-light"), ("cve", "fill-good"))
         return [
             Series(
-                KINDS[kind].lower(),
+                KINDS[kind],
                 style,
                 [sum(c.kind == kind for c in tag.statement.changes) for tag in shown],
             )
@@ -257,7 +257,7 @@ def _tag_charts(tags: Sequence[Tag]) -> list[tuple[str, str, str, list[tuple[str
 
     for key, heading, series_of, unit, stacked in (
         ("sizes", "Size over tags", sizes, "MB", False),
-        ("changes", "What changed in each tag", changes, "", True),
+        ("changes", "Packages changed, vulnerabilities closed", changes, "", True),
     ):
         drawings = []
         for form, (width, count) in (("wide", _WIDE), ("narrow", _NARROW)):
@@ -367,6 +367,8 @@ def _audit(entry: Entry) -> tuple[str, str]:
     """What is known of pending fixes: the style of a badge, and the words in it."""
     if entry.published is None:
         return "plain", "not published"
+    if entry.is_retired:
+        return "bad", "no more"
     if entry.not_audited:
         return "bad", "not audited"
     if not entry.fixes:
@@ -472,6 +474,20 @@ def _words(values: Iterable[str]) -> str:
     """Words in a sentence: a, b and c."""
     *first, last = values
     return f"{', '.join(first)} and {last}" if first else last
+
+
+def _unbroken(command: str) -> Markup:
+    """A command whose lines break between its words, not at the hyphens in them."""
+    pieces = re.findall(r"^ +\S+(?: \\$)?|\S+(?: \\$)?|\n| +", command, re.MULTILINE)
+    return Markup("").join(
+        # A line that is indented by spaces would break after them.
+        Markup('<span class="indented">{}</span>').format(piece.strip())
+        if piece[0] == " " and piece.strip()
+        else Markup("<span>{}</span>").format(piece)
+        if piece.strip()
+        else piece
+        for piece in pieces
+    )
 
 
 def _monogram(title: str) -> str:

@@ -64,10 +64,11 @@
       card.hidden = !fits;
       shown += fits;
     }
+    const all = shown === cards.length;
     for (const group of $("[data-group]")) {
       group.hidden = !group.querySelector("[data-card]:not([hidden])");
+      if (group instanceof HTMLDetailsElement && !all) group.open = !group.hidden;
     }
-    const all = shown === cards.length;
     count.textContent = all ? `${shown} images` : `${shown} of ${cards.length} images`;
     empty.hidden = shown > 0;
     // An address to share. What is empty stays out of it.
