@@ -151,12 +151,13 @@ def matrix_data(size: int) -> dict[str, Any]:
         }
     return {
         "debian": {"trixie": list(PYTHONS)},
-        "tracks": {"current": {"pythons": list(PYTHONS), "accelerators": ["cpu"]}},
+        "tracks": {"current": CURRENT},
         "sets": {"shared": PINS},
         "frameworks": frameworks,
     }
 
 
+CURRENT = {"pythons": list(PYTHONS), "accelerators": ["cpu"], "supported_until": "2098-12-31"}
 PINS = ["package0==1.0", "package1>=1,<2"]
 
 

@@ -9,8 +9,12 @@ from imagematrix.errors import UserError
 from imagematrix.host.engine import Engine, find_engine
 
 # What each test of these files shares with others is named before the last hyphen of its parameter:
-# the container of an image, an unpacked Docker.
-_BY_PARAMETER = {"tests/images/test_images.py", "tests/engine/test_versions.py"}
+# the container of an image, an unpacked Docker, the clients of a shape.
+_BY_PARAMETER = {
+    "tests/derived/test_memory.py",
+    "tests/images/test_images.py",
+    "tests/engine/test_versions.py",
+}
 # Each pair has one engine, or the images in it that only one of them may make at a time.
 TOGETHER = {
     "tests/engine/test_committed.py": "tests/engine/test_failures.py",

@@ -9,11 +9,12 @@ from typing import Any
 from imagematrix.build.inputs import build_environment
 from imagematrix.build.run import as_present, present_images
 from imagematrix.console import say
-from imagematrix.host.bases import Bases, BaseSource, ensure_bases
+from imagematrix.host.bases import Bases, BaseSource, ensure_bases, python_versions
 from imagematrix.host.buildx import Builder, find_builder
 from imagematrix.host.config import HostConfig, read_host_config
 from imagematrix.host.debian import DebianMirrors, debian_mirrors
 from imagematrix.host.engine import Engine
+from imagematrix.host.revision import revision_of
 from imagematrix.host.setup import ensure_engine
 from imagematrix.host.supply import Supply, resolve_supplies
 from imagematrix.matrix.platforms import PLATFORM
@@ -84,6 +85,13 @@ def prepare(project: Project, request: Request) -> Prepared:
     if building:
         for sentence in host.ignored:
             say(f"Not passed to builds: {sentence}.")
+        revision = revision_of(project.root, os.environ)
+        environment = replace(
+            environment,
+            python_versions=python_versions(engine, bases, building),
+            source=revision.source,
+            revision=revision.commit,
+        )
     environment = replace(environment, tag=request.tag)
     return Prepared(engine, builder, bases, steps, environment, variables, present)
 

@@ -43,7 +43,13 @@ def run(project: Project, options: argparse.Namespace) -> int:
     engine, steps = prepared.engine, prepared.steps
     if options.print:
         # Without the secrets and wheels of this run, which exist nowhere else.
-        shown = BuildEnvironment(base_sources=prepared.environment.base_sources)
+        given = prepared.environment
+        shown = BuildEnvironment(
+            base_sources=given.base_sources,
+            python_versions=given.python_versions,
+            source=given.source,
+            revision=given.revision,
+        )
         print(json.dumps(bake_file(steps, shown), indent=2))
         return 0
     require_disk(project.budgets.measured, engine, steps)

@@ -1,7 +1,10 @@
 """`check`: prove that the files agree with the matrix."""
 
 import argparse
+import datetime
 
+from imagematrix.console import say
+from imagematrix.matrix.ends import DISTRO_INFO
 from imagematrix.repository.project import Project
 
 
@@ -13,6 +16,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(project: Project, options: argparse.Namespace) -> int:
     """Runs the command; returns its exit status."""
     del options
-    project.check()
+    today = datetime.datetime.now(datetime.UTC).date()
+    for warning in project.check(today, DISTRO_INFO):
+        say(f"warning: {warning}")
     print(f"{len(project.variants)} images: every file is as the matrix gives it")
     return 0

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from imagematrix.console import say
 from imagematrix.errors import UserError, WorkError
-from imagematrix.host.bootstrap import bootstrap_name, make_bootstrap_base
+from imagematrix.host.bootstrap import PYTHON_VARIABLE, bootstrap_name, make_bootstrap_base
 from imagematrix.host.buildx import require_buildx
 from imagematrix.host.engine import Engine, inspect_images, layers_of
 from imagematrix.matrix.platforms import PLATFORM
 from imagematrix.matrix.variant import Variant
 from imagematrix.plan.bake import TOOLS_SUITE
-from imagematrix.plan.content import base_ids_from_labels, layers_id
+from imagematrix.plan.content import PYTHON_LABEL, base_ids_from_labels, layers_id
 
 if TYPE_CHECKING:
     import docker
@@ -66,6 +66,32 @@ def bases_of(
     return BaseSource.BOOTSTRAP if bootstrapped else BaseSource.REGISTRY
 
 
+def python_versions(engine: Engine, bases: Bases, variants: Iterable[Variant]) -> dict[str, str]:
+    """CPython's full version in the base images of the variants without a parent, by the reference
+    in their Dockerfiles. An image that does not have it is left out, with a message."""
+    references = dict.fromkeys(v.python_image for v in variants if v.parent is None)
+    images = {name: bases.images[name] for name in references if name in bases.images}
+    descriptions = engine.inspect(images.values())
+    versions = {}
+    for reference, image in images.items():
+        if image not in descriptions:
+            continue
+        if version := _python_version(descriptions[image]):
+            versions[reference] = version
+        else:
+            say(
+                f"{image} has no {PYTHON_VARIABLE} in its environment, as the official image has:"
+                f" images on it get no label {PYTHON_LABEL}."
+            )
+    return versions
+
+
+def _python_version(description: Mapping[str, Any]) -> str:
+    """CPython's full version in a base image, "" where it does not say it."""
+    variables = (item.partition("=") for item in description["Config"].get("Env") or ())
+    return next((value for name, _, value in variables if name == PYTHON_VARIABLE), "")
+
+
 def required_references(variants: Iterable[Variant]) -> tuple[str, ...]:
     """The base images of the variants without a parent, and that of the tools image, each once."""
     roots = [variant.base_images for variant in variants if variant.parent is None]
@@ -104,8 +130,11 @@ def _ensure(
     official = {reference: reference for reference in references}
     bootstrap = {reference: bootstrap_name(reference) for reference in references}
     if source is BaseSource.AUTO and not refresh:
-        for known, images in ((BaseSource.REGISTRY, official), (BaseSource.BOOTSTRAP, bootstrap)):
-            ids = _ids(engine, images)
+        for known, images, ids_of in (
+            (BaseSource.REGISTRY, official, _ids),
+            (BaseSource.BOOTSTRAP, bootstrap, _bootstrap_ids),
+        ):
+            ids = ids_of(engine, images)
             if ids.keys() == images.keys():
                 say(f"Bases: {known}, already here ({', '.join(sorted(images.values()))}).")
                 return Bases(known, images, ids)
@@ -125,7 +154,7 @@ def _ensure(
         say(f"Bases: bootstrap, because no registry has them ({reference}: {problem}).")
     else:
         say("Bases: bootstrap, as requested.")
-    present = {} if refresh else _ids(engine, bootstrap)
+    present = {} if refresh else _bootstrap_ids(engine, bootstrap)
     missing = {}
     for reference in references:
         if reference not in present:
@@ -139,6 +168,13 @@ def _ensure(
 def _ids(engine: Engine, images: Mapping[str, str]) -> dict[str, str]:
     ids = _layers_ids(engine.inspect(images.values()))
     return {reference: ids[image] for reference, image in images.items() if image in ids}
+
+
+def _bootstrap_ids(engine: Engine, images: Mapping[str, str]) -> dict[str, str]:
+    """Without those that an older version of these tools made, which do not say their CPython."""
+    descriptions = engine.inspect(images[name] for name in images if name.startswith("python:"))
+    old = {image for image, found in descriptions.items() if not _python_version(found)}
+    return _ids(engine, {name: image for name, image in images.items() if image not in old})
 
 
 def _layers_ids(images: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:

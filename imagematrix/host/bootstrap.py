@@ -32,6 +32,9 @@ from imagematrix.host.engine import Engine
 from imagematrix.matrix.platforms import EPOCH
 
 BOOTSTRAP_LABEL = "inference.base"
+# Official images of CPython have its full version there.
+# https://github.com/docker-library/python/blob/master/Dockerfile-linux.template
+PYTHON_VARIABLE = "PYTHON_VERSION"
 
 
 def bootstrap_name(reference: str) -> str:
@@ -50,11 +53,13 @@ def make_bootstrap_base(engine: Engine, reference: str) -> None:
         archive = Path(scratch) / "root.tar"
         if kind == "debian":
             suite = tag.removesuffix("-slim")
-            origin = _debian_root(suite, archive)
+            origin, changes = _debian_root(suite, archive), []
         else:
-            origin = _python_root(tag.split("-")[0], archive)
+            found = _python_root(tag.split("-")[0], archive)
+            origin = f"CPython {found.version} from {found.origin}"
+            changes = [f"ENV {PYTHON_VARIABLE}={found.version}"]
         repository, tag = bootstrap_name(reference).rsplit(":", 1)
-        changes = [f'LABEL {BOOTSTRAP_LABEL}="bootstrap: {origin}"']
+        changes.append(f'LABEL {BOOTSTRAP_LABEL}="bootstrap: {origin}"')
         with contextlib.closing(engine.client()) as client:
             client.api.import_image_from_file(str(archive), repository, tag, changes)
     say(f"  {bootstrap_name(reference)}: {origin}, {time.monotonic() - started:.0f} s")
@@ -130,7 +135,7 @@ class Interpreter:
     origin: str
 
 
-def _python_root(version: str, archive: Path) -> str:
+def _python_root(version: str, archive: Path) -> Interpreter:
     found = find_interpreter(version)
     if found is None:
         raise UserError(
@@ -142,7 +147,7 @@ def _python_root(version: str, archive: Path) -> str:
     with tarfile.open(archive, "w", format=tarfile.PAX_FORMAT) as tar:
         for name, source, data in _interpreter_files(found, version):
             _add(tar, name, source, data)
-    return f"CPython {found.version} from {found.origin}"
+    return found
 
 
 def find_interpreter(version: str) -> Interpreter | None:

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from imagematrix.console import say
 from imagematrix.errors import UserError
 from imagematrix.files import read_text
 from imagematrix.host.registry import Registry
@@ -14,8 +15,12 @@ from imagematrix.plan.content import Present
 
 _TAG = "latest"
 _HINT = "write it with `nox -s plan -- --json`"
-# host[:port]/namespace; a dot, a port or the name "localhost" distinguishes a host from a folder.
-_REGISTRY = re.compile(r"((?:[^/\s]+[.:][^/\s]+)|localhost)/([a-z0-9._/-]*[a-z0-9])")
+# A dot, a port or the name "localhost" distinguishes a host from a folder.
+_HOST = re.compile(
+    r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+(:\d+)?|[A-Za-z0-9-]+:\d+|\[[0-9a-f:]+\](:\d+)?|localhost"
+)
+# https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pulling-manifests
+_NAMESPACE = re.compile(r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*")
 _REQUESTS = 8
 
 
@@ -30,16 +35,35 @@ def published_images(
     if Path(against).is_file():
         saved = _saved(Path(against))
         return {name: saved[name] for name in names if name in saved}
+    if not _HOST.fullmatch(against.partition("/")[0]) or "/" not in against:
+        raise UserError(f"{against} is neither a file nor host/namespace of a registry")
     registry, namespace = registry_of(against, ca_bundle)
     return images_in_registry(registry, namespace, list(names), _TAG)
 
 
 def registry_of(text: str, ca_bundle: Path | None) -> tuple[Registry, str]:
-    """The registry and the namespace of `host/namespace`. Raises UserError for other texts."""
-    match = _REGISTRY.fullmatch(text)
-    if match is None:
-        raise UserError(f"{text} is neither a file nor host/namespace of a registry")
-    return Registry(match[1], ca_bundle), match[2]
+    """The registry and the namespace of `host/namespace`, the namespace in lower case.
+
+    Raises UserError for other texts, with what is wrong in them.
+    """
+    host, _, namespace = text.removesuffix("/").partition("/")
+    lowered = namespace.lower()
+    if "://" in text:
+        why = "leave out what is before the host, as https://"
+    elif not _HOST.fullmatch(host):
+        why = f"{host or 'it'} is no host of a registry; Docker Hub's is docker.io"
+    elif not namespace:
+        why = "it has no namespace, as the name of a user or an organization"
+    elif not _NAMESPACE.fullmatch(lowered):
+        why = (
+            f"{namespace} is no namespace: letters and digits, parts by / and single characters"
+            " of . _ - between; no tag and no digest"
+        )
+    else:
+        if lowered != namespace:
+            say(f"Registries have lower-case names only: {host}/{lowered} is used.")
+        return Registry(host.lower(), ca_bundle), lowered
+    raise UserError(f"{text} is not host/namespace of a registry, as ghcr.io/me: {why}")
 
 
 def _saved(path: Path) -> dict[str, Present]:

@@ -1,189 +1,328 @@
-"""Reads labels and layers of the images in a registry.
+"""Reads and writes what is in a registry: tags, manifests, layers, and what refers to an image.
 
-Over its HTTP API (https://distribution.github.io/distribution/spec/api/), with the credentials of
-`docker login`. No engine is needed.
+Over its HTTP API, with the credentials of `docker login`. No engine is needed.
+https://github.com/opencontainers/distribution-spec/blob/main/spec.md
 """
 
-import base64
-import ipaddress
-from collections.abc import Mapping
+import io
+import json
+import threading
+from collections.abc import Callable, Mapping
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import parse_http_list, parse_keqv_list
+from typing import Any, BinaryIO
 
-import docker.auth
 import requests
-from docker.errors import DockerException
 
 from imagematrix.errors import WorkError
+from imagematrix.host.oci import OCI_INDEX, OCI_MANIFEST, Descriptor, Manifest, compact, digest_of
+from imagematrix.host.registry_errors import DELETE, PUSH, is_page, page
+from imagematrix.host.registry_http import Connection
 from imagematrix.matrix.platforms import PLATFORM
 from imagematrix.plan.content import Present
 
-_INDEXES = (
-    "application/vnd.oci.image.index.v1+json",
-    "application/vnd.docker.distribution.manifest.list.v2+json",
-)
-_MANIFESTS = (
-    "application/vnd.oci.image.manifest.v1+json",
-    "application/vnd.docker.distribution.manifest.v2+json",
-)
-_SECONDS = 30
+_INDEXES = (OCI_INDEX, "application/vnd.docker.distribution.manifest.list.v2+json")
+_MANIFESTS = (OCI_MANIFEST, "application/vnd.docker.distribution.manifest.v2+json")
+_ACCEPT = ", ".join((*_INDEXES, *_MANIFESTS))
+_EMPTY = "application/vnd.oci.empty.v1+json"
+_DIGEST = "Docker-Content-Digest"
+# How often an index is written again that another publisher overwrote.
+_WRITES = 5
+
+
+class Blob(StrEnum):
+    """How a blob came into a repository."""
+
+    PRESENT = "was there"
+    MOUNTED = "mounted"
+    UPLOADED = "uploaded"
 
 
 class Registry:
-    """The registry at `host` (`ghcr.io`, `127.0.0.1:5000`); on loopback it is used without TLS.
+    """The registry at `host` (`ghcr.io`, `docker.io`, `127.0.0.1:5000`).
 
-    Its methods raise WorkError, with the registry's message, for requests that it refuses and for
-    answers of another form.
+    Its methods raise WorkError, with the registry's message, for requests that it refuses, for
+    answers of another form, and for contents that do not have their digest. What may pass (too many
+    requests, a dropped connection, a gateway's error) is tried several times.
     """
 
     def __init__(self, host: str, ca_bundle: Path | None) -> None:
-        self.host = host
-        local = _is_loopback(host)
-        self._url = f"{'http' if local else 'https'}://{host}/v2"
-        self._session = requests.Session()
-        # Requests to loopback must not go through a proxy of the host.
-        self._session.trust_env = not local
-        if ca_bundle is not None:
-            self._session.verify = str(ca_bundle)
-        self._authorization: dict[str, str] = {}
+        self._http = Connection(host, ca_bundle)
+        self.host = self._http.host
+        self._attaching = threading.Lock()
 
     def image(self, repository: str, tag: str) -> Present | None:
         """The linux/amd64 image of a tag; None if there is no such tag."""
-        manifest = self._manifest(repository, tag)
-        if manifest is not None and manifest.get("mediaType") in _INDEXES:
-            manifest = self._manifest(repository, self._for_platform(manifest, repository, tag))
+        manifest = self.image_manifest(repository, tag)
         if manifest is None:
             return None
-        try:
-            digest = manifest["config"]["digest"]
-        except (KeyError, TypeError):
-            raise self._strange(f"{repository}:{tag}", "its manifest names no config") from None
-        answer = self._get(f"{repository}/blobs/{digest}", repository)
-        if answer is None:
-            raise self._strange(f"{repository}:{tag}", "its config is missing")
-        config = self._json(answer, repository)
+        config = self.config(repository, manifest)
         layers = (config.get("rootfs") or {}).get("diff_ids")
         labels = (config.get("config") or {}).get("Labels") or {}
         return Present(labels, tuple(layers) if layers else None)
 
-    def _manifest(self, repository: str, reference: str) -> dict[str, Any] | None:
-        accept = ", ".join((*_INDEXES, *_MANIFESTS))
-        answer = self._get(f"{repository}/manifests/{reference}", repository, accept)
-        if answer is None:
-            return None
-        # An OCI manifest may lack its media type; the header has it.
-        kind = answer.headers.get("Content-Type", "").split(";")[0]
-        return {"mediaType": kind, **self._json(answer, repository)}
-
-    def _for_platform(self, index: Mapping[str, Any], repository: str, tag: str) -> str:
-        for entry in index.get("manifests") or []:
+    def image_manifest(self, repository: str, reference: str) -> Manifest | None:
+        """The manifest of the linux/amd64 image of a tag or digest; None if there is none."""
+        manifest = self.manifest(repository, reference)
+        if manifest is None or manifest.media_type not in _INDEXES:
+            return manifest
+        for entry in manifest.document.get("manifests") or []:
             platform = entry.get("platform") or {}
             if f"{platform.get('os')}/{platform.get('architecture')}" == PLATFORM:
-                digest: str = entry["digest"]
-                return digest
-        raise self._strange(f"{repository}:{tag}", f"it is not there for {PLATFORM}")
+                return self.manifest(repository, entry["digest"])
+        why = f"it is not there for {PLATFORM}"
+        raise self._http.strange(f"{repository}:{reference}", why)
 
-    def _get(self, path: str, repository: str, accept: str = "*/*") -> requests.Response | None:
-        """The answer to a GET, None for "not found"."""
-        url = f"{self._url}/{path}"
-        known = self._authorization.get(repository)
-        answer = self._request("GET", url, {"Accept": accept}, known)
-        if answer.status_code == 401:
-            challenge = answer.headers.get("WWW-Authenticate", "")
-            known = self._authorize(challenge, repository)
-            self._authorization[repository] = known
-            answer = self._request("GET", url, {"Accept": accept}, known)
+    def config(self, repository: str, manifest: Manifest) -> dict[str, Any]:
+        """The config of the image of a manifest."""
+        what = f"{repository}@{manifest.digest}"
+        try:
+            digest = manifest.document["config"]["digest"]
+        except (KeyError, TypeError):
+            raise self._http.strange(what, "its manifest names no config") from None
+        try:
+            config = json.loads(self.blob(repository, digest))
+        except ValueError:
+            config = None
+        if not isinstance(config, dict):
+            raise self._http.strange(what, "its config is no JSON object")
+        return config
+
+    def tags(self, repository: str) -> tuple[str, ...]:
+        """The tags of a repository, sorted; none if there is no such repository."""
+        access = self._http.access(repository)
+        path, found = "tags/list", set[str]()
+        while path:
+            answer = self._http.request("GET", path, access, expected=(200, 404))
+            if answer.status_code == 404:
+                self._no_page(answer, repository)
+                break
+            found.update(self._http.document(answer, repository).get("tags") or [])
+            path = answer.links.get("next", {}).get("url", "")
+        return tuple(sorted(found))
+
+    def manifest(self, repository: str, reference: str) -> Manifest | None:
+        """The manifest or index of a tag or digest; None if there is none."""
+        path = f"manifests/{reference}"
+        answer = self._http.request(
+            "GET", path, self._http.access(repository), {"Accept": _ACCEPT}, expected=(200, 404)
+        )
         if answer.status_code == 404:
+            self._no_page(answer, repository)
             return None
-        if answer.status_code != 200:
-            reason = f"{answer.status_code} {answer.reason}"
-            hint = "; run `docker login`" if answer.status_code in (401, 403) else ""
-            raise WorkError(f"the registry {self.host} answers {reason} for {repository}{hint}")
+        document = self._http.document(answer, repository)
+        named = reference if ":" in reference else answer.headers.get(_DIGEST, "")
+        digest = self._verified(answer.content, named, f"{repository}:{reference}")
+        # An OCI manifest may lack its media type; the header has it.
+        kind = answer.headers.get("Content-Type", "").split(";")[0]
+        return Manifest(digest, document.get("mediaType") or kind, answer.content)
+
+    def blob(self, repository: str, digest: str) -> bytes:
+        """The content of a config, a layer or an attachment."""
+        path = f"blobs/{digest}"
+        answer = self._http.request("GET", path, self._http.access(repository), expected=(200, 404))
+        if answer.status_code == 404:
+            self._no_page(answer, repository)
+            raise WorkError(f"the registry {self.host} has no {digest} in {repository}")
+        self._verified(answer.content, digest, f"{repository}@{digest}")
+        return answer.content
+
+    def has_blob(self, repository: str, digest: str) -> bool:
+        """Whether a repository has a content."""
+        path = f"blobs/{digest}"
+        answer = self._http.request(
+            "HEAD", path, self._http.access(repository), expected=(200, 404)
+        )
+        return answer.status_code == 200
+
+    def push_blob(
+        self,
+        repository: str,
+        digest: str,
+        size: int,
+        open_content: Callable[[], BinaryIO],
+        mount_from: str = "",
+    ) -> Blob:
+        """Makes sure that a repository has a content, and returns how it came there.
+
+        It is taken from the repository `mount_from` of the same registry if that has it.
+        `open_content` opens it for each upload, with `size` bytes; an upload that fails starts
+        from the beginning.
+        """
+        access = self._http.access(repository, PUSH)
+        found = self._http.request("HEAD", f"blobs/{digest}", access, expected=(200, 404))
+        if found.status_code == 200:
+            return Blob.PRESENT
+        if mount_from and self._mount(repository, digest, mount_from):
+            return Blob.MOUNTED
+
+        def upload() -> requests.Response:
+            started = self._http.request("POST", "blobs/uploads/", access, expected=(202,))
+            headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
+            where = started.headers["Location"]
+            return self._http.send("PUT", where, access, headers, open_content, {"digest": digest})
+
+        self._http.tried(upload, access, (201,))
+        return Blob.UPLOADED
+
+    def _mount(self, repository: str, digest: str, source: str) -> bool:
+        """Whether the registry has taken a content over from another repository.
+
+        One that refuses (no right to read there, no such repository) has not.
+        """
+        access = self._http.access(repository, PUSH, source)
+        answer = self._http.request(
+            "POST",
+            "blobs/uploads/",
+            access,
+            expected=(201, 202, 400, 401, 403, 404, 405),
+            params={"mount": digest, "from": access.mount_from},
+        )
+        if answer.status_code == 202 and (upload := answer.headers.get("Location")):
+            # It offers an upload instead; one is started when it is needed.
+            self._http.request("DELETE", upload, access, expected=range(200, 600))
+        return answer.status_code == 201
+
+    def push_manifest(
+        self, repository: str, reference: str, content: bytes, media_type: str
+    ) -> str:
+        """Writes a manifest or index under a tag or its own digest, and returns the digest."""
+        self._put(repository, reference, content, media_type)
+        return digest_of(content)
+
+    def _put(
+        self, repository: str, reference: str, content: bytes, media_type: str
+    ) -> requests.Response:
+        answer = self._http.request(
+            "PUT",
+            f"manifests/{reference}",
+            self._http.access(repository, PUSH),
+            {"Content-Type": media_type},
+            content,
+            (201,),
+        )
+        self._verified(content, answer.headers.get(_DIGEST, ""), f"{repository}:{reference}")
         return answer
 
-    def _authorize(self, challenge: str, repository: str) -> str:
-        """The value of Authorization for a challenge.
+    def delete_manifest(self, repository: str, reference: str) -> None:
+        """Removes a tag, or a manifest with all its tags; one that is not there is no error."""
+        path = f"manifests/{reference}"
+        access = self._http.access(repository, DELETE)
+        self._http.request("DELETE", path, access, expected=(200, 202, 404))
 
-        https://distribution.github.io/distribution/spec/auth/token/
+    def referrers(self, repository: str, digest: str) -> tuple[Descriptor, ...]:
+        """What refers to a manifest: signatures, statements.
+
+        By the registry's API, else by the index under the fallback tag.
+        https://github.com/opencontainers/distribution-spec/blob/main/spec.md#listing-referrers
         """
-        scheme, _, rest = challenge.partition(" ")
-        credentials = _credentials(self.host)
-        basic = _basic(credentials)
-        if scheme.lower() == "basic":
-            return basic
-        parameters = parse_keqv_list(parse_http_list(rest))
-        realm = parameters.pop("realm", None)
-        if scheme.lower() != "bearer" or not realm:
-            raise self._strange(repository, f"it asks for {challenge or 'credentials'}")
-        parameters.setdefault("scope", f"repository:{repository}:pull")
-        if identity := credentials.get("IdentityToken"):
-            form = {**parameters, "grant_type": "refresh_token", "refresh_token": identity}
-            form["client_id"] = "imagematrix"
-            answer = self._request("POST", realm, {}, None, data=form)
-        else:
-            answer = self._request("GET", realm, {}, basic, params=parameters)
-        if answer.status_code != 200:
-            reason = f"{answer.status_code} {answer.reason}"
-            raise WorkError(f"{realm} answers {reason} for {repository}; run `docker login`")
-        grant = self._json(answer, repository)
-        return f"Bearer {grant.get('token') or grant.get('access_token')}"
-
-    def _request(
-        self,
-        method: str,
-        url: str,
-        headers: dict[str, str],
-        authorization: str | None,
-        **more: Any,
-    ) -> requests.Response:
-        if authorization:
-            headers = {**headers, "Authorization": authorization}
-        try:
-            return self._session.request(
-                method, url, headers=headers, timeout=_SECONDS, auth=_as_given, **more
+        access = self._http.access(repository)
+        path, found = f"referrers/{digest}", list[Descriptor]()
+        while path:
+            answer = self._http.request(
+                "GET", path, access, {"Accept": OCI_INDEX}, expected=(200, 400, 404, 405, 406)
             )
-        except requests.RequestException as error:
-            raise WorkError(f"the registry {self.host} cannot be reached: {error}") from None
+            if answer.status_code != 200 or OCI_INDEX not in answer.headers.get("Content-Type", ""):
+                return self._fallback(repository, digest)
+            found += self._descriptors(self._http.document(answer, repository), repository)
+            path = answer.links.get("next", {}).get("url", "")
+        return tuple(found)
 
-    def _json(self, answer: requests.Response, repository: str) -> dict[str, Any]:
+    def _fallback(self, repository: str, digest: str) -> tuple[Descriptor, ...]:
+        index = self.manifest(repository, _fallback_tag(digest))
+        return () if index is None else self._descriptors(index.document, repository)
+
+    def _descriptors(self, index: Mapping[str, Any], repository: str) -> tuple[Descriptor, ...]:
         try:
-            data = answer.json()
-        except ValueError:
-            data = None
-        if not isinstance(data, dict):
-            raise self._strange(repository, "it answers with something that is no JSON object")
-        return data
+            return tuple(
+                Descriptor(
+                    entry["mediaType"],
+                    entry["digest"],
+                    entry["size"],
+                    entry.get("artifactType") or "",
+                    entry.get("annotations") or {},
+                )
+                for entry in index.get("manifests") or []
+            )
+        except (KeyError, TypeError, AttributeError):
+            why = "the index of what refers to it has another form"
+            raise self._http.strange(repository, why) from None
 
-    def _strange(self, what: str, why: str) -> WorkError:
-        return WorkError(f"the registry {self.host} has no usable image {what}: {why}")
+    def attach(
+        self,
+        repository: str,
+        subject: Descriptor,
+        artifact_type: str,
+        content: bytes,
+        media_type: str,
+        annotations: Mapping[str, str],
+    ) -> Descriptor:
+        """Pushes an artifact that holds `content` and refers to the manifest `subject`.
+
+        The same artifact twice is one. Where the registry has no API for referrers, the artifact is
+        added to the index under the fallback tag, and what others add at the same time is kept.
+        https://github.com/opencontainers/image-spec/blob/main/manifest.md#guidelines-for-artifact-usage
+        """
+        layer = self._push_bytes(repository, content, media_type)
+        manifest = compact(
+            {
+                "schemaVersion": 2,
+                "mediaType": OCI_MANIFEST,
+                "artifactType": artifact_type,
+                "config": self._push_bytes(repository, b"{}", _EMPTY).document,
+                "layers": [layer.document],
+                "subject": Descriptor(subject.media_type, subject.digest, subject.size).document,
+                "annotations": dict(annotations),
+            }
+        )
+        digest = digest_of(manifest)
+        made = Descriptor(OCI_MANIFEST, digest, len(manifest), artifact_type, dict(annotations))
+        answer = self._put(repository, digest, manifest, OCI_MANIFEST)
+        # With this header, a registry says that it keeps the list.
+        if answer.headers.get("OCI-Subject") != subject.digest:
+            self._add_to_fallback(repository, subject.digest, made)
+        return made
+
+    def _push_bytes(self, repository: str, content: bytes, media_type: str) -> Descriptor:
+        digest = digest_of(content)
+        self.push_blob(repository, digest, len(content), lambda: io.BytesIO(content))
+        return Descriptor(media_type, digest, len(content))
+
+    def _add_to_fallback(self, repository: str, subject: str, made: Descriptor) -> None:
+        """Adds to the index under the fallback tag.
+
+        A registry cannot compare and write in one step. So the index is read again after it was
+        written, and all that was in it before has to be there.
+        """
+        tag, wanted = _fallback_tag(subject), {made.digest: made}
+        with self._attaching:
+            for _ in range(_WRITES):
+                present = {one.digest: one for one in self._fallback(repository, subject)}
+                if wanted.keys() <= present.keys():
+                    return
+                wanted = {**present, **wanted}
+                entries = [one.document for one in wanted.values()]
+                index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}
+                self._put(repository, tag, compact(index), OCI_INDEX)
+        raise WorkError(
+            f"the registry {self.host} lost what refers to {repository}@{subject}: another"
+            " publisher writes there; run this again when it has ended"
+        )
+
+    def _verified(self, content: bytes, digest: str, what: str) -> str:
+        """The digest of a content. Raises WorkError if it is not `digest`; "" is any."""
+        found = digest_of(content)
+        if digest and found != digest:
+            raise WorkError(
+                f"the registry {self.host} answers with another content for {what}: its digest is"
+                f" {found} and should be {digest}; do not use it"
+            )
+        return found
+
+    def _no_page(self, answer: requests.Response, repository: str) -> None:
+        if is_page(answer):
+            raise page(self.host, repository, answer)
 
 
-def _as_given(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Keeps Authorization as it is; requests would set it from ~/.netrc."""
-    return request
-
-
-def _credentials(host: str) -> Mapping[str, str]:
-    try:
-        found = docker.auth.load_config().resolve_authconfig(host)
-    except DockerException as error:
-        raise WorkError(f"the credentials for {host} cannot be read: {error}") from None
-    # Keys from a credential store are capitalized, keys in the file itself are not.
-    return {key[:1].upper() + key[1:]: value for key, value in (found or {}).items() if value}
-
-
-def _basic(credentials: Mapping[str, str]) -> str:
-    if "Username" not in credentials or "Password" not in credentials:
-        return ""
-    pair = f"{credentials['Username']}:{credentials['Password']}"
-    return f"Basic {base64.b64encode(pair.encode()).decode()}"
-
-
-def _is_loopback(host: str) -> bool:
-    name = urlsplit(f"//{host}").hostname or ""
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return name == "localhost"
+def _fallback_tag(digest: str) -> str:
+    return digest.replace(":", "-", 1)

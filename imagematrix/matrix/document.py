@@ -211,10 +211,11 @@ class _Reader:
             kind = node.tag.removeprefix("tag:yaml.org,2002:")
             # From Python 3.14 on, what it was behind a comma as well.
             why = str(error).split(",")[0]
-            reason = f" ({why})" if kind == "timestamp" and isinstance(error, ValueError) else ""
-            self._error(
-                place, path, f"cannot be read as YAML's {kind}{reason}", "write it in quotes"
-            )
+            is_date = kind == "timestamp" and isinstance(error, ValueError)
+            message = f"cannot be read as YAML's {kind}" + (f" ({why})" if is_date else "")
+            quotes = "write it in quotes"
+            hint = f"correct it, or {quotes} if it is text" if is_date else quotes
+            self._error(place, path, message, hint)
             self.unreadable.add(path)
             return None
 

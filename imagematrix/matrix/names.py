@@ -1,5 +1,6 @@
 """The images of a matrix, one a cell, and what they and their folders are called."""
 
+import datetime
 from dataclasses import dataclass
 from functools import cache
 from pathlib import PurePosixPath
@@ -22,7 +23,7 @@ class Pinned:
 @dataclass(frozen=True)
 class Cell:
     """One combination of the axes, the release that it comes from, and where that stands in the
-    document."""
+    document; the last day of its support, and where that stands."""
 
     framework: str
     path: KeyPath
@@ -30,6 +31,8 @@ class Cell:
     python: str
     accelerator: Accelerator
     pins: tuple[Pinned, ...]
+    supported_until: datetime.date | None
+    support_path: KeyPath
 
     @property
     def is_root(self) -> bool:

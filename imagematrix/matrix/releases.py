@@ -4,6 +4,7 @@ They are read from a document that may be wrong, so that one error does not hide
 kind: what can be read is here, and what cannot is known to be missing.
 """
 
+import datetime
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,8 +32,9 @@ from imagematrix.matrix.schema import (
 class Release:
     """A release, with what it has of its track and its sets.
 
-    `pythons` are pairs of a Python and the place where it is written. Pins and sets that cannot be
-    read are left out; `whole` says that there are none.
+    `pythons` are pairs of a Python and the place where it is written. `supported_until` stands at
+    `support_path`, or should; that is None where the track cannot be read. Pins and sets that
+    cannot be read are left out; `whole` says that there are none.
     """
 
     framework: str
@@ -41,6 +43,8 @@ class Release:
     package: str
     pythons: tuple[tuple[str, KeyPath], ...]
     accelerators: tuple[Accelerator, ...]
+    supported_until: datetime.date | None
+    support_path: KeyPath | None
     pins: tuple[Pinned, ...]
     whole: bool
 
@@ -121,15 +125,23 @@ def _release(
     if not isinstance(spec, ReleaseSpec):
         return None
     pythons, accelerators, of_python = spec.pythons, spec.accelerators, path
-    if pythons is None or accelerators is None:
+    until = spec.supported_until
+    of_until: KeyPath | None = (*path, "supported_until")
+    if pythons is None or accelerators is None or until is None:
         tracks = sections["tracks"]
         declared = tracks.get(str(spec.track)) if isinstance(tracks, dict) else None
         track = _read(TrackSpec, declared)
-        if not isinstance(track, TrackSpec):
+        of_track: KeyPath = ("tracks", str(spec.track))
+        if isinstance(track, TrackSpec):
+            if pythons is None:
+                pythons, of_python = track.pythons, of_track
+            accelerators = accelerators or track.accelerators
+            if until is None:
+                until, of_until = track.supported_until, (*of_track, "supported_until")
+        elif pythons is None or accelerators is None:
             return None
-        if pythons is None:
-            pythons, of_python = track.pythons, ("tracks", str(spec.track))
-        accelerators = accelerators or track.accelerators
+        elif until is None:
+            of_until = None
     package = section.get("package") or framework
     named = isinstance(package, str) and package == canonicalize_name(package)
     placed = list(_placed_pins(path, item, dict.fromkeys(spec.sets), sections["sets"]))
@@ -141,6 +153,8 @@ def _release(
         package if named else framework,
         tuple((python, (*of_python, "pythons", i)) for i, python in enumerate(pythons)),
         tuple(accelerators),
+        until,
+        of_until,
         tuple(pins),
         pins == placed and bool(item.get("pins")) and named,
     )
@@ -181,7 +195,14 @@ def cells_of(parts: Parts) -> Iterator[Cell]:
     for release in parts.releases:
         for (python, _), accelerator in itertools.product(release.pythons, release.accelerators):
             yield Cell(
-                release.framework, release.path, release.spec, python, accelerator, release.pins
+                release.framework,
+                release.path,
+                release.spec,
+                python,
+                accelerator,
+                release.pins,
+                release.supported_until,
+                release.support_path or release.path,
             )
 
 

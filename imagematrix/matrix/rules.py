@@ -178,6 +178,21 @@ def _cuda_errors(parts: Parts, document: Document) -> Iterator[Diagnostic]:
             yield document.diagnostic((*release.path, "bundled_cuda"), message, "remove it")
 
 
+def _support(parts: Parts, document: Document) -> Iterator[Diagnostic]:
+    """A date of which no image knows, or none where each needs one."""
+    for release in parts.releases:
+        path, until, track = release.support_path, release.supported_until, release.spec.track
+        if path is None or path in document.unreadable:
+            continue
+        if track is Track.HISTORICAL and until is not None:
+            message = f"{track} images are {track.support}"
+            yield document.diagnostic(path, message, "remove it", at_key=True)
+        elif track is Track.CURRENT and until is None:
+            message = "the key supported_until is missing"
+            hint = "add the last day on which its images are supported, such as 2027-10-31"
+            yield document.diagnostic(path[:-1], message, hint)
+
+
 def _of_minimal(parts: Parts, document: Document) -> Iterator[Diagnostic]:
     """What the images that all others are based on have in their template."""
     frameworks = document.data.get("frameworks") if isinstance(document.data, dict) else None
@@ -294,4 +309,12 @@ def _unused_wheel(
         yield document.diagnostic(("wheels", place), message, "correct or remove it")
 
 
-_RULES = (_undeclared, _pins_twice, _other_versions, _cuda_errors, _of_minimal, _debian_twice)
+_RULES = (
+    _undeclared,
+    _pins_twice,
+    _other_versions,
+    _cuda_errors,
+    _support,
+    _of_minimal,
+    _debian_twice,
+)

@@ -4,6 +4,7 @@ These models are the JSON schema by which editors complete and check the file, t
 a key here is what they show.
 """
 
+import datetime
 import re
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,7 +13,14 @@ from typing import Annotated, Any
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.version import InvalidVersion, Version
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetJsonSchemaHandler
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+)
 from pydantic_core import CoreSchema, core_schema
 
 # The framework that every other one is based on.
@@ -135,6 +143,19 @@ def _version(value: str) -> str:
     return value
 
 
+def _day(value: Any) -> datetime.date:
+    """A date: YAML has a type for it, and in quotes it is text."""
+    if type(value) is datetime.date:
+        return value
+    try:
+        if isinstance(value, str) and re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
+            return datetime.date.fromisoformat(value)
+    except ValueError as error:
+        raise ValueError(f"{value} is no date ({error})") from None
+    shown = value if isinstance(value, str | int | float) else type(value).__name__
+    raise ValueError(f"{shown} is no date, such as 2027-10-31")
+
+
 PythonVersion = Annotated[str, Form(r"3\.[1-9][0-9]?", '"3.12"')]
 FrameworkName = Annotated[str, Form(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", "scikit-learn")]
 ReleaseVersion = Annotated[str, Form(r"[0-9]+(\.[0-9]+){0,2}", '"1.9"')]
@@ -160,6 +181,7 @@ Dependency = Annotated[str, AfterValidator(_dependency)]
 PackageVersion = Annotated[str, AfterValidator(_version)]
 Title = Annotated[str, Form(r'[^\s"\$\\`|](?:[^\n"\$\\`|]*[^\s"\$\\`|])?', "ONNX Runtime")]
 EnvironmentName = Annotated[str, Form(r"[A-Z][A-Z0-9_]*", "KERAS_HOME")]
+Day = Annotated[datetime.date, BeforeValidator(_day)]
 # It stands in an ENV instruction without quotes.
 EnvironmentValue = Annotated[str, Form(r"[A-Za-z0-9_./:,=+-]+", "/tmp/keras")]
 
@@ -180,6 +202,11 @@ class TrackSpec(Section):
 
     pythons: Pythons = Field(description="The Pythons of its images, each in quotes.")
     accelerators: Accelerators = Field(description="What its images compute on.")
+    supported_until: Day | None = Field(
+        None,
+        description="For current: the last day on which its images are supported, such as"
+        " 2027-10-31.",
+    )
 
 
 class ReleaseSpec(Section):
@@ -203,6 +230,11 @@ class ReleaseSpec(Section):
     )
     accelerators: Accelerators | None = Field(
         None, description="What its images compute on; if left out, that of its track."
+    )
+    supported_until: Day | None = Field(
+        None,
+        description="The last day on which its images are supported, such as 2027-10-31; if left"
+        " out, that of its track. Historical images are unsupported.",
     )
     debian: list[DebianPackage] = Field(
         [], description="Debian packages that its wheels need beyond what minimal has."

@@ -92,3 +92,11 @@ def newest(
         key=lambda variant: (Version(variant.version or "0"), pythons[variant.python]),
         default=None,
     )
+
+
+def successor(variant: Variant, variants: Sequence[Variant]) -> Variant | None:
+    """The current image that replaces a historical one: the newest of its framework and
+    accelerator. None where there is no such image, and for a current image."""
+    if variant.track is Track.CURRENT:
+        return None
+    return newest(variants, variant.framework, variant.accelerator)

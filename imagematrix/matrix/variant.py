@@ -1,5 +1,6 @@
 """The images of a matrix, each with all that later stages need to know of it."""
 
+import datetime
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -48,6 +49,7 @@ class Variant:
     holds of it; with an accelerator that needs it, None means that no lock says it yet.
     `cuda_image` is where its libraries are taken from, None for its own packages. `bundled_cuda` is
     the version of a CUDA that a package carries inside although the image is for the CPU.
+    `supported_until` is the last day of its support, None where it is unsupported.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Variant:
     title: str
     version: str | None
     track: Track
+    supported_until: datetime.date | None
     python: str
     suite: Suite
     accelerator: Accelerator
@@ -199,6 +202,7 @@ def _variant(
         title=framework.title,
         version=release.version,
         track=release.track,
+        supported_until=cell.supported_until,
         python=cell.python,
         suite=matrix.suites[cell.python],
         accelerator=cell.accelerator,

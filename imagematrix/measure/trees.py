@@ -74,17 +74,25 @@ def read_tree(content: Any) -> Tree:
     try:
         with tarfile.open(fileobj=content, mode="r|") as archive:
             for member in archive:
-                entries[_path(member)] = _entry(archive, member)
+                entries[path_of(member)] = _entry(archive, member)
     except tarfile.ReadError:
         return {}
-    return _joined(entries)
+    return joined(entries)
 
 
 def _entry(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Entry:
+    entry = entry_of(member)
     file = archive.extractfile(member) if member.isfile() else None
+    if file is None:
+        return entry
     digest = hashlib.sha256()
-    while file is not None and (chunk := file.read(_CHUNK)):
+    while chunk := file.read(_CHUNK):
         digest.update(chunk)
+    return replace(entry, sha256=digest.hexdigest())
+
+
+def entry_of(member: tarfile.TarInfo) -> Entry:
+    """The entry of a member of a layer's archive, without the hash of its content."""
     xattrs = {key: value for key, value in member.pax_headers.items() if key.startswith(_XATTR)}
     return Entry(
         type=_KINDS.get(member.type, f"type {member.type!r}"),
@@ -92,8 +100,7 @@ def _entry(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Entry:
         owner=f"{member.uid}:{member.gid}",
         mtime=member.mtime,
         link=f"/{member.linkname}" if member.islnk() else member.linkname,
-        size=member.size if file is not None else 0,
-        sha256=digest.hexdigest() if file is not None else "",
+        size=member.size if member.isfile() else 0,
         device=f"{member.devmajor}:{member.devminor}" if member.isdev() else "",
         xattrs=" ".join(f"{key.removeprefix(_XATTR)}={xattrs[key]}" for key in sorted(xattrs)),
     )
@@ -105,7 +112,7 @@ def read_texts(content: Any, paths: Collection[str]) -> Mapping[str, str]:
     try:
         with tarfile.open(fileobj=content, mode="r|") as archive:
             for member in archive:
-                path = _path(member)
+                path = path_of(member)
                 if path not in paths or not member.isfile() or member.size > _LONGEST_TEXT:
                     continue
                 data = archive.extractfile(member)
@@ -124,24 +131,25 @@ def text_difference(first: str, second: str) -> tuple[str, ...]:
     return tuple(changed[:_MOST_LINES] + more)
 
 
-def _path(member: tarfile.TarInfo) -> str:
+def path_of(member: tarfile.TarInfo) -> str:
+    """The absolute path of a member of a layer's archive."""
     name = member.name.removeprefix("./").strip("/")
     return f"/{name}" if name != "." else "/"
 
 
-def _joined(entries: Mapping[str, Entry]) -> Tree:
-    """The entries with hard links resolved. Which of the paths has the content in an archive only
-    depends on its order."""
+def joined(entries: Mapping[str, Entry]) -> Tree:
+    """A layer's entries with hard links resolved. Which of the paths has the content in an archive
+    only depends on its order."""
     groups: dict[str, list[str]] = {}
     for path, entry in entries.items():
         if entry.type == "hard link" and entry.link in entries:
             groups.setdefault(entry.link, [entry.link]).append(path)
-    joined = {}
+    found = {}
     for file, paths in groups.items():
         first, *others = sorted(paths)
-        joined[first] = entries[file]
-        joined |= {path: replace(entries[file], link=first) for path in others}
-    return {path: joined.get(path, entry) for path, entry in entries.items()}
+        found[first] = entries[file]
+        found |= {path: replace(entries[file], link=first) for path in others}
+    return {path: found.get(path, entry) for path, entry in entries.items()}
 
 
 def merged(layers: Iterable[Tree]) -> Tree:

@@ -15,6 +15,7 @@ from imagematrix.matrix.platforms import EPOCH, PLATFORM
 from imagematrix.matrix.schema import Suite
 from imagematrix.matrix.selection import Selection, select
 from imagematrix.matrix.variant import Variant
+from imagematrix.plan.content import PYTHON_LABEL, REVISION_LABEL, SOURCE_LABEL
 from imagematrix.plan.plan import Action, Step
 
 # The tools image, whose programs builds use and no image keeps; its Dockerfile and its release.
@@ -28,7 +29,7 @@ LOCAL_IMAGE = "docker-image://"
 
 @dataclass(frozen=True)
 class BuildEnvironment:
-    """The settings of this machine for builds, none of which stays in an image.
+    """The settings of this machine for builds. None but the last three stays in an image.
 
     `base_sources` maps a base image to the local image that replaces it. `secrets` are bake's
     options for secrets; `suite_secrets` are more of them by Debian release, `image_secrets` by
@@ -37,6 +38,8 @@ class BuildEnvironment:
     With `names_bases`, base images that are not replaced are local images too.
     `cache_from` and `cache_to` are `host/namespace` of a registry with the cache of each image.
     `tag` is that of the images to build and of their parents.
+    `python_versions` has CPython's full version by base image. `source` and `revision` are the URL
+    of the repository and the commit of its files, empty where they are not known.
     """
 
     base_sources: Mapping[str, str] = field(default_factory=dict)
@@ -50,6 +53,9 @@ class BuildEnvironment:
     cache_from: str = ""
     cache_to: str = ""
     tag: str = LATEST
+    python_versions: Mapping[str, str] = field(default_factory=dict)
+    source: str = ""
+    revision: str = ""
 
 
 def bake_file(steps: Sequence[Step], environment: BuildEnvironment) -> dict[str, Any]:
@@ -61,11 +67,23 @@ def bake_file(steps: Sequence[Step], environment: BuildEnvironment) -> dict[str,
     building = [step for step in steps if step.action is Action.BUILD]
     definition = _definition([step.variant for step in building], environment)
     for step in building:
-        definition["target"][target_name(step.variant.name)]["labels"] = step.content.labels
+        target = definition["target"][target_name(step.variant.name)]
+        target["labels"] = step.content.labels | _build_labels(step.variant, environment)
     definition["group"] = {"default": {"targets": sorted(definition["target"])}}
     if environment.proxies:
         definition["variable"] = {name: {"default": ""} for name in environment.proxies}
     return definition
+
+
+def _build_labels(variant: Variant, environment: BuildEnvironment) -> dict[str, str]:
+    """The labels that are no part of the content key, which is the same for commits that change
+    nothing of an image."""
+    labels = {SOURCE_LABEL: environment.source, REVISION_LABEL: environment.revision}
+    if variant.parent is None:
+        labels[PYTHON_LABEL] = environment.python_versions.get(variant.python_image, "")
+        return {name: value for name, value in labels.items() if value}
+    # Its CPython is its parent's, its commit is not: an empty label hides the parent's.
+    return labels
 
 
 def committed_bake_file(variants: Sequence[Variant]) -> dict[str, Any]:

@@ -23,8 +23,14 @@ KEY_LABEL = "inference.matrix-key"
 INPUTS_LABEL = "inference.matrix-inputs"
 LOCK_LABEL = "inference.matrix-lock"
 SOURCES_LABEL = "inference.matrix-sources"
+# The repository and its commit.
+# https://github.com/opencontainers/image-spec/blob/main/annotations.md
+SOURCE_LABEL = "org.opencontainers.image.source"
+REVISION_LABEL = "org.opencontainers.image.revision"
 # The labels that record how an image was made.
-OWN_LABELS = (KEY_LABEL, INPUTS_LABEL, LOCK_LABEL, SOURCES_LABEL)
+OWN_LABELS = (KEY_LABEL, INPUTS_LABEL, LOCK_LABEL, SOURCES_LABEL, SOURCE_LABEL, REVISION_LABEL)
+# CPython's full version.
+PYTHON_LABEL = "inference.python-version"
 
 # The name of the input that is the parent's key; most others are paths of files.
 PARENT = "parent"

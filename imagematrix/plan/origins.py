@@ -19,7 +19,7 @@ from imagematrix.matrix.slim import BASE_RULES, RULES_NAME
 from imagematrix.matrix.variant import Variant
 
 MATRIX = "matrix.yaml"
-# Fields that only name the image, or whose effect is in its lock.
+# Fields that only name the image, are no part of it, or whose effect is in its lock.
 _NO_SOURCE = frozenset(
     {
         "name",
@@ -28,6 +28,7 @@ _NO_SOURCE = frozenset(
         "python",
         "parent",
         "track",
+        "supported_until",
         "pins",
         "wheels",
         "example",

@@ -7,6 +7,7 @@ from typing import Any
 import jinja2
 
 from imagematrix.errors import Diagnostic, InputError
+from imagematrix.matrix.platforms import CREATED, LICENCES
 from imagematrix.matrix.variant import Variant
 from imagematrix.plan.bake import TOOLS_DOCKERFILE, TOOLS_SUITE
 
@@ -29,6 +30,7 @@ def render_dockerfiles(root: Path, variants: Iterable[Variant]) -> dict[PurePosi
         auto_reload=False,
         cache_size=-1,
     )
+    environment.globals |= {"created": CREATED, "licences": LICENCES}
     files: dict[PurePosixPath, str] = {}
     errors: dict[str, Diagnostic] = {}
     for path, (template, values) in _jobs(variants).items():

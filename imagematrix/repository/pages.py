@@ -52,8 +52,9 @@ def _on(variant: Variant) -> str:
 def catalogue(variants: Sequence[Variant], measured: Mapping[str, Measured]) -> str:
     """Every image with all that is known of it, as a Markdown page."""
     rows = [
-        "| image | framework | Python | on | cuDNN | pins | uncompressed | compressed | layers |",
-        "|---|---|---|---|---|---|---:|---:|---|",
+        "| image | framework | Python | on | cuDNN | pins | supported until | uncompressed"
+        " | compressed | layers |",
+        "|---|---|---|---|---|---|---|---:|---:|---|",
     ]
     for variant in variants:
         framework = f"{variant.title} {variant.version}" if variant.version else ""
@@ -65,7 +66,8 @@ def catalogue(variants: Sequence[Variant], measured: Mapping[str, Measured]) -> 
             sizes = [f"{size / 1e6:,.0f} MB" for size in astuple(record.size)]
             shared = f", {parent.layers} of `{variant.parent}`" if parent else ""
             layers = f"{record.layers}{shared}"
-        cells = [f"`{variant.name}`", framework, variant.python, _on(variant), cudnn, pins]
+        until = f"{variant.supported_until or 'unsupported'}"
+        cells = [f"`{variant.name}`", framework, variant.python, _on(variant), cudnn, pins, until]
         rows.append(f"| {' | '.join([*cells, *sizes, layers])} |")
     return _CATALOGUE.format(track=Track.HISTORICAL, support=Track.HISTORICAL.support) + "\n".join(
         [*rows, ""]

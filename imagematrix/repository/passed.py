@@ -1,9 +1,12 @@
-"""Which images passed all their checks on this machine: a file for each image ID in build/passed.
+"""How each image passed its checks on this machine: a file for each image ID in build/passed.
 
-A record holds for the very checks that were passed: their code, and what they compare with.
+A record holds for the very checks that were run: their code, and what they compare with.
 """
 
 import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
 from pathlib import Path
 
 from imagematrix.files import WORK_FOLDER, file_hash, text_hash, write_atomically
@@ -12,6 +15,26 @@ from imagematrix.matrix.variant import Variant
 _FOLDER = WORK_FOLDER / "passed"
 # What the checks are made of; an image's own folder and its example come to that.
 _CHECKS = ("tests/images", "imagematrix", "base", "requirements.txt", "sizes.json")
+
+
+class Outcome(StrEnum):
+    """How a check ended."""
+
+    PASSED = "passed"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """How a check ended; `reason` is empty for one that passed."""
+
+    outcome: Outcome
+    reason: str = ""
+
+
+# By the name of the check.
+Results = Mapping[str, CheckResult]
 
 
 def checks_digest(root: Path, variant: Variant, parent_id: str) -> str:
@@ -27,21 +50,33 @@ def checks_digest(root: Path, variant: Variant, parent_id: str) -> str:
 
 
 def has_passed(root: Path, image_id: str, digest: str) -> bool:
-    """Whether the image passed exactly these checks."""
+    """Whether the image passed exactly these checks, all of them."""
+    results = read_results(root, image_id, digest)
+    return bool(results) and all(one.outcome is Outcome.PASSED for one in results.values())
+
+
+def read_results(root: Path, image_id: str, digest: str) -> Results:
+    """How each of exactly these checks of the image ended; empty where they were not all run."""
     try:
         record = json.loads(_path(root, image_id).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(record, dict) and record.get("checks") == digest
+        if record["checks"] != digest:
+            return {}
+        return {
+            name: CheckResult(Outcome(one["outcome"]), str(one["reason"]))
+            for name, one in record["results"].items()
+        }
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return {}
 
 
-def record_pass(root: Path, image_id: str, name: str, digest: str) -> None:
-    """Records that the image passed all its checks."""
-    record = {"image": name, "id": image_id, "checks": digest}
+def record_results(root: Path, image_id: str, name: str, digest: str, results: Results) -> None:
+    """Records how the checks of the image ended; `results` has all of them."""
+    checks = {check: asdict(results[check]) for check in sorted(results)}
+    record = {"image": name, "id": image_id, "checks": digest, "results": checks}
     write_atomically(_path(root, image_id), json.dumps(record, indent=2) + "\n")
 
 
-def forget_pass(root: Path, image_id: str) -> None:
+def forget_results(root: Path, image_id: str) -> None:
     """Removes the record of the image, if there is one."""
     _path(root, image_id).unlink(missing_ok=True)
 

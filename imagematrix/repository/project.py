@@ -1,5 +1,6 @@
 """The repository as the commands see it: its matrix, its images, its locks."""
 
+import datetime
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +9,12 @@ from pathlib import Path, PurePosixPath
 
 from imagematrix.errors import Diagnostic, InputError
 from imagematrix.files import Reader, read_bytes, read_text, write_atomically
+from imagematrix.matrix.ends import (
+    debian_differences,
+    read_ends,
+    support_errors,
+    support_warnings,
+)
 from imagematrix.matrix.lockfile import Lock, parse_lock
 from imagematrix.matrix.rules import Matrix, load_matrix
 from imagematrix.matrix.slim import read_slim
@@ -110,8 +117,13 @@ class Project:
             BAKE_FILE: json.dumps(committed_bake_file(self.variants), indent=2) + "\n",
         }
 
-    def check(self) -> None:
-        """Raises InputError with all that differs between the files and the matrix."""
+    def check(self, today: datetime.date, distro_info: Path) -> tuple[Diagnostic, ...]:
+        """Raises InputError with all that differs between the files and the matrix, and the dates
+        of support that cannot be kept. Returns warnings.
+
+        `distro_info` is the table of Debian releases of this host, where it has one. A difference
+        from it is a warning: it may be older than the repository's table.
+        """
         _raise_all(
             lambda: check_rendered(self.root, self._inputs()),
             lambda: check_rendered(self.root, self._pages()),
@@ -120,7 +132,13 @@ class Project:
             lambda: missing_examples(self.root, self.variants),
             self._unknown_sizes,
             self._lock_faults,
+            lambda: support_errors(self.matrix, read_ends(self.root), today),
         )
+        warnings = list(support_warnings(self.matrix, today))
+        if distro_info.is_file():
+            text = read_text(distro_info, distro_info)
+            warnings += debian_differences(read_ends(self.root), text)
+        return tuple(sorted(warnings))
 
     def check_buildable(self) -> None:
         """Raises InputError with all that keeps images from being built as the matrix has them."""

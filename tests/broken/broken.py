@@ -128,6 +128,19 @@ BROKEN = (
         {"labels_tell_the_variant": "labels: {'inference.framework': ''}"},
     ),
     Broken(
+        "another-patch-of-python-than-it-says",
+        'LABEL inference.python-version="3.12.0rc1"',
+        {
+            "python_version_label_is_that_of_cpython": "inference.python-version is 3.12.0rc1,"
+            " python3 says 'Python 3.12."
+        },
+    ),
+    Broken(
+        "password-in-a-label",
+        "LABEL org.opencontainers.image.source=https://user:word@git.example/images",
+        {"revision_is_a_commit": "org.opencontainers.image.source is 'https://user:word@"},
+    ),
+    Broken(
         "foreign-key",
         'LABEL inference.matrix-key="0000"',
         {"key_is_that_of_the_tree": "inference.matrix-key is 0000"},
@@ -140,6 +153,7 @@ BROKEN = (
                 "org.opencontainers.image.title": PARENT,
                 "org.opencontainers.image.description": "Inference image: Python and the scoring"
                 " server, nothing else, Python 3.12, CPU",
+                "org.opencontainers.image.version": "3.12",
                 "inference.python": "3.12",
             }.items()
         ),

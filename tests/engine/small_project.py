@@ -1,5 +1,5 @@
-"""A repository with the minimal image of this one and three small images on it: one builds, one has
-a wrong hash, and one takes its time."""
+"""A repository with the minimal image of this one and four small images on it: two build, one has a
+wrong hash, and one takes its time."""
 
 import os
 import shutil
@@ -14,11 +14,12 @@ from tests.engine.conftest import ROOT
 from tests.example_images import example
 
 PARENT = example().name
-GOOD, CORRUPT, SLOW = (f"{name}1.0-py312-inference" for name in ("good", "corrupt", "slow"))
+_FRAMEWORKS = ("good", "other", "corrupt", "slow")
+GOOD, OTHER, CORRUPT, SLOW = (f"{name}1.0-py312-inference" for name in _FRAMEWORKS)
 
 MATRIX = """\
 debian: {{{suite}: ["3.12"]}}
-tracks: {{current: {{pythons: ["3.12"], accelerators: [cpu]}}}}
+tracks: {{current: {{pythons: ["3.12"], accelerators: [cpu], supported_until: 2098-12-31}}}}
 frameworks:
   minimal:
     title: {title}
@@ -51,7 +52,7 @@ def small_project(root: Path) -> None:
     parent = next(variant for variant in Project(ROOT).variants if variant.name == PARENT)
     pins = ", ".join(f'"{pin}"' for pin in parent.pins)
     matrix = MATRIX.format(suite=parent.suite, title=parent.title, pins=pins)
-    frameworks = "".join(FRAMEWORK.format(name=name) for name in ("good", "corrupt", "slow"))
+    frameworks = "".join(FRAMEWORK.format(name=name) for name in _FRAMEWORKS)
     (root / "matrix.yaml").write_text(matrix + frameworks)
     (root / "README.md").write_text("<!-- images -->\n<!-- /images -->\n")
     six = "4721f391ed90541fddacab5acf947aa0d3dc7d27b2e1e8eda2be8970586c3274"

@@ -20,7 +20,12 @@ from imagematrix.host.supply import resolve_supplies
 from imagematrix.matrix.selection import select, with_parents
 from imagematrix.matrix.variant import Variant
 from imagematrix.plan.bake import image_tag
-from imagematrix.repository.passed import checks_digest, forget_pass, has_passed, record_pass
+from imagematrix.repository.passed import (
+    checks_digest,
+    forget_results,
+    has_passed,
+    record_results,
+)
 from imagematrix.repository.project import Project
 from tests.images.checks import checks_of
 from tests.images.running import (
@@ -91,7 +96,7 @@ class Stage:
         """A container of the image that serves its example: the present one, if it is of it."""
         if self._running is None or self._running.variant != variant:
             self.clear()
-            forget_pass(ROOT, _pass_of(self._engine, variant)[0])
+            forget_results(ROOT, _pass_of(self._engine, variant)[0])
             started = time.monotonic()
             lock = _project().locks[variant.name]
             reference = image_tag(variant.name)
@@ -107,7 +112,7 @@ class Stage:
         return self._running is not None and self._running.variant == variant
 
     def clear(self) -> None:
-        """Removes the container, and records the image if it passed all its checks; reports the
+        """Removes the container, and records the results if all its checks were run; reports the
         seconds that are no work of its checks."""
         running, self._running = self._running, None
         self._exit.close()
@@ -115,9 +120,10 @@ class Stage:
             return
         for what, seconds in running.seconds.items():
             self._tell(f"{running.variant.name} {what}", seconds)
-        if running.passed == {check.__name__ for check in checks_of(running.variant)}:
+        results = running.results
+        if results.keys() == {check.__name__ for check in checks_of(running.variant)}:
             image, digest = _pass_of(self._engine, running.variant)
-            record_pass(ROOT, image, running.variant.name, digest)
+            record_results(ROOT, image, running.variant.name, digest, results)
 
 
 @pytest.fixture(scope="session")

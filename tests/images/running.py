@@ -30,6 +30,8 @@ from imagematrix.host.engine import Engine
 from imagematrix.matrix.lockfile import Lock
 from imagematrix.matrix.schema import Accelerator
 from imagematrix.matrix.variant import Variant
+from imagematrix.measure.contents import ImageFiles, LayerFiles, read_image
+from imagematrix.repository.passed import CheckResult
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 120
@@ -111,6 +113,8 @@ class Distribution:
     files: Sequence[str]
 
 
+# Layers are read once, for all images that have them.
+_LAYERS: dict[str, LayerFiles] = {}
 # Made in every container when it starts, with what is mounted there.
 _OF_THE_ENGINE = frozenset({"/", "/.dockerenv", "/etc", "/etc/mtab"})
 
@@ -132,8 +136,8 @@ class RunningImage:
     has_gpu: bool
     # What the start of the container and the loading of the framework took: no work of checks.
     seconds: dict[str, float] = field(default_factory=dict)
-    # The names of the checks that it has passed so far.
-    passed: set[str] = field(default_factory=set)
+    # How the checks that were run so far ended, by name.
+    results: dict[str, CheckResult] = field(default_factory=dict)
 
     @cached_property
     def config(self) -> Mapping[str, Any]:
@@ -145,6 +149,13 @@ class RunningImage:
     def labels(self) -> Mapping[str, str]:
         """The image's labels."""
         return self.config.get("Labels") or {}
+
+    @cached_property
+    def files(self) -> ImageFiles:
+        """What the image's layers hold, without what its container adds."""
+        client = self.container.client
+        assert client is not None
+        return read_image(client, self.reference, _LAYERS)
 
     @cached_property
     def entries(self) -> tuple[Entry, ...]:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from imagematrix.repository.passed import CheckResult, Outcome
 from tests.images.checks import Check, NoGpuError
 from tests.images.conftest import options_of
 from tests.images.running import RunningImage
@@ -9,10 +10,15 @@ from tests.images.running import RunningImage
 
 def test_image(image: RunningImage, check: Check, request: pytest.FixtureRequest) -> None:
     """The image passes the check; one that needs a GPU is skipped without, or fails if strict."""
+    name = check.__name__
     try:
         check(image)
     except NoGpuError as reason:
+        image.results[name] = CheckResult(Outcome.SKIPPED, str(reason))
         if options_of(request.config).strict:
             pytest.fail(str(reason))
         pytest.skip(f"{image.variant.name}: {reason}")
-    image.passed.add(check.__name__)
+    except BaseException as error:
+        image.results[name] = CheckResult(Outcome.FAILED, str(error))
+        raise
+    image.results[name] = CheckResult(Outcome.PASSED)

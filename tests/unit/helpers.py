@@ -1,5 +1,6 @@
 """A small repository to test with, and the pieces that it is made of."""
 
+import datetime
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
@@ -20,7 +21,7 @@ MATRIX = f"""\
 debian:
   trixie: ["3.12"]
 tracks:
-  current: {{pythons: ["3.12"], accelerators: [cpu]}}
+  current: {{pythons: ["3.12"], accelerators: [cpu], supported_until: 2098-12-31}}
 sets: {{data: [pandas>=3]}}
 indexes:
   extra:
@@ -58,6 +59,14 @@ frameworks:
         sets: [data]
         pins: [torch==2.0.0+cpu]
 """
+
+# In it nothing ends soon: commands read the clock.
+ENDS = """\
+as_of: 2026-11-28
+python: {"3.12": 2098-12-31, "3.11": 2098-12-31}
+debian: {trixie: {full: 2098-12-31, lts: 2098-12-31}}
+"""
+TODAY = datetime.date(2026, 11, 28)
 
 # What every image does without, and what one framework does.
 BASE_SLIM = """\
@@ -139,6 +148,7 @@ class Repository:
         """Writes one whose check passes."""
         repository = cls(root)
         repository.put("matrix.yaml", MATRIX)
+        repository.put("ends-of-life.yaml", ENDS)
         repository.put("README.md", "# Images\n<!-- images -->\n<!-- /images -->\nThe end.\n")
         for path in ("base/server/app.py", "base/tools/bin/finish.py", "base/dpkg-excludes"):
             repository.put(path, "pass\n")
@@ -176,10 +186,10 @@ class Repository:
         """One of its images."""
         return {variant.name: variant for variant in self.project.variants}[name]
 
-    def problems(self) -> list[str]:
-        """What `check` finds, each as one line."""
+    def problems(self, today: datetime.date = TODAY) -> list[str]:
+        """The errors that `check` finds on a day, each as one line."""
         try:
-            self.project.check()
+            self.project.check(today, Path("/nonexistent"))
         except InputError as error:
             return [str(one) for one in error.diagnostics]
         return []

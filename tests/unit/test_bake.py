@@ -11,7 +11,14 @@ from imagematrix.matrix.platforms import EPOCH
 from imagematrix.matrix.schema import Suite
 from imagematrix.matrix.selection import Selection, select
 from imagematrix.plan.bake import TOOLS, BuildEnvironment, bake_file, target_name, targets_of
-from imagematrix.plan.content import INPUTS_LABEL, Content, decode_inputs
+from imagematrix.plan.content import (
+    INPUTS_LABEL,
+    PYTHON_LABEL,
+    REVISION_LABEL,
+    SOURCE_LABEL,
+    Content,
+    decode_inputs,
+)
 from imagematrix.plan.plan import Action, Step
 from imagematrix.repository.project import Project
 from tests.unit.helpers import MINIMAL, PYTORCH, REPOSITORY, XGBOOST, Repository
@@ -71,7 +78,7 @@ def test_a_target_says_all_that_its_build_needs(steps: tuple[Step, ...]) -> None
         "dockerfile": "Dockerfile",
         "contexts": {MINIMAL: f"target:{MINIMAL}", TOOLS: f"target:{TOOLS}"},
         "tags": [f"{XGBOOST}:latest"],
-        "labels": steps[1].content.labels,
+        "labels": {**steps[1].content.labels, SOURCE_LABEL: "", REVISION_LABEL: ""},
         "args": EPOCH_ARG,
         "secret": [],
         "attest": ["type=provenance,disabled=true"],
@@ -79,6 +86,29 @@ def test_a_target_says_all_that_its_build_needs(steps: tuple[Step, ...]) -> None
         "output": ["type=docker"],
     }
     assert decode_inputs(targets(steps)[MINIMAL]["labels"][INPUTS_LABEL]) == {"a": MINIMAL}
+
+
+def test_labels_of_the_build_are_those_of_the_image_itself(steps: tuple[Step, ...]) -> None:
+    """A child is on its parent's CPython, and of a commit of its own."""
+    environment = BuildEnvironment(
+        python_versions={"python:3.12-slim-trixie": "3.12.9"},
+        source="https://git.example/images",
+        revision="c" * 40,
+    )
+
+    def labels(steps: tuple[Step, ...], environment: BuildEnvironment) -> list[dict[str, str]]:
+        found = targets(steps, environment)
+        contents = [step.content.labels for step in steps]
+        own = [found[name]["labels"] for name in (MINIMAL, XGBOOST_TARGET)]
+        return [
+            {name: value for name, value in all_.items() if name not in content}
+            for all_, content in zip(own, contents, strict=False)
+        ]
+
+    of_commit = {SOURCE_LABEL: "https://git.example/images", REVISION_LABEL: "c" * 40}
+    assert labels(steps, environment) == [{**of_commit, PYTHON_LABEL: "3.12.9"}, of_commit]
+    # Its parent may be an image of a commit.
+    assert labels(steps, BuildEnvironment()) == [{}, {SOURCE_LABEL: "", REVISION_LABEL: ""}]
 
 
 def test_a_root_has_the_folder_of_the_server_as_its_context(steps: tuple[Step, ...]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
+from unittest.mock import Mock
 
 import docker.errors
 import pytest
@@ -77,7 +78,7 @@ def interpreter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Interpreter:
 
 def pack(tmp_path: Path) -> tarfile.TarFile:
     archive = tmp_path / "root.tar"
-    assert bootstrap._python_root("3.12", archive) == "CPython 3.12.9 from pyenv"
+    assert bootstrap._python_root("3.12", archive).version == "3.12.9"
     return tarfile.open(archive)
 
 
@@ -140,6 +141,20 @@ def test_an_installation_without_pip_is_an_error(interpreter: Interpreter, tmp_p
         pack(tmp_path)
 
 
+@pytest.mark.usefixtures("interpreter")
+def test_a_bootstrap_base_says_what_the_official_image_says_of_its_cpython() -> None:
+    engine = Mock()
+
+    bootstrap.make_bootstrap_base(engine, "python:3.12-slim-trixie")
+
+    _, repository, tag, changes = engine.client().api.import_image_from_file.call_args.args
+    assert (repository, tag) == ("bootstrap/python", "3.12-slim-trixie")
+    assert changes == [
+        "ENV PYTHON_VERSION=3.12.9",
+        'LABEL inference.base="bootstrap: CPython 3.12.9 from pyenv"',
+    ]
+
+
 def test_host_without_that_python_is_an_error_that_says_how_to_get_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,11 +195,16 @@ class FakeEngine:
     def __init__(self, *registry: str) -> None:
         self.registry, self.images = registry, dict[str, str]()
         self.pulled: list[str] = []
+        self.environment: dict[str, list[str]] = {}
         self.api = self
 
     def inspect(self, images: Iterable[str]) -> dict[str, Any]:
         return {
-            image: {"Id": "of this engine", "RootFS": {"Layers": [self.images[image]]}}
+            image: {
+                "Id": "of this engine",
+                "RootFS": {"Layers": [self.images[image]]},
+                "Config": {"Env": self.environment.get(image)},
+            }
             for image in images
             if image in self.images
         }
@@ -216,6 +236,7 @@ def roots(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> list[Varia
         if reference == OTHER:
             raise UserError("no CPython 3.7 on this host")
         engine.images[f"bootstrap/{reference}"] = reference
+        engine.environment[f"bootstrap/{reference}"] = ["PYTHON_VERSION=3.12.9"]
 
     monkeypatch.setattr(bases, "make_bootstrap_base", bootstrap)
     first = repository.project.variants[0]
@@ -252,6 +273,34 @@ def test_a_base_is_identified_by_its_layers(roots: list[Variant]) -> None:
     engine = FakeEngine(DEBIAN, PYTHON)
     found = ensured(engine, roots[:1], BaseSource.REGISTRY)
     assert found.ids == {DEBIAN: f"sha256:{DEBIAN}", PYTHON: f"sha256:{PYTHON}"}
+
+
+def test_the_full_version_of_cpython_is_that_of_the_base_image(
+    roots: list[Variant], capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine = FakeEngine(DEBIAN, PYTHON, OTHER)
+    engine.environment[PYTHON] = ["PATH=/usr/local/bin", "PYTHON_VERSION=3.12.9"]
+    found = ensured(engine, roots, BaseSource.REGISTRY)
+    capsys.readouterr()
+
+    versions = bases.python_versions(cast("Engine", engine), found, roots)
+
+    assert versions == {PYTHON: "3.12.9"}
+    said = capsys.readouterr().err
+    assert f"{OTHER} has no PYTHON_VERSION" in said
+    assert PYTHON not in said
+
+
+def test_a_bootstrap_base_that_does_not_say_its_cpython_is_made_again(roots: list[Variant]) -> None:
+    engine = FakeEngine()
+    ensured(engine, roots[:1], BaseSource.AUTO)
+    engine.images[f"bootstrap/{PYTHON}"] = "of older tools"
+    engine.images[f"bootstrap/{DEBIAN}"] = "kept"
+    del engine.environment[f"bootstrap/{PYTHON}"]
+
+    ensured(engine, roots[:1], BaseSource.AUTO)
+
+    assert engine.images == {f"bootstrap/{PYTHON}": PYTHON, f"bootstrap/{DEBIAN}": "kept"}
 
 
 def test_a_registry_that_lacks_one_base_stops_only_its_images(roots: list[Variant]) -> None:

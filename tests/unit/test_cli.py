@@ -1,5 +1,6 @@
 """The commands: exit status, what goes to which stream, and that a fault writes nothing."""
 
+import datetime
 import json
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from imagematrix import cli
 from imagematrix.build import prepare
 from imagematrix.build.disk import needed_megabytes
-from imagematrix.commands import lock, names
+from imagematrix.commands import check, lock, names
 from imagematrix.errors import UserError, WorkError
 from imagematrix.matrix.variant import Variant
 from imagematrix.repository.sizes import Measured, Size
@@ -21,6 +22,7 @@ XGBOOST_HOME = f"frameworks/xgboost/{XGBOOST}"
 @pytest.fixture(autouse=True)
 def _here(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(repository.root)
+    monkeypatch.setattr(check, "DISTRO_INFO", repository.root / "debian.csv")
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -145,6 +147,33 @@ def test_check_passes_or_lists_what_is_wrong(
     assert (status, out) == (2, "")
     assert err.startswith(f"{XGBOOST_HOME}/Dockerfile:1:1: differs from what the matrix gives;")
     assert repository.files() == before
+
+
+def test_check_warns_of_what_ends_soon_and_of_another_table_of_debian(
+    repository: Repository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    today = datetime.datetime.now(datetime.UTC).date()
+    soon, past = (today + datetime.timedelta(days) for days in (60, -2))
+    repository.change("matrix.yaml", ("2098-12-31", soon.isoformat()))
+    repository.render()
+    repository.put("debian.csv", "series,eol,eol-lts\ntrixie,2098-12-31,2098-12-30\n")
+
+    status, out, err = run(capsys, "check")
+
+    assert (status, out) == (0, "3 images: every file is as the matrix gives it\n")
+    of_debian, of_matrix = err.splitlines()
+    assert of_debian == (
+        "warning: ends-of-life.yaml:3:42: debian.trixie.lts: is 2098-12-31, but 2098-12-30 in"
+        " distro-info-data; take over the date of the newer one"
+    )
+    assert of_matrix.startswith("warning: matrix.yaml:4:70: tracks.current.supported_until: the")
+
+    repository.change("matrix.yaml", (soon.isoformat(), past.isoformat()))
+    repository.render()
+    status, out, err = run(capsys, "check")
+
+    assert (status, out) == (2, "")
+    assert f"ended on {past}; retire or extend: " in err
 
 
 def test_render_writes_what_differs_and_nothing_else(

@@ -234,7 +234,7 @@ def test_numbers_of_any_length_are_written_and_read(value: int) -> None:
 
 MATRIX = """\
 debian: {trixie: ["3.11", "3.12"]}
-tracks: {current: {pythons: ["3.11", "3.12"], accelerators: [cpu]}}
+tracks: {current: {pythons: ["3.11", "3.12"], accelerators: [cpu], supported_until: 2098-12-31}}
 frameworks:
   minimal:
     title: Python

@@ -79,7 +79,7 @@ def test_variant_holds_all_that_later_stages_need(repository: Repository) -> Non
 
 
 def test_release_has_of_its_track_and_its_sets_what_it_does_not_say(tmp_path: Path) -> None:
-    both = ('["3.12"], accelerators: [cpu]}', '["3.12"], accelerators: [cpu, cuda]}')
+    both = ('["3.12"], accelerators: [cpu], ', '["3.12"], accelerators: [cpu, cuda], ')
     variants = variants_of(changed(MATRIX, both), tmp_path)
 
     pytorch = [variant for variant in variants if variant.framework == "pytorch"]

@@ -184,7 +184,7 @@ def test_release_that_is_no_mapping_is_one_error(value: str, tmp_path: Path) -> 
             "35:14: frameworks.pytorch.package: must be text, is a list",
         ),
         (
-            'current: {pythons: ["3.12"], accelerators: [cpu]}',
+            'current: {pythons: ["3.12"], accelerators: [cpu], supported_until: 2098-12-31}',
             "current: 7",
             "4:12: tracks.current: must be a mapping of keys to values, is 7",
         ),

@@ -6,12 +6,21 @@ from unittest.mock import patch
 import pytest
 
 from imagematrix.host.engine import Engine
-from imagematrix.repository.passed import checks_digest, forget_pass, has_passed, record_pass
+from imagematrix.repository.passed import (
+    CheckResult,
+    Outcome,
+    checks_digest,
+    forget_results,
+    has_passed,
+    read_results,
+    record_results,
+)
 from tests.images import conftest
 from tests.images.checks import checks_of
 from tests.unit.helpers import XGBOOST, Repository
 
 ID = "sha256:0123"
+PASSED = {"user": CheckResult(Outcome.PASSED), "port": CheckResult(Outcome.PASSED)}
 
 
 def digest(repository: Repository, parent: str = "sha256:m") -> str:
@@ -22,15 +31,17 @@ def digest(repository: Repository, parent: str = "sha256:m") -> str:
 def test_record_holds_for_image_and_checks_until_it_is_forgotten(repository: Repository) -> None:
     root = repository.root
     assert not has_passed(root, ID, "d")
-    record_pass(root, ID, XGBOOST, "d")
+    record_results(root, ID, XGBOOST, "d", PASSED)
     assert has_passed(root, ID, "d")
     assert not has_passed(root, ID, "other checks")
     assert not has_passed(root, "sha256:other", "d")
-    forget_pass(root, ID)
+    forget_results(root, ID)
     assert not has_passed(root, ID, "d")
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", "null"])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{", "null", '{"checks": "d"}', '{"checks": "d", "results": {}}']
+)
 def test_broken_record_holds_nothing(text: str, repository: Repository) -> None:
     repository.put("build/passed/0123.json", text)
     assert not has_passed(repository.root, ID, "d")
@@ -57,13 +68,38 @@ def test_digest_covers_whatever_a_check_looks_at(repository: Repository) -> None
     assert digest(repository) != before
 
 
-@pytest.mark.parametrize("lacking", [set(), {"user_is_dockeruser"}])
-def test_only_an_image_that_passed_every_check_is_recorded(
-    lacking: set[str], repository: Repository
+@pytest.mark.parametrize(
+    "other", [CheckResult(Outcome.SKIPPED, "no GPU"), CheckResult(Outcome.FAILED, "as root")]
+)
+def test_every_result_is_recorded_and_only_passes_are_a_pass(
+    other: CheckResult, repository: Repository
+) -> None:
+    root, results = repository.root, {**PASSED, "gpu": other}
+    record_results(root, ID, XGBOOST, "d", results)
+    assert not has_passed(root, ID, "d")
+    assert read_results(root, ID, "d") == results
+    assert read_results(root, ID, "other checks") == {}
+
+
+@pytest.mark.parametrize(
+    ("lacking", "other", "is_recorded", "is_pass"),
+    [
+        (set(), {}, True, True),
+        ({"user_is_dockeruser"}, {}, False, False),
+        (set(), {"user_is_dockeruser": CheckResult(Outcome.SKIPPED, "why")}, True, False),
+        (set(), {"user_is_dockeruser": CheckResult(Outcome.FAILED, "why")}, True, False),
+    ],
+)
+def test_only_an_image_that_passed_every_check_is_recorded_as_that(
+    lacking: set[str],
+    other: dict[str, CheckResult],
+    is_recorded: bool,
+    is_pass: bool,
+    repository: Repository,
 ) -> None:
     """And one that is checked again has not passed while it is."""
     variant = next(v for v in repository.project.variants if v.name == XGBOOST)
-    record_pass(repository.root, ID, XGBOOST, "d")
+    record_results(repository.root, ID, XGBOOST, "d", PASSED)
     with (
         patch.multiple(conftest, ROOT=repository.root, _project=lambda: repository.project),
         patch.object(conftest, "_pass_of", return_value=(ID, "d")),
@@ -72,9 +108,11 @@ def test_only_an_image_that_passed_every_check_is_recorded(
     ):
         running = run_image.return_value.__enter__.return_value
         running.variant, running.seconds = variant, {}
-        running.passed = {check.__name__ for check in checks_of(variant)} - lacking
+        names = {check.__name__ for check in checks_of(variant)} - lacking
+        running.results = {name: CheckResult(Outcome.PASSED) for name in names} | other
         stage = conftest.Stage(cast(Engine, None), lambda what, seconds: None)
         stage.show(variant)
         assert not has_passed(repository.root, ID, "d")
         stage.clear()
-    assert has_passed(repository.root, ID, "d") == (not lacking)
+    assert has_passed(repository.root, ID, "d") == is_pass
+    assert read_results(repository.root, ID, "d") == (running.results if is_recorded else {})

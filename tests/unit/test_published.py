@@ -10,7 +10,7 @@ from imagematrix import cli
 from imagematrix.build import prepare
 from imagematrix.errors import UserError
 from imagematrix.host import published
-from imagematrix.host.published import published_images
+from imagematrix.host.published import published_images, registry_of
 from imagematrix.host.supply import Supply
 from imagematrix.plan.content import Present
 from tests.unit.helpers import MINIMAL, PYTORCH, XGBOOST, Repository
@@ -135,3 +135,35 @@ def test_namespace_of_a_registry_is_requested_for_each_image(
 def test_anything_else_is_a_wrong_request(against: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["plan", "--against", against]) == 2
     assert capsys.readouterr().err.startswith(f"{against} is neither a file nor host/namespace of")
+
+
+def test_upper_case_in_a_namespace_is_lowered_with_a_word(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    registry, namespace = registry_of("GHCR.io/MyOrg/Images", None)
+
+    assert (registry.host, namespace) == ("ghcr.io", "myorg/images")
+    assert "ghcr.io/myorg/images is used" in capsys.readouterr().err.lower()
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("ghcr.io", "it has no namespace"),
+        ("ghcr.io/", "it has no namespace"),
+        ("https://ghcr.io/me", "leave out what is before the host"),
+        ("me", "me is no host of a registry; Docker Hub's is docker.io"),
+        ("me/images", "me is no host of a registry; Docker Hub's is docker.io"),
+        ("", "it is no host of a registry"),
+        ("ghcr.io/me:latest", "me:latest is no namespace"),
+        ("ghcr.io/me//images", "me//images is no namespace"),
+        ("ghcr.io/me@sha256:00", "no tag and no digest"),
+        ("ghcr.io/my images", "my images is no namespace"),
+        ("gh cr.io/me", "gh cr.io is no host"),
+    ],
+)
+def test_wrong_name_of_a_registry_has_a_reason(text: str, why: str) -> None:
+    with pytest.raises(UserError, match=r"is not host/namespace of a registry") as error:
+        registry_of(text, None)
+    assert why in str(error.value)
+    assert error.value.exit_status == 2

@@ -1,129 +1,101 @@
 """Labels and layers from a registry, with each way in that registries have."""
 
 import base64
+import io
 import json
-import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import pytest
+import requests
 
 from imagematrix.errors import WorkError
-from imagematrix.host.registry import Registry
+from imagematrix.host.oci import OCI_INDEX, OCI_MANIFEST, Descriptor
+from imagematrix.host.registry import Blob, Registry
+from imagematrix.host.registry_errors import PUSH, Access, refused
+from imagematrix.host.registry_http import Connection
+from tests.unit.fake_registry import (
+    BASIC,
+    DOCKER,
+    DROPPED,
+    OCI,
+    PAGE,
+    REPOSITORY,
+    TOKEN,
+    Answer,
+    FakeRegistry,
+    error,
+    fake_registry,
+    sha256,
+)
 
-OCI = "application/vnd.oci.image"
-DOCKER = "application/vnd.docker.distribution.manifest"
 LABELS = {"inference.matrix-key": "abc"}
-REPOSITORY = "team/image"
-BASIC = "Basic " + base64.b64encode(b"me:secret").decode()
-
-
-@dataclass
-class Fake:
-    """A registry of fixed answers. `objects` has (content type, body) by path below /v2/team/image;
-    `wanted` is the Authorization that it asks for."""
-
-    objects: dict[str, tuple[str, Any]] = field(default_factory=dict)
-    challenge: str = ""
-    wanted: str = ""
-    token_requests: list[str] = field(default_factory=list)
-    host: str = ""
-
-    def put(self, reference: str, kind: str, manifest: Any) -> None:
-        """Makes a manifest readable under a tag or digest."""
-        self.objects[f"manifests/{reference}"] = (kind, manifest)
-
-    def put_config(self, config: Any) -> dict[str, Any]:
-        """Makes a config readable; returns a manifest that names it."""
-        self.objects["blobs/sha256:config"] = ("application/octet-stream", config)
-        return {"schemaVersion": 2, "config": {"digest": "sha256:config"}}
+TOKENS = 'Bearer realm="http://HOST/token",service="here"'
+CONTENT = b"content of a layer" * 1000
 
 
 @pytest.fixture
-def fake() -> Iterator[Fake]:
-    fake = Fake()
-
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            """Nothing."""
-
-        def answer(self, status: int, kind: str, body: Any, **headers: str) -> None:
-            data = body if isinstance(body, bytes) else json.dumps(body).encode()
-            self.send_response(status)
-            for name, value in {**headers, "Content-Type": kind}.items():
-                self.send_header(name.replace("_", "-"), value)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def do_POST(self) -> None:
-            length = int(self.headers["Content-Length"])
-            fake.token_requests.append(self.rfile.read(length).decode())
-            self.answer(200, "application/json", {"access_token": "the-token"})
-
-        def do_GET(self) -> None:
-            url = urlsplit(self.path)
-            given = self.headers.get("Authorization", "")
-            if url.path == "/token":
-                fake.token_requests.append(f"{given}?{url.query}")
-                self.answer(200, "application/json", {"token": "the-token"})
-            elif given != fake.wanted:
-                challenge = fake.challenge.replace("HOST", fake.host)
-                self.answer(401, "application/json", {}, WWW_Authenticate=challenge)
-            elif (found := fake.objects.get(url.path.removeprefix(f"/v2/{REPOSITORY}/"))) is None:
-                self.answer(404, "application/json", {"errors": []})
-            else:
-                self.answer(200, *found)
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    fake.host = f"127.0.0.1:{server.server_port}"
-    yield fake
-    server.shutdown()
-    server.server_close()
+def fake() -> Iterator[FakeRegistry]:
+    with fake_registry() as fake:
+        yield fake
 
 
-def labels(fake: Fake) -> Any:
-    found = Registry(fake.host, None).image(REPOSITORY, "latest")
-    return None if found is None else found.labels
+@pytest.fixture(autouse=True)
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What would have been waited, in seconds, before each further try."""
+    found: list[float] = []
+    clock = SimpleNamespace(sleep=found.append, time=lambda: 0.0)
+    monkeypatch.setattr("urllib3.util.retry.time", clock)
+    return found
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def docker_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file of `docker login`, which is not there."""
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     return tmp_path / "config.json"
 
 
+def log_in(docker_config: Path, host: str) -> None:
+    auth = base64.b64encode(b"me:secret").decode()
+    docker_config.write_text(json.dumps({"auths": {host: {"auth": auth}}}))
+
+
+def labels(fake: FakeRegistry) -> Any:
+    found = Registry(fake.host, None).image(REPOSITORY, "latest")
+    return None if found is None else found.labels
+
+
 @pytest.mark.parametrize("kind", [f"{OCI}.manifest.v1+json", f"{DOCKER}.v2+json"])
-def test_the_labels_of_an_image_are_read(kind: str, fake: Fake) -> None:
+def test_the_labels_of_an_image_are_read(kind: str, fake: FakeRegistry) -> None:
     fake.put("latest", kind, fake.put_config({"config": {"Labels": LABELS}}))
 
     assert labels(fake) == LABELS
 
 
 @pytest.mark.parametrize("kind", [f"{OCI}.index.v1+json", f"{DOCKER}.list.v2+json"])
-def test_of_an_index_the_image_of_our_platform_is_taken(kind: str, fake: Fake) -> None:
-    platforms = [("unknown", "unknown"), ("linux", "arm64"), ("linux", "amd64")]
+def test_of_an_index_the_image_of_our_platform_is_taken(kind: str, fake: FakeRegistry) -> None:
+    manifest = fake.put_config({"config": {"Labels": LABELS}})
+    ours = fake.put("ours", f"{OCI}.manifest.v1+json", manifest)
+    platforms = [("unknown", "unknown", ""), ("linux", "arm64", ""), ("linux", "amd64", ours)]
     manifests = [
-        {"digest": f"sha256:{number}", "platform": {"os": system, "architecture": architecture}}
-        for number, (system, architecture) in enumerate(platforms)
+        {"digest": digest, "platform": {"os": system, "architecture": architecture}}
+        for system, architecture, digest in platforms
     ]
     fake.put("latest", kind, {"manifests": manifests})
-    manifest = fake.put_config({"config": {"Labels": LABELS}})
-    fake.put("sha256:2", f"{OCI}.manifest.v1+json", manifest)
 
     assert labels(fake) == LABELS
     manifests.pop()
+    fake.put("latest", kind, {"manifests": manifests})
     with pytest.raises(WorkError, match="team/image:latest: it is not there for linux/amd64"):
         labels(fake)
 
 
 @pytest.mark.parametrize("config", [{}, {"config": None}, {"config": {"Labels": None}}])
-def test_an_image_without_labels_has_none(config: Any, fake: Fake) -> None:
+def test_an_image_without_labels_has_none(config: Any, fake: FakeRegistry) -> None:
     fake.put("latest", f"{OCI}.manifest.v1+json", fake.put_config(config))
 
     assert labels(fake) == {}
@@ -133,7 +105,7 @@ def test_an_image_without_labels_has_none(config: Any, fake: Fake) -> None:
     ("rootfs", "layers"), [({"diff_ids": ["sha256:a", "sha256:b"]}, ("sha256:a", "sha256:b")),
                            ({}, None), (None, None)]
 )  # fmt: skip
-def test_the_layers_of_an_image_are_read(rootfs: Any, layers: Any, fake: Fake) -> None:
+def test_the_layers_of_an_image_are_read(rootfs: Any, layers: Any, fake: FakeRegistry) -> None:
     fake.put("latest", f"{OCI}.manifest.v1+json", fake.put_config({"rootfs": rootfs}))
 
     found = Registry(fake.host, None).image(REPOSITORY, "latest")
@@ -142,37 +114,38 @@ def test_the_layers_of_an_image_are_read(rootfs: Any, layers: Any, fake: Fake) -
     assert found.layers == layers
 
 
-def test_an_image_that_is_not_there_has_no_labels_at_all(fake: Fake) -> None:
+def test_an_image_that_is_not_there_has_no_labels_at_all(fake: FakeRegistry) -> None:
     assert labels(fake) is None
 
 
-def test_a_token_is_fetched_once_without_credentials(fake: Fake, docker_config: Path) -> None:
+def test_a_token_is_fetched_once_without_credentials(
+    fake: FakeRegistry, docker_config: Path
+) -> None:
     fake.put("latest", f"{OCI}.manifest.v1+json", fake.put_config({"config": {"Labels": LABELS}}))
-    fake.wanted = "Bearer the-token"
+    fake.wanted = TOKEN
+    # What a registry proposes may be more than is needed.
     fake.challenge = (
-        'Bearer realm="http://HOST/token",service="here",scope="repository:team/image:pull"'
+        'Bearer realm="http://HOST/token",service="here",scope="repository:team/image:pull,push"'
     )
 
     assert labels(fake) == LABELS
     (asked,) = fake.token_requests
     query = {"service": ["here"], "scope": ["repository:team/image:pull"]}
     assert (asked[0], parse_qs(asked[1:])) == ("?", query)
-    assert not docker_config.exists()
 
 
 def test_a_token_is_fetched_with_the_credentials_of_docker_login(
-    fake: Fake, docker_config: Path
+    fake: FakeRegistry, docker_config: Path
 ) -> None:
-    fake.wanted, fake.challenge = "Bearer the-token", 'Bearer realm="http://HOST/token"'
-    auth = base64.b64encode(b"me:secret").decode()
-    docker_config.write_text(json.dumps({"auths": {fake.host: {"auth": auth}}}))
+    fake.wanted, fake.challenge = TOKEN, 'Bearer realm="http://HOST/token"'
+    log_in(docker_config, fake.host)
 
     assert labels(fake) is None
     assert fake.token_requests == [f"{BASIC}?scope=repository%3Ateam%2Fimage%3Apull"]
 
 
-def test_a_token_is_fetched_with_an_identity_token(fake: Fake, docker_config: Path) -> None:
-    fake.wanted = "Bearer the-token"
+def test_a_token_is_fetched_with_an_identity_token(fake: FakeRegistry, docker_config: Path) -> None:
+    fake.wanted = TOKEN
     fake.challenge = 'Bearer realm="http://HOST/token",service="here"'
     auth = {"auth": base64.b64encode(b"0000:").decode(), "identitytoken": "refresh"}
     docker_config.write_text(json.dumps({"auths": {fake.host: auth}}))
@@ -188,32 +161,23 @@ def test_a_token_is_fetched_with_an_identity_token(fake: Fake, docker_config: Pa
     }
 
 
-def test_password_is_sent_where_it_is_requested(fake: Fake, docker_config: Path) -> None:
+def test_password_is_sent_where_it_is_requested(fake: FakeRegistry, docker_config: Path) -> None:
     fake.wanted, fake.challenge = BASIC, 'Basic realm="registry"'
-    auth = base64.b64encode(b"me:secret").decode()
-    docker_config.write_text(json.dumps({"auths": {fake.host: {"auth": auth}}}))
+    log_in(docker_config, fake.host)
 
     assert labels(fake) is None
-
-
-def test_refusal_is_reported_with_what_to_do(fake: Fake, docker_config: Path) -> None:
-    fake.wanted, fake.challenge = BASIC, 'Basic realm="registry"'
-
-    with pytest.raises(WorkError, match=r"answers 401 Unauthorized for team/image; run `docker"):
-        labels(fake)
-    assert not docker_config.exists()
 
 
 @pytest.mark.parametrize(
     ("manifest", "why"),
     [
         ({"schemaVersion": 1}, "its manifest names no config"),
-        ({"config": {"digest": "sha256:gone"}}, "its config is missing"),
+        ({"config": {"digest": "sha256:gone"}}, "has no sha256:gone in team/image"),
         (b"<html>", "it answers with something that is no JSON object"),
         ([], "it answers with something that is no JSON object"),
     ],
 )
-def test_an_answer_of_another_form_is_an_error(manifest: Any, why: str, fake: Fake) -> None:
+def test_an_answer_of_another_form_is_an_error(manifest: Any, why: str, fake: FakeRegistry) -> None:
     fake.put("latest", f"{OCI}.manifest.v1+json", manifest)
 
     with pytest.raises(WorkError, match=why):
@@ -223,3 +187,447 @@ def test_an_answer_of_another_form_is_an_error(manifest: Any, why: str, fake: Fa
 def test_a_registry_that_does_not_answer_is_an_error() -> None:
     with pytest.raises(WorkError, match=r"^the registry 127.0.0.1:1 cannot be reached: "):
         Registry("127.0.0.1:1", None).image(REPOSITORY, "latest")
+
+
+def push(registry: Registry, content: bytes = CONTENT, mount_from: str = "") -> Blob:
+    """Pushes a blob, as from a file."""
+    return registry.push_blob(
+        REPOSITORY, sha256(content), len(content), lambda: io.BytesIO(content), mount_from
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "host"),
+    [("docker.io", "docker.io"), ("index.docker.io", "docker.io"),
+     ("registry-1.docker.io", "docker.io"), ("ghcr.io", "ghcr.io")],
+)  # fmt: skip
+def test_docker_hub_is_asked_at_its_registry(given: str, host: str) -> None:
+    connection = Connection(given, None)
+
+    server = "registry-1.docker.io" if host == "docker.io" else host
+    assert (connection.host, connection.url) == (host, f"https://{server}/v2/")
+    name = "library/minimal" if host == "docker.io" else "minimal"
+    assert connection.access("minimal").repository == name
+    assert connection.access("me/minimal").repository == "me/minimal"
+
+
+def test_credentials_of_docker_hub_are_those_of_its_old_address(
+    fake: FakeRegistry, docker_config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake.wanted, fake.challenge = TOKEN, TOKENS
+    monkeypatch.setattr(Connection, "url", f"http://{fake.host}/v2/")
+    log_in(docker_config, "https://index.docker.io/v1/")
+
+    assert Registry("docker.io", None).manifest("minimal", "latest") is None
+    assert fake.seen[-1] == "GET /v2/library/minimal/manifests/latest"
+    (asked,) = fake.token_requests
+    assert asked.startswith(f"{BASIC}?")
+    assert "library%2Fminimal%3Apull" in asked
+
+
+def test_tags_are_read_page_by_page(fake: FakeRegistry) -> None:
+    registry = Registry(fake.host, None)
+    assert registry.tags(REPOSITORY) == ()
+    for tag in ("latest", "20260102.v1", "20260101.v1"):
+        fake.put(tag, OCI_MANIFEST, {"of": tag})
+    fake.page_size = 2
+
+    assert registry.tags(REPOSITORY) == ("20260101.v1", "20260102.v1", "latest")
+    assert fake.count("GET /v2/team/image/tags/list?last=") == 1
+
+
+def test_blob_is_pushed_once(fake: FakeRegistry) -> None:
+    registry = Registry(fake.host, None)
+
+    assert [push(registry), push(registry)] == [Blob.UPLOADED, Blob.PRESENT]
+    assert registry.blob(REPOSITORY, sha256(CONTENT)) == CONTENT
+    assert fake.count("POST") == fake.count("PUT") == 1
+
+
+def test_blob_of_another_repository_is_mounted(fake: FakeRegistry) -> None:
+    fake.blobs["team/parent", sha256(CONTENT)] = CONTENT
+
+    assert push(Registry(fake.host, None), mount_from="team/parent") is Blob.MOUNTED
+    assert fake.blobs[REPOSITORY, sha256(CONTENT)] == CONTENT
+    assert fake.count("PUT") == 0
+
+
+@pytest.mark.parametrize("refusal", [None, error(401, "UNAUTHORIZED", "no"),
+    error(403, "DENIED", "no"), error(404, "NAME_UNKNOWN", "no")])  # fmt: skip
+def test_blob_that_cannot_be_mounted_is_uploaded(
+    refusal: Answer | None, fake: FakeRegistry, docker_config: Path
+) -> None:
+    fake.wanted, fake.challenge = BASIC, 'Basic realm="registry"'
+    log_in(docker_config, fake.host)
+    registry = Registry(fake.host, None)
+    registry.tags(REPOSITORY)
+    if refusal is not None:
+        headers = {**refusal.headers, "WWW-Authenticate": fake.challenge}
+        again = Answer(refusal.status, refusal.body, headers)
+        # The first 401 may only mean that a token has expired.
+        fake.answers["POST", "uploads"] = [again] * (2 if refusal.status == 401 else 1)
+
+    assert push(registry, mount_from="team/other") is Blob.UPLOADED
+    assert fake.blobs[REPOSITORY, sha256(CONTENT)] == CONTENT
+
+
+def test_manifest_is_written_under_a_tag_and_read_as_it_was(fake: FakeRegistry) -> None:
+    registry = Registry(fake.host, None)
+    content = b'{ "mediaType": "' + OCI_MANIFEST.encode() + b'", "layers": [] }'
+
+    digest = registry.push_manifest(REPOSITORY, "20260101.v1", content, OCI_MANIFEST)
+
+    assert digest == sha256(content)
+    for reference in ("20260101.v1", digest):
+        found = registry.manifest(REPOSITORY, reference)
+        assert found is not None
+        assert (found.digest, found.media_type, found.content) == (digest, OCI_MANIFEST, content)
+        assert found.document["layers"] == []
+        assert found.descriptor == Descriptor(OCI_MANIFEST, digest, len(content))
+
+
+def test_manifest_is_deleted_and_a_missing_one_is_no_error(
+    fake: FakeRegistry, docker_config: Path
+) -> None:
+    fake.put("old", OCI_MANIFEST, {})
+    fake.wanted, fake.challenge = TOKEN, TOKENS
+    log_in(docker_config, fake.host)
+    registry = Registry(fake.host, None)
+
+    registry.delete_manifest(REPOSITORY, "old")
+    registry.delete_manifest(REPOSITORY, "old")
+
+    assert (REPOSITORY, "old") not in fake.manifests
+    assert "%3Adelete" in fake.token_requests[0]
+
+
+@pytest.mark.parametrize("api", [True, False])
+def test_artifacts_refer_to_an_image(api: bool, fake: FakeRegistry) -> None:
+    fake.referrers_api = api
+    registry = Registry(fake.host, None)
+    subject = fake.put("latest", OCI_MANIFEST, {"layers": []})
+    image = registry.manifest(REPOSITORY, subject)
+    assert image is not None
+    assert registry.referrers(REPOSITORY, subject) == ()
+
+    made = [
+        registry.attach(REPOSITORY, image.descriptor, "application/a", content, "text/plain", why)
+        for content, why in [(b"one", {"for": "1"}), (b"two", {"for": "2"}), (b"one", {"for": "1"})]
+    ]
+
+    assert made[0] == made[2]
+    assert {one.digest for one in registry.referrers(REPOSITORY, subject)} == {
+        made[0].digest,
+        made[1].digest,
+    }
+    assert registry.referrers(REPOSITORY, subject)[0] == made[0]
+    assert made[0].annotations == {"for": "1"}
+    artifact = registry.manifest(REPOSITORY, made[1].digest)
+    assert artifact is not None
+    assert artifact.document["subject"]["digest"] == subject
+    assert registry.blob(REPOSITORY, artifact.document["layers"][0]["digest"]) == b"two"
+    fallback = (REPOSITORY, subject.replace(":", "-")) in fake.manifests
+    assert fallback is not api
+
+
+def test_what_another_publisher_attaches_at_the_same_time_is_kept(fake: FakeRegistry) -> None:
+    """It writes the index between our read and our write, from what it read before."""
+    registry = Registry(fake.host, None)
+    subject = fake.put("latest", OCI_MANIFEST, {"layers": []})
+    tag = subject.replace(":", "-")
+    image = registry.manifest(REPOSITORY, subject)
+    assert image is not None
+    other = Descriptor(OCI_MANIFEST, sha256(b"other"), 5, "application/other")
+    index = {"mediaType": OCI_INDEX, "manifests": [other.document]}
+    fake.overwritten[tag] = (OCI_INDEX, json.dumps(index).encode())
+
+    made = registry.attach(REPOSITORY, image.descriptor, "application/a", b"1", "text/plain", {})
+
+    assert not fake.overwritten
+    assert registry.referrers(REPOSITORY, subject) == (other, made)
+
+
+# What may pass is tried again.
+
+
+@pytest.mark.parametrize("failure", [DROPPED, Answer(429), Answer(502), Answer(503), Answer(504)])
+@pytest.mark.parametrize("step", [("HEAD", "blobs"), ("POST", "uploads"), ("PUT", "uploads"),
+    ("PUT", "manifests"), ("GET", "manifests")])  # fmt: skip
+def test_what_may_pass_is_tried_again(
+    step: tuple[str, str], failure: Answer, fake: FakeRegistry, waits: list[float]
+) -> None:
+    fake.answers[step] = [failure, failure]
+    registry = Registry(fake.host, None)
+
+    push(registry)
+    registry.push_manifest(REPOSITORY, "latest", b"{}", OCI_MANIFEST)
+    found = registry.manifest(REPOSITORY, "latest")
+
+    assert found is not None
+    assert found.content == b"{}"
+    assert fake.blobs[REPOSITORY, sha256(CONTENT)] == CONTENT
+    assert not fake.answers[step]
+    assert waits == [1.0]
+
+
+def test_upload_that_breaks_starts_from_the_beginning(fake: FakeRegistry) -> None:
+    fake.answers["PUT", "uploads"] = [DROPPED]
+    opened: list[io.BytesIO] = []
+
+    def open_content() -> io.BytesIO:
+        opened.append(io.BytesIO(CONTENT))
+        return opened[-1]
+
+    size = len(CONTENT)
+    Registry(fake.host, None).push_blob(REPOSITORY, sha256(CONTENT), size, open_content)
+
+    assert (fake.count("POST"), fake.count("PUT")) == (2, 2)
+    assert len(opened) == 2
+    assert all(file.closed for file in opened)
+
+
+def test_the_time_that_a_registry_names_is_waited(
+    fake: FakeRegistry, waits: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.answers["GET", "tags"] = [
+        Answer(429, headers={"Retry-After": "7"}),
+        Answer(503, headers={"Retry-After": "100000"}),
+        Answer(503, headers={"Retry-After": "soon"}),
+    ]
+
+    Registry(fake.host, None).tags(REPOSITORY)
+
+    assert waits == [7, 120, 2.0]
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == f"The registry {fake.host} answers 429; trying again."
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (error(429, "TOOMANYREQUESTS", "slow down"), ["limits the number of requests",
+            "TOOMANYREQUESTS: slow down", "asked 7 times", "run this again later"]),
+        (Answer(503, b"upstream is away"), ["fails for team/image (503 ", "asked 7 times"]),
+        (DROPPED, ["cannot be reached", "run this again"]),
+    ],
+)  # fmt: skip
+def test_after_some_tries_it_ends(answer: Answer, words: list[str], fake: FakeRegistry) -> None:
+    fake.answers["GET", "tags"] = [answer] * 100
+
+    with pytest.raises(WorkError) as raised:
+        Registry(fake.host, None).tags(REPOSITORY)
+
+    for word in words:
+        assert word in str(raised.value)
+    assert fake.count("GET") == 7
+    assert "\n" not in str(raised.value)
+
+
+def test_expired_token_is_fetched_again_in_the_middle_of_a_push(
+    fake: FakeRegistry, docker_config: Path
+) -> None:
+    fake.wanted, fake.challenge = TOKEN, TOKENS
+    log_in(docker_config, fake.host)
+    registry = Registry(fake.host, None)
+    push(registry, b"first")
+    fake.token, fake.wanted = "second", "Bearer second"
+
+    assert push(registry) is Blob.UPLOADED
+    assert len(fake.token_requests) == 2
+    scopes = [parse_qs(asked.partition("?")[2])["scope"] for asked in fake.token_requests]
+    assert scopes == [["repository:team/image:pull,push"]] * 2
+
+
+def test_token_that_expires_before_the_content_is_sent_costs_no_new_upload(
+    fake: FakeRegistry, docker_config: Path
+) -> None:
+    fake.wanted, fake.challenge = TOKEN, TOKENS
+    log_in(docker_config, fake.host)
+    challenge = {"WWW-Authenticate": TOKENS.replace("HOST", fake.host)}
+    fake.answers["PUT", "uploads"] = [Answer(401, b"", challenge)]
+
+    assert push(Registry(fake.host, None)) is Blob.UPLOADED
+    assert (fake.count("POST"), fake.count("PUT"), len(fake.token_requests)) == (1, 2, 2)
+
+
+def test_token_for_a_mount_may_also_read_the_source(
+    fake: FakeRegistry, docker_config: Path
+) -> None:
+    fake.wanted, fake.challenge = TOKEN, TOKENS
+    log_in(docker_config, fake.host)
+    fake.blobs["team/parent", sha256(CONTENT)] = CONTENT
+
+    assert push(Registry(fake.host, None), mount_from="team/parent") is Blob.MOUNTED
+    scopes = parse_qs(fake.token_requests[-1].partition("?")[2])["scope"]
+    assert scopes == ["repository:team/image:pull,push", "repository:team/parent:pull"]
+
+
+# What a registry refuses has a line of its own: its words, and what to do.
+
+
+@pytest.mark.parametrize(
+    ("refusal", "logged_in", "words"),
+    [
+        (error(401, "UNAUTHORIZED", "authentication required", WWW_Authenticate="Basic"), False,
+         ["wants credentials to push to team/image", "UNAUTHORIZED: authentication required",
+          ": run `docker login HOST`"]),
+        (error(401, "UNAUTHORIZED", "bad password", WWW_Authenticate="Basic"), True,
+         ["does not accept the credentials", "bad password", "run `docker login HOST` again"]),
+        (error(401, "DENIED", "requested access to the resource is denied",
+               WWW_Authenticate="Basic"), True,
+         ["does not allow to push to team/image", "access to the resource is denied", "the right"]),
+        (error(403, "DENIED", "permission_denied: write_package"), True,
+         ["does not allow to push to team/image", "permission_denied: write_package", "grant it"]),
+        (error(403, "DENIED", "denied"), False,
+         ["does not allow to push to team/image", "run `docker login HOST`"]),
+        (error(404, "NAME_UNKNOWN", "The repository does not exist"), True,
+         ["has no repository team/image", "The repository does not exist", "create it there"]),
+        (error(507, "UNKNOWN", "full"), True, ["has no room for team/image", "raise its quota"]),
+        (error(500, "UNKNOWN", "write /data/x: no space left on device"), True,
+         ["has no room for team/image", "no space left on device"]),
+        (error(500, "UNKNOWN", "unknown error",
+               {"DriverName": "filesystem", "Enclosed": {"Op": "write", "Err": 28}}), True,
+         ["has no room for team/image"]),
+        (error(403, "DENIED", "storage quota of 10 GB exceeded"), True, ["quota of 10 GB"]),
+        (error(500, "UNKNOWN", "unknown error"), True,
+         ["fails for team/image (500 Internal Server Error, UNKNOWN: unknown error)"]),
+        (error(400, "TAG_INVALID", "manifest tag did not match URI"), True,
+         ["answers 400 Bad Request, TAG_INVALID: manifest tag did not match URI for team/image"]),
+        (Answer(400, b"\x00nonsense"), True, ["answers 400 Bad Request for team/image"]),
+        (Answer(400, {"errors": "nonsense"}), True, ["answers 400 Bad Request for team/image"]),
+        (Answer(403, b"<html>", {"Content-Type": "text/html"}), True,
+         ["a web page answers at http://HOST/v2/team/image/", "no registry"]),
+    ],
+)  # fmt: skip
+def test_refused_push_says_why_and_what_to_do(
+    refusal: Answer,
+    logged_in: bool,
+    words: list[str],
+    fake: FakeRegistry,
+    docker_config: Path,
+) -> None:
+    if logged_in:
+        log_in(docker_config, fake.host)
+    fake.answers["POST", "uploads"] = [refusal] * 2
+
+    with pytest.raises(WorkError) as raised:
+        push(Registry(fake.host, None))
+
+    for word in words:
+        assert word.replace("HOST", fake.host) in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert not fake.blobs
+
+
+def test_token_without_the_right_is_a_denied_push(fake: FakeRegistry, docker_config: Path) -> None:
+    log_in(docker_config, fake.host)
+    challenge = TOKENS.replace("HOST", fake.host) + ',error="insufficient_scope"'
+    fake.answers["POST", "uploads"] = [
+        error(401, "UNAUTHORIZED", "authentication required", WWW_Authenticate=challenge)
+    ] * 2
+
+    with pytest.raises(WorkError, match="does not allow to push to team/image"):
+        push(Registry(fake.host, None))
+
+
+def test_server_of_tokens_that_refuses_is_quoted(fake: FakeRegistry, docker_config: Path) -> None:
+    fake.wanted, fake.challenge = TOKEN, TOKENS
+    log_in(docker_config, fake.host)
+    fake.answers["GET", "/token"] = [Answer(401, {"details": "incorrect username or password"})]
+
+    with pytest.raises(WorkError, match=r"does not accept .*incorrect username or password"):
+        push(Registry(fake.host, None))
+
+
+def test_missing_repository_of_ecr_is_created_by_a_command() -> None:
+    answer = requests_answer(error(404, "NAME_UNKNOWN", "The repository does not exist"))
+    host = "1.dkr.ecr.eu-west-1.amazonaws.com"
+
+    found = refused(answer, host, Access("a/b", PUSH), logged_in=True, tries=1)
+
+    assert "run `aws ecr create-repository --repository-name a/b`" in str(found)
+
+
+def requests_answer(answer: Answer) -> Any:
+    """As requests has it."""
+    made = requests.Response()
+    made.status_code = answer.status
+    made._content = json.dumps(answer.body).encode()
+    return made
+
+
+def test_registry_that_does_not_delete_says_how_to_allow_it(fake: FakeRegistry) -> None:
+    fake.answers["DELETE", "manifests"] = [
+        error(405, "UNSUPPORTED", "The operation is unsupported")
+    ]
+
+    with pytest.raises(WorkError, match=r"does not delete from team/image .*DELETE_ENABLED"):
+        Registry(fake.host, None).delete_manifest(REPOSITORY, "old")
+
+
+@pytest.mark.parametrize("status", [200, 404])
+@pytest.mark.parametrize("read", ["tags", "manifests", "blobs"])
+def test_web_page_is_no_registry(read: str, status: int, fake: FakeRegistry) -> None:
+    fake.answers["GET", read] = [Answer(status, PAGE.body, PAGE.headers)]
+    registry = Registry(fake.host, None)
+    ask: dict[str, Callable[[], object]] = {
+        "tags": lambda: registry.tags(REPOSITORY),
+        "manifests": lambda: registry.manifest(REPOSITORY, "latest"),
+        "blobs": lambda: registry.blob(REPOSITORY, sha256(b"")),
+    }
+
+    page = (read, status) != ("blobs", 200)
+    with pytest.raises(WorkError, match="web page answers at" if page else "another content"):
+        ask[read]()
+
+
+@pytest.mark.parametrize("challenge", ["", "Negotiate", 'Bearer service="x"'])
+def test_unknown_way_to_log_in_is_an_error(challenge: str, fake: FakeRegistry) -> None:
+    fake.wanted, fake.challenge = TOKEN, challenge
+
+    with pytest.raises(WorkError, match="which is no known way to log in"):
+        Registry(fake.host, None).tags(REPOSITORY)
+
+
+def test_contents_with_another_digest_are_refused(fake: FakeRegistry) -> None:
+    good = fake.put("latest", OCI_MANIFEST, {"layers": []})
+    blob = fake.put_blob(b"right")
+    fake.manifests[REPOSITORY, good] = (OCI_MANIFEST, b'{"layers": [1]}')
+    fake.blobs[REPOSITORY, blob] = b"wrong"
+    fake.answers["GET", "manifests/latest"] = [
+        Answer(200, {"layers": []}, {"Docker-Content-Digest": sha256(b"another")})
+    ]
+    registry = Registry(fake.host, None)
+
+    reads: list[Callable[[], object]] = [
+        lambda: registry.manifest(REPOSITORY, good),
+        lambda: registry.manifest(REPOSITORY, "latest"),
+        lambda: registry.blob(REPOSITORY, blob),
+    ]
+    for read in reads:
+        with pytest.raises(WorkError, match=r"another content for team/image.*; do not use it"):
+            read()
+
+
+def test_written_manifest_must_arrive_as_it_is(fake: FakeRegistry) -> None:
+    fake.answers["PUT", "manifests"] = [
+        Answer(201, headers={"Docker-Content-Digest": sha256(b"another")})
+    ]
+
+    with pytest.raises(WorkError, match="another content for team/image:latest"):
+        Registry(fake.host, None).push_manifest(REPOSITORY, "latest", b"{}", OCI_MANIFEST)
+
+
+def test_password_is_not_sent_to_another_server(fake: FakeRegistry, docker_config: Path) -> None:
+    """A registry may have an upload sent to the storage behind it."""
+    fake.wanted, fake.challenge = BASIC, "Basic"
+    log_in(docker_config, fake.host)
+    with fake_registry() as storage:
+        location = f"http://{storage.host}/v2/{REPOSITORY}/blobs/uploads/1?state=a"
+        registry = Registry(fake.host, None)
+        registry.has_blob(REPOSITORY, sha256(b""))
+        fake.answers["POST", "uploads"] = [Answer(202, headers={"Location": location})]
+
+        # The storage accepts what has no password.
+        assert push(registry) is Blob.UPLOADED
+        assert storage.blobs[REPOSITORY, sha256(CONTENT)] == CONTENT

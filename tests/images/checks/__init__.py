@@ -4,7 +4,7 @@ Expectations come from the Variant and its lock alone. Each module adds its chec
 layer when it is imported here.
 """
 
-from tests.images.checks import absent, content, cuda, identity, labels, serving, size, slim
+from tests.images.checks import absent, content, cuda, identity, labels, sbom, serving, size, slim
 from tests.images.checks.check import BY_LAYER, Check, NoGpuError, checks_of
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "cuda",
     "identity",
     "labels",
+    "sbom",
     "serving",
     "size",
     "slim",

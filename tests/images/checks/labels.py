@@ -1,10 +1,21 @@
 """What it says of itself: port, configuration, labels."""
 
+import re
 from pathlib import PurePosixPath
 
 from imagematrix.files import file_hash
+from imagematrix.matrix.platforms import CREATED, LICENCES
 from imagematrix.matrix.schema import MINIMAL
-from imagematrix.plan.content import INPUTS_LABEL, KEY_LABEL, PARENT, decode_inputs, image_key
+from imagematrix.plan.content import (
+    INPUTS_LABEL,
+    KEY_LABEL,
+    PARENT,
+    PYTHON_LABEL,
+    REVISION_LABEL,
+    SOURCE_LABEL,
+    decode_inputs,
+    image_key,
+)
 from tests.images.checks.check import layer, listing
 from tests.images.running import RunningImage
 
@@ -60,6 +71,9 @@ def labels_tell_the_variant(image: RunningImage) -> None:
         "org.opencontainers.image.title": variant.name,
         "org.opencontainers.image.description": variant.description,
         "org.opencontainers.image.base.name": variant.parent or f"debian:{variant.suite}-slim",
+        "org.opencontainers.image.version": variant.version or variant.python,
+        "org.opencontainers.image.created": CREATED,
+        "org.opencontainers.image.licenses": LICENCES,
         "inference.framework": variant.framework,
         "inference.python": variant.python,
         "inference.accelerator": str(variant.accelerator),
@@ -71,10 +85,25 @@ def labels_tell_the_variant(image: RunningImage) -> None:
         expected["inference.cudnn"] = variant.cuda.cudnn
     if variant.bundled_cuda:
         expected["inference.bundled-cuda"] = variant.bundled_cuda
-    if variant.version is not None:
-        expected["org.opencontainers.image.version"] = variant.version
     wrong = {n: image.labels.get(n) for n, v in expected.items() if image.labels.get(n) != v}
     assert not wrong, f"labels: {wrong}, expected { ({n: expected[n] for n in wrong}) }"
+
+
+@layer(MINIMAL)
+def python_version_label_is_that_of_cpython(image: RunningImage) -> None:
+    """The label has the full version of the CPython inside, which no file of the tree pins."""
+    label = image.labels.get(PYTHON_LABEL)
+    reported = image.host.run("python3 -V").stdout.strip()
+    assert reported == f"Python {label}", f"{PYTHON_LABEL} is {label}, python3 says {reported!r}"
+
+
+@layer(MINIMAL)
+def revision_is_a_commit(image: RunningImage) -> None:
+    """Where it says from which commit and repository it was built, these are a hash and a plain
+    URL. Builds from a changed checkout say neither."""
+    commit, source = (image.labels.get(name, "") for name in (REVISION_LABEL, SOURCE_LABEL))
+    assert re.fullmatch("([0-9a-f]{40})?", commit), f"{REVISION_LABEL} is {commit!r}"
+    assert re.fullmatch("(https?://[^@]+)?", source), f"{SOURCE_LABEL} is {source!r}"
 
 
 @layer(MINIMAL)
