@@ -112,9 +112,9 @@ def columns(
 
 
 def _rect(style: str, x: float, y: float, width: float, height: float) -> Markup:
-    return Markup(
-        '<rect class="{}" x="{:.2f}" y="{:.2f}" width="{:.2f}" height="{:.2f}"/>'
-    ).format(style, x, y, width, height)
+    return Markup('<rect class="{}" x="{:.2f}" y="{:.2f}" width="{:.2f}" height="{:.2f}"/>').format(
+        style, x, y, width, height
+    )
 
 
 def _text(x: float, y: float, text: str, anchor: str) -> Markup:

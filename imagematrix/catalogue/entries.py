@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
+from math import inf
 from pathlib import PurePosixPath
 
 from packaging.utils import canonicalize_name
@@ -16,7 +17,7 @@ from imagematrix.catalogue.settings import Settings, settings_of
 from imagematrix.matrix.lockfile import Lock
 from imagematrix.matrix.platforms import PLATFORM
 from imagematrix.matrix.schema import Accelerator, Track
-from imagematrix.matrix.selection import newest
+from imagematrix.matrix.selection import newest, successor
 from imagematrix.matrix.variant import Variant
 from imagematrix.release.statement import Change
 from imagematrix.repository.sizes import Budgets, Measured, Size
@@ -143,9 +144,12 @@ class Entry:
 
     @property
     def supported_until(self) -> date | None:
-        """The last day of its support, None where no tag says it."""
-        text = self.tag.statement.supported_until if self.tag else ""
-        return date.fromisoformat(text) if text else None
+        """The last day of its support, as its tag says, else the matrix; None if unsupported."""
+        if self.is_retired:
+            return None
+        if self.tag and self.tag.statement.supported_until:
+            return date.fromisoformat(self.tag.statement.supported_until)
+        return self.variant.supported_until if self.variant else None
 
     @property
     def audit(self) -> Audit | None:
@@ -156,7 +160,7 @@ class Entry:
     def fixes(self) -> tuple[Fix, ...]:
         """The pending fixes, the longest pending first."""
         found = self.audit.fixes if self.audit else ()
-        return tuple(sorted(found, key=lambda fix: (-fix.hours, fix.package)))
+        return tuple(sorted(found, key=by_age))
 
     @property
     def not_audited(self) -> str:
@@ -258,9 +262,7 @@ def entries_of(
                 published=published.get(variant.name),
                 repository=f"{publications.prefix}/{variant.name}" if publications.prefix else "",
                 refused=publications.refused.get(variant.name, ""),
-                successor=_successor(
-                    variants, variant.framework, variant.accelerator, variant.track, variant.name
-                ),
+                successor=_name(successor(variant, variants)),
             )
         )
     found += [
@@ -292,7 +294,7 @@ def _removed(image: Published, variants: Sequence[Variant], prefix: str) -> Entr
         pins=statement.pins,
         published=image,
         repository=f"{prefix}/{image.name}",
-        successor=_successor(variants, statement.framework, accelerator, None, image.name),
+        successor=_name(newest(variants, statement.framework, accelerator)),
     )
 
 
@@ -301,18 +303,13 @@ def _title(variant: Variant) -> str:
     return variant.title if variant.version else variant.framework.capitalize()
 
 
-def _successor(
-    variants: Sequence[Variant],
-    framework: str,
-    accelerator: Accelerator,
-    track: Track | None,
-    name: str,
-) -> str:
-    """The newest current image of the same kind, for an image that is retired."""
-    if track is Track.CURRENT:
-        return ""
-    found = newest(variants, framework, accelerator)
-    return found.name if found and found.name != name else ""
+def _name(variant: Variant | None) -> str:
+    return variant.name if variant else ""
+
+
+def by_age(fix: Fix) -> tuple[float, str]:
+    """The order of fixes: those of unknown age first, then the oldest."""
+    return (-inf if fix.hours is None else -fix.hours, fix.name)
 
 
 def shared_layers(entry: Entry, entries: Iterable[Entry]) -> tuple[Shared, ...]:
@@ -337,9 +334,7 @@ def shared_layers(entry: Entry, entries: Iterable[Entry]) -> tuple[Shared, ...]:
         return tuple(sorted(found, key=lambda shared: (-shared.layers, shared.others)))
     by_name = {other.name: other for other in others}
     root = by_name.get(entry.parent or "", entry)
-    family = tuple(
-        other.name for other in others if root.name in (other.name, other.parent)
-    )
+    family = tuple(other.name for other in others if root.name in (other.name, other.parent))
     if root.measured is None or not family:
         return ()
     return (Shared(root.measured.layers, root.measured.size.compressed, family),)

@@ -36,8 +36,8 @@ _config = ConfigDict(extra="forbid")
 
 @checked(frozen=True, config=_config)
 class Attachment:
-    """A signed statement about an image. `digest` is that of its manifest in the registry, `content`
-    that of the Sigstore bundle, a blob of `size` bytes."""
+    """A signed statement about an image. `digest` is that of its manifest in the registry,
+    `content` that of the Sigstore bundle, a blob of `size` bytes."""
 
     predicate: Predicate
     digest: Digest
@@ -85,25 +85,26 @@ class PublishedTag:
 
 @checked(frozen=True, config=_config)
 class Fix:
-    """A fix that was released and that an image lacks.
+    """A security fix that was released and that an image lacks.
 
-    `kind` is `deb`, `pypi` or `python`. `advisories` are IDs such as CVE-2026-1234. `hours` is for
-    how long the fix has been available, `allowed_hours` how long it may stay pending.
+    `kind` is `deb`, `pypi` or `cpython`. `ids` are those of the vulnerabilities or advisories, such
+    as CVE-2026-1234. `hours` is the age of the fix, None if it is unknown, `limit` the age in hours
+    from which a pending fix is an error; it is short for those that are `urgent`.
     """
 
     kind: str
-    package: str
+    name: str
     installed: str
     fixed: str
-    severity: str
-    advisories: tuple[str, ...]
-    hours: float
-    allowed_hours: float
+    ids: tuple[str, ...]
+    urgent: bool
+    hours: float | None
+    limit: float
 
     @property
     def is_late(self) -> bool:
-        """Whether it has been pending for longer than it may."""
-        return self.hours > self.allowed_hours
+        """Whether it is older than its limit, or of unknown age."""
+        return self.hours is None or self.hours > self.limit
 
 
 @checked(frozen=True, config=_config)

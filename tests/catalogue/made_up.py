@@ -193,7 +193,9 @@ def _image(variant: Variant, budgets: Budgets) -> Published:
         tuple(tags),
         latest=tags[1].tag if held else tags[0].tag,
         held="numpy jumped from 1.26.4 to 2.5.5, a new major version of a promised package."
-        " Publish it under a new name, or accept the jump." if held else "",
+        " Publish it under a new name, or accept the jump."
+        if held
+        else "",
         audit=audit,
     )
 
@@ -202,19 +204,37 @@ def _fixes(name: str) -> tuple[Fix, ...]:
     if name == PENDING:
         return (
             Fix(
-                "deb", "libssl3t64", "3.5.4-1~deb13u2", "3.5.4-1~deb13u3", "high",
-                ("CVE-2026-43710", "CVE-2026-43711"), 61.5, 48,
+                "deb",
+                "libssl3t64",
+                "3.5.4-1~deb13u2",
+                "3.5.4-1~deb13u3",
+                ("CVE-2026-43710", "CVE-2026-43711"),
+                True,
+                61.5,
+                48,
             ),
             Fix(
-                "pypi", "protobuf", "7.36.2", "7.36.3", "medium",
-                ("GHSA-9xq2-7v4c-m3pf",), 20, 336,
+                "pypi",
+                "protobuf",
+                "7.36.2",
+                "7.36.3",
+                ("GHSA-9xq2-7v4c-m3pf",),
+                False,
+                20,
+                336,
             ),
         )
     if name.startswith("tensorflow"):
         return (
             Fix(
-                "pypi", "requests", "2.34.0", "2.34.1", "medium",
-                ("CVE-2026-42999",), 190, 336,
+                "pypi",
+                "requests",
+                "2.34.0",
+                "2.34.1",
+                ("CVE-2026-42999",),
+                False,
+                190,
+                336,
             ),
         )
     return ()
@@ -233,8 +253,14 @@ def _tag(
     uncompressed, compressed = sizes
     image = digest(name, tag)
     root = variant.parent or name
-    base = [Layer(digest(root, tag, part), size) for part, size in (("a", 21_400_000), ("b", 9_100_000))]
-    own = [Layer(digest(name, tag, "own"), max(compressed - 30_500_000, 1000))] if variant.parent else []
+    base = [
+        Layer(digest(root, tag, part), size) for part, size in (("a", 21_400_000), ("b", 9_100_000))
+    ]
+    own = (
+        [Layer(digest(name, tag, "own"), max(compressed - 30_500_000, 1000))]
+        if variant.parent
+        else []
+    )
     statement = ReleaseStatement(
         name=name,
         tag=tag,
@@ -259,9 +285,7 @@ def _tag(
         uncompressed=uncompressed,
         compressed=compressed,
         changes=changes,
-        allowed={"pending": "the fix of protobuf fails on Python 3.12"}
-        if name == PENDING
-        else {},
+        allowed={"pending": "the fix of protobuf fails on Python 3.12"} if name == PENDING else {},
     )
     key = f"--key {SOURCE}/raw/main/cosign.pub"
     return PublishedTag(
