@@ -183,7 +183,8 @@ def test_pages_are_sound_for_readers_of_all_kinds(kind: str) -> None:
         for chart in found.of("svg"):
             assert chart.get("aria-hidden") == "true" or chart["role"] == "img", path
         levels = [int(tag[1]) for tag, _ in found.elements if re.fullmatch("h[1-6]", tag)]
-        assert levels.count(1) == 1 and levels[0] == 1, path
+        assert levels.count(1) == 1, path
+        assert levels[0] == 1, path
         assert all(b - a <= 1 for a, b in itertools.pairwise(levels)), (path, levels)
         assert found.of("html")[0]["lang"] == "en"
         assert found.of("a")[0]["href"] == "#main"
