@@ -104,6 +104,18 @@ def publish(session: nox.Session) -> None:
 
 
 @nox.session
+def verify_published(session: nox.Session) -> None:
+    """Verify published images: -- HOST/NAMESPACE/NAME[:TAG|@DIGEST]… and --key FILE or …-regexp."""
+    imagematrix(session, "verify_published")
+
+
+@nox.session
+def tags(session: nox.Session) -> None:
+    """List the tags of published images: -- --registry HOST/NAMESPACE PATTERN… --prune."""
+    imagematrix(session, "tags")
+
+
+@nox.session
 def plan(session: nox.Session) -> None:
     """Show which images would be built, and why: takes what `build` takes, and --json."""
     imagematrix(session, "plan")
@@ -144,6 +156,12 @@ def examples(session: nox.Session) -> None:
 def budget(session: nox.Session) -> None:
     """Compare the sizes of the images with their record; `-- --update` records the present ones."""
     imagematrix(session, "budget")
+
+
+@nox.session
+def audit(session: nox.Session) -> None:
+    """List the security fixes that images lack: -- PATTERN…, or --registry HOST/NAMESPACE."""
+    imagematrix(session, "audit")
 
 
 @nox.session

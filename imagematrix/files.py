@@ -50,7 +50,11 @@ def write_atomically(path: Path, text: str) -> bool:
 
     Returns whether the content changed. A file that already has this content is not touched.
     """
-    data = text.encode("utf-8")
+    return write_bytes_atomically(path, text.encode("utf-8"))
+
+
+def write_bytes_atomically(path: Path, data: bytes) -> bool:
+    """Writes bytes as `write_atomically` writes a text."""
     if path.is_file() and path.read_bytes() == data:
         return False
     path.parent.mkdir(parents=True, exist_ok=True)

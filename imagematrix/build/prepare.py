@@ -3,9 +3,11 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from imagematrix.audit.findings import rebuild_reasons
 from imagematrix.build.inputs import build_environment
 from imagematrix.build.run import as_present, present_images
 from imagematrix.console import say
@@ -31,8 +33,9 @@ class Request:
     """Which images are to be built, and on which base images.
 
     `bases` is where the base images come from, by default wherever the engine has them from;
-    `refresh` pulls or makes them again. `force` rebuilds images that are up to date. `builder` is
-    the name of a builder of buildx, by default the current one. `tag` is that of the images.
+    `refresh` pulls or makes them again. `force` rebuilds images that are up to date, `pending`
+    those that lack security fixes, which asks the network. `builder` is the name of a builder of
+    buildx, by default the current one. `tag` is that of the images.
     """
 
     selection: Selection
@@ -41,6 +44,7 @@ class Request:
     force: bool = False
     builder: str = ""
     tag: str = LATEST
+    pending: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,14 +71,23 @@ def prepare(project: Project, request: Request) -> Prepared:
     if engine.platform != PLATFORM:
         # Fail before minutes are spent on base images.
         find_builder(engine, request.builder)
-    bases = chosen_bases(engine, needed, request)
     host = read_host_config(os.environ, Path.home())
+    present = present_images(engine, [variant.name for variant in needed], request.tag)
+    pending: Mapping[str, str] = {}
+    if request.pending:
+        # Imported here because other plans ask nothing but the engine.
+        from imagematrix.build.pending import newer_base, pending_in_engine, say_not_audited
+
+        audited = pending_in_engine(project, engine, needed, present, host)
+        say_not_audited(audited)
+        pending = rebuild_reasons(audited)
+        request = replace(request, refresh=request.refresh or newer_base(audited))
+    bases = chosen_bases(engine, needed, request)
     ids = {variant.name: bases.ids for variant in needed}
     contents = project.contents(needed, ids)
-    present = present_images(engine, [variant.name for variant in needed], request.tag)
     known = {name: as_present(image) for name, image in present.items()}
     steps, supplies = planned(
-        project, needed, contents, known, host, request, bases.why_unavailable
+        project, needed, contents, known, host, request, bases.why_unavailable, pending
     )
     building = [step.variant for step in steps if step.action is Action.BUILD]
     builder = find_builder(engine, request.builder) if building else Builder()
@@ -120,13 +133,16 @@ def planned(
     host: HostConfig,
     request: Request,
     no_base: Callable[[Variant], str],
+    pending: Mapping[str, str],
 ) -> tuple[tuple[Step, ...], dict[str, Supply]]:
     """The plan, and the supplies of the images that are not up to date.
 
-    `no_base` returns why an image's base is unavailable, "" if it is not.
+    `no_base` returns why an image's base is unavailable, "" if it is not. `pending` has the
+    security fixes that an image lacks, as a reason.
     """
     # An index is requested only for the images that would have to be built.
-    draft = make_plan(needed, contents, present, {}, force=request.force)
+    plan = partial(make_plan, needed, contents, present, force=request.force, pending=pending)
+    draft = plan({})
     stale = [step.variant for step in draft if step.action is Action.BUILD]
     supplies = resolve_supplies(project.locks, stale, host)
     missing = {
@@ -136,4 +152,4 @@ def planned(
     }
     if not missing:
         return draft, supplies
-    return make_plan(needed, contents, present, missing, force=request.force), supplies
+    return plan(missing), supplies

@@ -1,10 +1,14 @@
 """The plan against published images, instead of those of the engine."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
+from imagematrix.audit.findings import rebuild_reasons
+from imagematrix.build.pending import pending_in_registry, say_not_audited
 from imagematrix.build.prepare import Request, chosen_bases, needed_images, planned
 from imagematrix.console import say
+from imagematrix.errors import UserError
 from imagematrix.host.config import read_host_config
 from imagematrix.host.published import published_images
 from imagematrix.host.setup import ensure_engine
@@ -22,6 +26,13 @@ def plan_against(project: Project, request: Request, against: str) -> tuple[Step
     needed = needed_images(project, request)
     host = read_host_config(os.environ, Path.home())
     present = published_images(against, [v.name for v in needed], host.ca_bundle)
+    pending: Mapping[str, str] = {}
+    if request.pending:
+        if Path(against).is_file():
+            raise UserError(f"--pending needs a registry: {against} does not say what is installed")
+        audited = pending_in_registry(project, needed, against, host)
+        say_not_audited(audited)
+        pending = rebuild_reasons(audited)
     if request.bases or request.refresh:
         bases = chosen_bases(ensure_engine(), needed, request)
         ids = {variant.name: bases.ids for variant in needed}
@@ -32,7 +43,7 @@ def plan_against(project: Project, request: Request, against: str) -> tuple[Step
         ids = {variant.name: base_ids_from_labels(variant, labels) for variant, labels in known}
         no_base = _any_base
     contents = project.contents(needed, ids)
-    return planned(project, needed, contents, present, host, request, no_base)[0]
+    return planned(project, needed, contents, present, host, request, no_base, pending)[0]
 
 
 def _any_base(variant: Variant) -> str:

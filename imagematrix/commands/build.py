@@ -10,7 +10,7 @@ from imagematrix.build.disk import free_megabytes, require_disk
 from imagematrix.build.prepare import prepare
 from imagematrix.build.results import exit_status, results_json, results_table
 from imagematrix.build.run import run_build
-from imagematrix.commands.options import add_bases, add_selection, request_of
+from imagematrix.commands.options import add_bases, add_pending, add_selection, request_of
 from imagematrix.host.buildx import require_cache
 from imagematrix.plan.bake import LATEST, BuildEnvironment, bake_file
 from imagematrix.repository.project import Project
@@ -20,6 +20,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     add_selection(parser)
     add_bases(parser)
+    add_pending(parser)
     parser.add_argument(
         "--force", action="store_true", help="rebuild all images, also those that are up to date"
     )

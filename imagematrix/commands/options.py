@@ -45,6 +45,15 @@ def add_bases(parser: argparse.ArgumentParser) -> None:
     add_builder(parser)
 
 
+def add_pending(parser: argparse.ArgumentParser) -> None:
+    """Adds the option that asks for security fixes."""
+    parser.add_argument(
+        "--pending",
+        action="store_true",
+        help="also rebuild images that lack security fixes (asks Debian's mirror and the index)",
+    )
+
+
 def add_builder(parser: argparse.ArgumentParser) -> None:
     """Adds the option that names a builder."""
     parser.add_argument(
@@ -57,7 +66,7 @@ def add_builder(parser: argparse.ArgumentParser) -> None:
 
 def request_of(options: argparse.Namespace) -> Request:
     """The request in the options of `add_selection`, `add_bases`, `--force` and, where a command
-    has it, `--tag`."""
+    has them, `--tag` and `--pending`."""
     return Request(
         selection_of(options),
         options.bases,
@@ -65,4 +74,5 @@ def request_of(options: argparse.Namespace) -> Request:
         options.force,
         options.builder,
         getattr(options, "tag", LATEST),
+        getattr(options, "pending", False),
     )

@@ -4,7 +4,7 @@ import argparse
 import json
 
 from imagematrix.build.prepare import prepare
-from imagematrix.commands.options import add_bases, add_selection, request_of
+from imagematrix.commands.options import add_bases, add_pending, add_selection, request_of
 from imagematrix.console import counted, say, table
 from imagematrix.repository.project import Project
 
@@ -13,6 +13,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     add_selection(parser)
     add_bases(parser)
+    add_pending(parser)
     parser.add_argument("--force", action="store_true", help="as if no image were up to date")
     parser.add_argument("--json", action="store_true", help="print the plan as JSON")
     parser.add_argument(

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,11 +41,58 @@ def os_release(path: Path = Path("/etc/os-release")) -> dict[str, str]:
     return {key.strip(): value.strip().strip("\"'") for key, value in pairs}
 
 
-def apt_get(*arguments: str) -> None:
-    """Runs apt-get non-interactively. Raises WorkError, with the end of its output, if it fails."""
+def apt_get(*arguments: str, folder: Path | None = None) -> None:
+    """Runs apt-get non-interactively, in `folder` or the current one.
+
+    Raises WorkError, with the end of its output, if it fails.
+    """
+    _run("apt-get", "--quiet", "--yes", *arguments, folder=folder)
+
+
+def unpack_package(package: str, suite: str, folder: Path) -> None:
+    """Unpacks a package of Debian's `suite` into `folder`, from this host's mirror.
+
+    Nothing is installed, and apt's own lists and settings stay as they are. apt checks the package
+    against the archive's signed index. The packages that it depends on are not unpacked. Raises
+    WorkError where that fails.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        own = Path(scratch)
+        for name in ("sources", "lists/partial", "cache/archives/partial", "package"):
+            (own / name).mkdir(parents=True)
+        (own / "status").touch()
+        source = (
+            f"Types: deb\nURIs: {debian_mirrors().main}\nSuites: {suite}\nComponents: main\n"
+            f"Signed-By: {KEYRING}\n"
+        )
+        (own / "sources" / "debian.sources").write_text(source, encoding="utf-8")
+        settings = {
+            "Dir::Etc::SourceList": "/dev/null",
+            "Dir::Etc::SourceParts": own / "sources",
+            "Dir::Etc::Preferences": "/dev/null",
+            "Dir::Etc::PreferencesParts": "/dev/null",
+            "Dir::State::Lists": own / "lists",
+            "Dir::State::Status": own / "status",
+            "Dir::Cache": own / "cache",
+            "Acquire::Languages": "none",
+            # The user of apt's sandbox cannot write below a folder of this one.
+            "APT::Sandbox::User": "root",
+        }
+        options = [f"--option={name}={value}" for name, value in settings.items()]
+        apt_get(*options, "update")
+        apt_get(*options, "download", package, folder=own / "package")
+        (archive,) = (own / "package").glob("*.deb")
+        _run("dpkg-deb", "--extract", str(archive), str(folder))
+
+
+def _run(*command: str, folder: Path | None = None) -> None:
     environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    command = ["apt-get", "--quiet", "--yes", *arguments]
-    result = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    try:
+        result = subprocess.run(
+            command, env=environ, cwd=folder, capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError:
+        raise WorkError(f"{command[0]} is not on this host") from None
     if result.returncode != 0:
         last = "\n  ".join((result.stderr or result.stdout).strip().splitlines()[-5:])
         raise WorkError(f"{' '.join(command)} failed:\n  {last}")

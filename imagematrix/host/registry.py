@@ -127,13 +127,14 @@ class Registry:
         self._verified(answer.content, digest, f"{repository}@{digest}")
         return answer.content
 
-    def has_blob(self, repository: str, digest: str) -> bool:
-        """Whether a repository has a content."""
-        path = f"blobs/{digest}"
-        answer = self._http.request(
-            "HEAD", path, self._http.access(repository), expected=(200, 404)
-        )
-        return answer.status_code == 200
+    def find_blob(self, repository: str, digest: str, mount_from: str = "") -> Blob | None:
+        """How a repository has a content without an upload: it was there, or it is taken from the
+        repository `mount_from` of the same registry. None if neither has it."""
+        access = self._http.access(repository, PUSH)
+        answer = self._http.request("HEAD", f"blobs/{digest}", access, expected=(200, 404))
+        if answer.status_code == 200:
+            return Blob.PRESENT
+        return Blob.MOUNTED if mount_from and self._mount(repository, digest, mount_from) else None
 
     def push_blob(
         self,
@@ -149,12 +150,9 @@ class Registry:
         `open_content` opens it for each upload, with `size` bytes; an upload that fails starts
         from the beginning.
         """
+        if how := self.find_blob(repository, digest, mount_from):
+            return how
         access = self._http.access(repository, PUSH)
-        found = self._http.request("HEAD", f"blobs/{digest}", access, expected=(200, 404))
-        if found.status_code == 200:
-            return Blob.PRESENT
-        if mount_from and self._mount(repository, digest, mount_from):
-            return Blob.MOUNTED
 
         def upload() -> requests.Response:
             started = self._http.request("POST", "blobs/uploads/", access, expected=(202,))

@@ -149,21 +149,21 @@ def unreachable(error: requests.RequestException, host: str) -> WorkError:
                 " to this host's, or name a file that has it in SSL_CERT_FILE"
             )
         return WorkError(
-            f"the registry {host} does not answer by HTTPS ({_system_words(text)}): without TLS,"
+            f"the registry {host} does not answer by HTTPS ({system_words(text)}): without TLS,"
             " registries are used on loopback only"
         )
     if isinstance(error, requests.exceptions.ProxyError):
         return WorkError(
-            f"the registry {host} cannot be reached through the proxy ({_system_words(text)}):"
+            f"the registry {host} cannot be reached through the proxy ({system_words(text)}):"
             " check HTTPS_PROXY, or name the registry in NO_PROXY"
         )
     return WorkError(
-        f"the registry {host} cannot be reached: {_system_words(text)}; check its name and the"
+        f"the registry {host} cannot be reached: {system_words(text)}; check its name and the"
         " network, and run this again"
     )
 
 
-def _system_words(text: str) -> str:
+def system_words(text: str) -> str:
     """The system's message, which requests wraps in its own."""
     found = re.findall(r"\[Errno -?\d+\] ([^'\")\]]+)|\[SSL: (\w+)\]|(timed out)", text)
     return "".join(found[-1]).replace("_", " ").lower() if found else text[:_LONGEST]

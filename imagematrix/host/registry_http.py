@@ -58,7 +58,7 @@ class Connection:
 
     def __init__(self, host: str, ca_bundle: Path | None) -> None:
         self.host = _HUB if host in _HUBS else host
-        self._local = _is_loopback(host)
+        self._local = is_loopback(host)
         self._session = requests.Session()
         # Requests to loopback must not go through a proxy of the host.
         self._session.trust_env = not self._local
@@ -284,7 +284,8 @@ def _basic(credentials: Mapping[str, str]) -> str:
     return f"Basic {base64.b64encode(pair.encode()).decode()}"
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether `host` (or `host:port`) is this machine."""
     name = urlsplit(f"//{host}").hostname or ""
     try:
         return ipaddress.ip_address(name).is_loopback

@@ -1,5 +1,5 @@
-"""Reads the layers of an image, and measures their sizes: uncompressed, and compressed as they are
-when they are pushed.
+"""Reads the layers of an image and its config, and measures the sizes of layers: uncompressed, and
+compressed as they are when they are pushed.
 
 The digest of a layer identifies its content, so its sizes are measured once and kept.
 """
@@ -21,19 +21,21 @@ import zstandard
 from imagematrix.errors import WorkError
 from imagematrix.files import WORK_FOLDER, write_atomically
 from imagematrix.host.engine import layers_of
+from imagematrix.measure.compression import ZSTD_LEVEL, Compression, compress
 from imagematrix.repository.sizes import Size
 
 Result = TypeVar("Result")
 
-# The level at which libzstd comes closest to BuildKit's own zstd at the level of publishing: within
-# 0.3 % for `minimal` and XGBoost.
-_LEVEL = 9
-MEASURED = WORK_FOLDER / f"layers-zstd{_LEVEL}.json"
+MEASURED = WORK_FOLDER / f"layers-zstd{ZSTD_LEVEL}.json"
 _CHUNK = 1 << 20
 # The content stores of containerd, where each file is named by its digest: of the containerd that
 # dockerd starts, below dockerd's folder, and of the host's, which Docker's packages use.
 _CONTAINERD = ("containerd/daemon", "/var/lib/containerd")
 _BLOBS = "io.containerd.content.v1.content/blobs/sha256"
+# Where dockerd keeps the configs of images without containerd's store, below `image`.
+_CONFIGS = "*/imagedb/content/sha256"
+# The config of an image is below that; a layer seldom is.
+_SHORT = 1 << 20
 
 
 def image_sizes(
@@ -68,19 +70,90 @@ def read_layers(
     get other files of the image too; their results are not used.
     Raises WorkError where the engine does not return a layer.
     """
+    return _read_image(client, image, layers, read, with_config=False)[1]
+
+
+def read_image(
+    client: docker.DockerClient, image: str, layers: Iterable[str], read: Callable[[Any], Result]
+) -> tuple[bytes, dict[str, Result]]:
+    """The config of an image, byte for byte as it was made, and what `read_layers` returns.
+
+    Raises WorkError where the engine does not return them.
+    """
+    return _read_image(client, image, layers, read, with_config=True)
+
+
+def _read_image(
+    client: docker.DockerClient,
+    image: str,
+    layers: Iterable[str],
+    read: Callable[[Any], Result],
+    *,
+    with_config: bool,
+) -> tuple[bytes, dict[str, Result]]:
     wanted = set(layers)
-    found = _read_files(client, wanted, read)
-    if found.keys() < wanted:
+    root = Path(client.info()["DockerRootDir"])
+    found = _read_files(root, wanted, read)
+    description = client.api.inspect_image(image)
+    own = layers_of(description)
+    config = _config_file(root, description) if with_config else b""
+    if found.keys() < wanted or (with_config and not config):
         # The image's other layers need not be decompressed.
-        known = found.keys() | (set(layers_of(client.api.inspect_image(image))) - wanted)
-        found |= _read_archive(client, image, known, read)
+        known = found.keys() | (set(own) - wanted)
+        texts: dict[str, bytes] = {}
+        lacks = found.keys() < wanted
+        found |= _read_archive(client, image, known, read if lacks else None, texts)
+        config = config or _config_of(texts, own)
     if lacking := wanted - found.keys():
         raise WorkError(f"the engine did not return {len(lacking)} layers of {image}")
-    return {layer: found[layer] for layer in wanted}
+    if with_config and not config:
+        raise WorkError(f"the engine did not return the config of {image}")
+    return config, {layer: found[layer] for layer in wanted}
+
+
+def _config_file(root: Path, description: Mapping[str, Any]) -> bytes:
+    """The config of an image if it is a file on this machine and readable for this user, else b"".
+
+    An image's ID is the digest of its config, or with containerd's store of a manifest or index.
+    """
+    own, image = layers_of(description), description["Id"].removeprefix("sha256:")
+    folders = [root / folder / _BLOBS for folder in _CONTAINERD]
+    with suppress(OSError):
+        folders += (root / "image").glob(_CONFIGS)
+
+    def config_at(digest: str, depth: int) -> bytes:
+        name = digest.removeprefix("sha256:")
+        for folder in folders:
+            with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+                content = (folder / name).read_bytes()
+                document = json.loads(content)
+                if hashlib.sha256(content).hexdigest() != name:
+                    continue
+                if "rootfs" in document:
+                    return content if tuple(document["rootfs"]["diff_ids"]) == own else b""
+                named = document.get("manifests") or [document["config"]]
+                configs = (config_at(entry["digest"], depth - 1) for entry in named if depth)
+                return next(filter(None, configs), b"")
+        return b""
+
+    return config_at(image, 2)
+
+
+def _config_of(texts: Mapping[str, bytes], own: tuple[str, ...]) -> bytes:
+    """The config among the short files of an image's archive, else b"".
+
+    https://github.com/moby/docker-image-spec/blob/main/spec.md#combined-image-json--filesystem-changeset-format
+    """
+    with suppress(ValueError, LookupError, TypeError):
+        (entry,) = json.loads(texts["manifest.json"])
+        config = texts[entry["Config"]]
+        if tuple(json.loads(config)["rootfs"]["diff_ids"]) == own:
+            return config
+    return b""
 
 
 def _read_files(
-    client: docker.DockerClient, layers: Iterable[str], read: Callable[[Any], Result]
+    root: Path, layers: Iterable[str], read: Callable[[Any], Result]
 ) -> dict[str, Result]:
     """Reads the layers that are files on this machine and readable for this user.
 
@@ -89,7 +162,6 @@ def _read_files(
     does not matter which containerd it belongs to.
     """
     found: dict[str, Result] = {}
-    root = Path(client.info()["DockerRootDir"])
     for layer in layers:
         for folder in _CONTAINERD:
             path = root / folder / _BLOBS / layer.removeprefix("sha256:")
@@ -102,9 +174,14 @@ def _read_files(
 
 
 def _read_archive(
-    client: docker.DockerClient, image: str, known: Collection[str], read: Callable[[Any], Result]
+    client: docker.DockerClient,
+    image: str,
+    known: Collection[str],
+    read: Callable[[Any], Result] | None,
+    texts: dict[str, bytes],
 ) -> dict[str, Result]:
-    """Reads the files in an image's archive that are not known, by the digest of their content.
+    """Reads the files in an image's archive that are not known, by the digest of their content, and
+    adds the short ones to `texts`, by their paths; without `read`, only that.
 
     The paths of layers in the archive, and whether they are compressed, differ between engines;
     their content does not. So every file is read as if it were a layer.
@@ -114,8 +191,11 @@ def _read_archive(
     with tarfile.open(fileobj=stream, mode="r|") as archive:
         for member in archive:
             digest = f"sha256:{member.name.removeprefix('blobs/sha256/')}"
-            content = archive.extractfile(member) if digest not in known else None
-            if content is not None:
+            content: Any = archive.extractfile(member) if digest not in known else None
+            if content is not None and member.size < _SHORT:
+                texts[member.name] = content.read()
+                content = io.BufferedReader(io.BytesIO(texts[member.name]))
+            if content is not None and read is not None:
                 digest, result = _read(content, read)
                 found[digest] = result
     return found
@@ -160,18 +240,10 @@ def _decompressed(content: Any) -> Any:
     return content
 
 
-def _compressor() -> zstandard.ZstdCompressor:
-    # The output depends on whether there are threads, not on their number.
-    return zstandard.ZstdCompressor(level=_LEVEL, threads=-1)
-
-
 def _size(content: Any) -> Size:
-    compressor = _compressor().compressobj()
-    uncompressed = compressed = 0
-    while chunk := content.read(_CHUNK):
-        uncompressed += len(chunk)
-        compressed += len(compressor.compress(chunk))
-    return Size(uncompressed, compressed + len(compressor.flush()))
+    lengths: list[int] = []
+    uncompressed = compress(content, Compression.ZSTD, lambda data: lengths.append(len(data)))
+    return Size(uncompressed, sum(lengths))
 
 
 class _Stream(io.RawIOBase):

@@ -8,7 +8,7 @@ package, a library that was copied, a program that nobody updates.
 import posixpath
 import re
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from imagematrix.measure.contents import DPKG, SERVER, ImageFiles, debian_stanzas, installed_files
@@ -67,6 +67,8 @@ _OTHER_MODULE = re.compile(
 _BYTECODE = re.compile(r"(.*)/__pycache__/([^/]+)\.cpython-\d+(?:\.opt-[12])?\.pyc")
 # Where the libraries of CUDA are copied to from an image of NVIDIA's.
 CUDA_FOLDER = "/usr/local/cuda"
+# A sentence names so many.
+_MOST = 8
 
 
 def server_files(root: Path) -> frozenset[str]:
@@ -80,15 +82,21 @@ def findings(
     files: ImageFiles, server: Collection[str], copied: Collection[str] = ()
 ) -> tuple[str, ...]:
     """What is in an image, but in no package of it, and packages without their files: a sentence
-    for each.
+    for each of these kinds.
 
     `server` has the paths of the server's files, `copied` the folders that its Dockerfile copies
     from other images.
     """
-    return tuple(
-        [f"{path} belongs to no package" for path in unowned_files(files, server, copied)]
-        + [f"{name} is installed, but none of its files is there" for name in _hollow(files)]
-    )
+    found = {
+        "in no package": unowned_files(files, server, copied),
+        "installed, but none of its files is there": tuple(_hollow(files)),
+    }
+    return tuple(f"{kind}: {_listing(names)}" for kind, names in found.items() if names)
+
+
+def _listing(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
+    return ", ".join(names[:_MOST]) + more
 
 
 def unowned_files(

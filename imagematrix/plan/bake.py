@@ -69,6 +69,10 @@ def bake_file(steps: Sequence[Step], environment: BuildEnvironment) -> dict[str,
     for step in building:
         target = definition["target"][target_name(step.variant.name)]
         target["labels"] = step.content.labels | _build_labels(step.variant, environment)
+        if step.no_cache:
+            target["no-cache"] = True
+            if step.variant.parent is None:
+                definition["target"][step.variant.system_image]["no-cache"] = True
     definition["group"] = {"default": {"targets": sorted(definition["target"])}}
     if environment.proxies:
         definition["variable"] = {name: {"default": ""} for name in environment.proxies}

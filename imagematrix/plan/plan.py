@@ -22,6 +22,7 @@ class Step:
     """One image of a plan.
 
     Only an image that is up to date has no `reasons`; `layers` are then its layers, where known.
+    With `no_cache` it takes no step from BuildKit's cache, which has the packages of another day.
     """
 
     variant: Variant
@@ -29,6 +30,7 @@ class Step:
     reasons: tuple[str, ...]
     content: Content
     layers: tuple[str, ...] | None = None
+    no_cache: bool = False
 
     @property
     def key(self) -> str:
@@ -43,18 +45,22 @@ def make_plan(
     unavailable: Mapping[str, str],
     *,
     force: bool = False,
+    pending: Mapping[str, str] | None = None,
 ) -> tuple[Step, ...]:
     """One step for each image, parents before their children.
 
     `present` holds the existing images, `unavailable` the reason for each image that cannot be
     built on this machine. An image with the right key is built all the same if its parent is built,
-    or if it is not based on the present layers of its parent.
+    if it is not based on the present layers of its parent, or if `pending` has a reason for it: the
+    security fixes that it lacks.
     """
+    pending = pending or {}
     steps: dict[str, Step] = {}
     for variant in variants:
         wanted, image = contents[variant.name], present.get(variant.name)
         parent = steps.get(variant.parent) if variant.parent else None
-        reasons = _reasons(variant, wanted, image, parent, present, force)
+        fixes = pending.get(variant.name, "") if image is not None else ""
+        reasons = _reasons(variant, wanted, image, parent, present, force, fixes)
         layers = None
         if not reasons:
             action, layers = Action.UP_TO_DATE, image.layers if image else None
@@ -65,7 +71,8 @@ def make_plan(
             action, reasons = Action.UNAVAILABLE, (unavailable[variant.name],)
         else:
             action = Action.BUILD
-        steps[variant.name] = Step(variant, action, reasons, wanted, layers)
+        no_cache = bool(fixes) and action is Action.BUILD
+        steps[variant.name] = Step(variant, action, reasons, wanted, layers, no_cache)
     return tuple(steps.values())
 
 
@@ -76,13 +83,14 @@ def _reasons(
     parent: Step | None,
     present: Mapping[str, Present],
     force: bool,
+    fixes: str,
 ) -> tuple[str, ...]:
     """Why an image has to be built; nothing if it is up to date."""
     if image is None:
         return ("no such image yet",)
     if force:
         return ("forced",)
-    found: list[str] = []
+    found = [fixes] if fixes else []
     if image.labels.get(KEY_LABEL) != wanted.key:
         found += differences(variant, wanted, image.labels)
     if parent is not None and parent.action is Action.BUILD:

@@ -69,6 +69,7 @@ BROKEN = (
         {
             "distributions_equal_the_lock": "extra: old 1",
             "files_of_the_records_are_there": "without a RECORD, by which pip replaces them: old",
+            "every_file_belongs_to_a_package": f"in no package: {SITE}/old.egg-info",
         },
     ),
     Broken(
@@ -77,6 +78,7 @@ BROKEN = (
         {
             "distributions_equal_the_lock": "missing: httptools ",
             "promised_pins_are_kept": "promised httptools==",
+            "every_file_belongs_to_a_package": f"in no package: {SITE}/httptools/",
         },
     ),
     Broken(
@@ -87,11 +89,30 @@ BROKEN = (
         {"requirements_are_consistent": "requirements: httptools requires left-pad, which is not"},
     ),
     Broken(
+        "module-without-a-package",
+        f"USER 0\nRUN cp -r {SITE}/pip/_vendor/idna {SITE}/idna\nUSER 1000:1000",
+        {"every_file_belongs_to_a_package": f"in no package: {SITE}/idna/LICENSE.md"},
+    ),
+    Broken(
+        "hidden-file-of-a-package",
+        f"USER 0\nRUN touch {SITE}/httptools/parser/hidden.so\nUSER 1000:1000",
+        {"every_file_belongs_to_a_package": f"in no package: {SITE}/httptools/parser/hidden.so"},
+    ),
+    Broken(
+        "package-that-python-does-not-find",
+        _distribution("left-pad", "1.3.0").replace(SITE, "/srv"),
+        {"sbom_equals_what_is_installed": "is not exact: not installed: pypi left-pad 1.3.0"},
+    ),
+    Broken(
         "package-in-two-places",
         "RUN folder=$(python3 -m site --user-site) && mkdir -p $folder && cd $folder"
         f" && cp -r {SITE}/httptools-*.dist-info . && for info in *; do"
         " echo $info/METADATA,, > $info/RECORD; done",
-        {"distributions_equal_the_lock": "installed in two places: httptools"},
+        {
+            "sbom_equals_what_is_installed": "listed twice: pypi httptools ",
+            "distributions_equal_the_lock": "installed in two places: httptools",
+            "every_file_belongs_to_a_package": "in no package: /home/dockeruser/.local/lib/python3.12/site-packages/httptools-",
+        },
     ),
     Broken(
         "requirement-of-another-version",
@@ -102,7 +123,10 @@ BROKEN = (
     Broken(
         "cuda-library-in-cpu-image",
         "USER 0\nRUN touch /usr/lib/libcudart.so.12\nUSER 1000:1000",
-        {"cuda_only_where_declared": "CUDA libraries in a CPU image: /usr/lib/libcudart.so.12"},
+        {
+            "cuda_only_where_declared": "CUDA libraries in a CPU image: /usr/lib/libcudart.so.12",
+            "every_file_belongs_to_a_package": "in no package: /usr/lib/libcudart.so.12",
+        },
     ),
     Broken(
         "cuda-distribution-in-cpu-image",
@@ -171,6 +195,7 @@ BROKEN = (
         {
             "python_version": "'/usr/local/bin/python3', '/usr/bin/pip'], expected",
             "files_of_the_records_are_there": "recorded, but missing: /usr/local/bin/pip",
+            "every_file_belongs_to_a_package": "in no package: /usr/bin/pip",
         },
     ),
     Broken(
@@ -252,7 +277,8 @@ BROKEN = (
         f" {SITE}/httptools/parser/parser.pyi\nUSER 1000:1000",
         {
             "what_is_removed_is_gone": "removed by a rule, but there:"
-            " site-packages/httptools/parser/parser.pyi, "
+            " site-packages/httptools/parser/parser.pyi, ",
+            "every_file_belongs_to_a_package": f"in no package: {SITE}/httptools/tests/test_core.c",
         },
     ),
     Broken(
@@ -267,7 +293,10 @@ BROKEN = (
         "left-out-file",
         "USER 0\nRUN mkdir -p /usr/share/bash-completion && touch /usr/share/bash-completion/git\n"
         "USER 1000:1000",
-        {"what_dpkg_leaves_out_is_gone": "left out, but there: /usr/share/bash-completion/git"},
+        {
+            "what_dpkg_leaves_out_is_gone": "left out, but there: /usr/share/bash-completion/git",
+            "every_file_belongs_to_a_package": "in no package: /usr/share/bash-completion/git",
+        },
     ),
     Broken(
         "another-port",
@@ -282,12 +311,18 @@ BROKEN = (
     Broken(
         "compiler",
         "USER 0\nRUN touch /usr/bin/x86_64-linux-gnu-gcc-14\nUSER 1000:1000",
-        {"no_compiler": "compilers: /usr/bin/x86_64-linux-gnu-gcc-14"},
+        {
+            "no_compiler": "compilers: /usr/bin/x86_64-linux-gnu-gcc-14",
+            "every_file_belongs_to_a_package": "in no package: /usr/bin/x86_64-linux-gnu-gcc-14",
+        },
     ),
     Broken(
         "tool-of-developers",
         "USER 0\nRUN touch /usr/bin/git /usr/include/stdio.h\nUSER 1000:1000",
-        {"no_tool_of_developers": "tools and headers: /usr/bin/git, /usr/include/stdio.h"},
+        {
+            "no_tool_of_developers": "tools and headers: /usr/bin/git, /usr/include/stdio.h",
+            "every_file_belongs_to_a_package": "in no package: /usr/bin/git",
+        },
     ),
     Broken(
         "package-cache",
@@ -295,13 +330,17 @@ BROKEN = (
         "RUN mkdir -p ~/.cache/pip && touch ~/.cache/pip/kept",
         {
             "no_package_cache": "caches: /home/dockeruser/.cache/pip/kept,"
-            " /var/lib/apt/lists/deb.debian.org_Packages"
+            " /var/lib/apt/lists/deb.debian.org_Packages",
+            "every_file_belongs_to_a_package": "in no package: /home/dockeruser/.cache/pip/kept",
         },
     ),
     Broken(
         "too-large",
         "USER 0\nRUN head -c 20000000 /dev/urandom > /opt/unexpected\nUSER 1000:1000",
-        {"size_is_within_budget": "what changed since: no package\nits largest directories:\n"},
+        {
+            "size_is_within_budget": "what changed since: no package\nits largest directories:\n",
+            "every_file_belongs_to_a_package": "in no package: /opt/unexpected",
+        },
     ),
     Broken(
         "world-writable-path",
@@ -311,7 +350,10 @@ BROKEN = (
     Broken(
         "build-secret",
         "USER 0\nRUN touch /etc/pip.conf\nUSER 1000:1000\nENV PIP_INDEX_URL=https://index.example/",
-        {"no_build_secret": "left by the build: /etc/pip.conf"},
+        {
+            "no_build_secret": "left by the build: /etc/pip.conf",
+            "every_file_belongs_to_a_package": "in no package: /etc/pip.conf",
+        },
     ),
     Broken(
         "missing-library",
@@ -339,6 +381,7 @@ BROKEN = (
             "configuration_keeps_the_contract": "command is ",
             "example_is_scored": "not as computed another way: response is {}",
             "serving_writes_nothing": "not as computed another way: response is {}",
+            "every_file_belongs_to_a_package": "in no package: /opt/score.py",
         },
     ),
     Broken(
@@ -363,7 +406,7 @@ BROKEN = (
     ),
     Broken(
         "cuda-runtime-that-the-loader-does-not-find",
-        "USER 0\nRUN rm /etc/ld.so.conf.d/cuda.conf && ldconfig\nUSER 1000:1000",
+        "USER 0\nRUN rm /etc/ld.so.conf.d/cuda.conf && ldconfig && rm -r /var/cache/ldconfig\nUSER 1000:1000",
         {"cuda_versions_agree": "{'cudaRuntimeGetVersion': None}"},
         parent=WITH_CUDA,
         variant=WITH_CUDA,
@@ -375,6 +418,7 @@ BROKEN = (
         {
             "cuda_libraries_resolve": "not found: librx.so.1 (for ",
             "size_is_within_budget": "grew by more than 2 %",
+            "every_file_belongs_to_a_package": f"in no package: {SITE}/nvidia/broken.so",
         },
         parent=WITH_CUDA,
         variant=WITH_CUDA,

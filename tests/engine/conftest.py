@@ -2,11 +2,7 @@
 
 import os
 import shutil
-import socket
 import subprocess
-import tempfile
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import patch
@@ -19,6 +15,7 @@ from imagematrix.host.debian import apt_get, os_release_ids
 from imagematrix.host.engine import Engine
 from imagematrix.repository.project import Project
 from tests.engine.engines import OwnEngine, fresh_engine
+from tests.engine.registries import SecureRegistry, serve_registry, serve_secure_registry
 from tests.example_images import example
 from tests.images.running import one_at_a_time
 
@@ -53,15 +50,7 @@ def config(tmp_path: Path) -> Iterator[Path]:
         yield tmp_path
 
 
-def free_port(address: str = "127.0.0.1") -> int:
-    """A port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _require(program: str, package: str) -> str:
+def require(program: str, package: str) -> str:
     """The path of a program, after installing its Debian package where that is possible."""
     # Two processes cannot install at a time.
     with one_at_a_time():
@@ -80,36 +69,16 @@ def _require(program: str, package: str) -> str:
 
 @pytest.fixture(scope="session")
 def registry() -> Iterator[str]:
-    """The host:port of an empty registry on loopback."""
-    program = _require("docker-registry", "docker-registry")
-    port = free_port()
-    with tempfile.TemporaryDirectory() as folder:
-        config = Path(folder) / "config.yml"
-        config.write_text(
-            "version: 0.1\nlog: {level: warn}\n"
-            f"storage: {{filesystem: {{rootdirectory: {folder}/data}}}}\n"
-            f"http: {{addr: '127.0.0.1:{port}'}}\n"
-        )
-        with (Path(folder) / "log").open("w") as log:
-            process = subprocess.Popen([program, "serve", str(config)], stdout=log, stderr=log)
-        try:
-            _wait_for(f"http://127.0.0.1:{port}/v2/")
-            yield f"127.0.0.1:{port}"
-        finally:
-            process.terminate()
-            process.wait()
+    """The host:port of an empty registry on loopback, which removes nothing."""
+    with serve_registry(require("docker-registry", "docker-registry")) as host:
+        yield host
 
 
-def _wait_for(url: str) -> None:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            with opener.open(url, timeout=2):
-                return
-        except OSError:
-            assert time.monotonic() < deadline, f"{url} does not answer"
-            time.sleep(0.1)
+@pytest.fixture(scope="session")
+def secure_registry() -> Iterator[SecureRegistry]:
+    """An empty registry on loopback with TLS and a password."""
+    with serve_secure_registry(require("docker-registry", "docker-registry")) as found:
+        yield found
 
 
 def publish_bases(engine: Engine, registry: str, image: str) -> None:
@@ -134,7 +103,7 @@ def second_engine(engine: Engine, registry: str) -> Iterator[OwnEngine]:
     """An engine that knows no other source than the registry, with a bridge of its own."""
     if os.geteuid() != 0 or shutil.which("dockerd") is None:
         pytest.skip("a second engine needs root and an installed dockerd")
-    _require("ip", "iproute2")
+    require("ip", "iproute2")
     with fresh_engine([f"http://{registry}"]) as found:
         yield found
 

@@ -1,76 +1,13 @@
 """Sizes of layers, however an engine keeps and names them."""
 
-import gzip
-import hashlib
-import io
 import json
-import tarfile
 from pathlib import Path
-from typing import Any
-from unittest.mock import Mock
 
-import docker.errors
 import pytest
-import zstandard
 
 from imagematrix.errors import WorkError
 from imagematrix.measure.layers import MEASURED, image_sizes
-from imagematrix.repository.sizes import Size
-
-LAYERS = [b"first" * 50_000, b"second" * 100]
-
-
-def digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def size(data: bytes) -> Size:
-    return Size(
-        len(data), len(zstandard.ZstdCompressor(level=9, threads=2).compressobj().compress(data))
-    )
-
-
-def archive(files: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for name, data in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return buffer.getvalue()
-
-
-def client(
-    images: dict[str, dict[str, bytes]], layers: list[bytes] = LAYERS, root: Path = Path("nowhere")
-) -> Any:
-    """An engine that has these images, as `docker save` gives them, and its data below `root`."""
-
-    def inspect(name: str) -> dict[str, Any]:
-        if name not in images:
-            raise docker.errors.ImageNotFound(name)
-        return {"RootFS": {"Layers": [f"sha256:{digest(layer)}" for layer in layers]}}
-
-    def save(name: str) -> Any:
-        data = archive(images[name])
-        return (data[start : start + 7000] for start in range(0, len(data), 7000))
-
-    fake = Mock()
-    fake.info.return_value = {"DockerRootDir": str(root)}
-    fake.api.inspect_image.side_effect = inspect
-    fake.api.get_image.side_effect = save
-    return fake
-
-
-FORMS = {
-    "oci": {f"blobs/sha256/{digest(data)}": data for data in LAYERS},
-    "oci, gzip": {
-        f"blobs/sha256/{digest(packed)}": packed for packed in map(gzip.compress, LAYERS)
-    },
-    "oci, zstd": {
-        f"blobs/sha256/{digest(packed)}": packed for packed in map(zstandard.compress, LAYERS)
-    },
-    "old": {"a1/layer.tar": LAYERS[0], "b2/layer.tar": LAYERS[1]},
-}
+from tests.unit.saved_images import FORMS, LAYERS, client, digest
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -625,7 +625,7 @@ def test_password_is_not_sent_to_another_server(fake: FakeRegistry, docker_confi
     with fake_registry() as storage:
         location = f"http://{storage.host}/v2/{REPOSITORY}/blobs/uploads/1?state=a"
         registry = Registry(fake.host, None)
-        registry.has_blob(REPOSITORY, sha256(b""))
+        assert registry.find_blob(REPOSITORY, sha256(b"")) is None
         fake.answers["POST", "uploads"] = [Answer(202, headers={"Location": location})]
 
         # The storage accepts what has no password.
