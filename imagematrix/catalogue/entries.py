@@ -11,7 +11,8 @@ from pathlib import PurePosixPath
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from imagematrix.catalogue.published import Attachment, Audit, Fix, Publications, Published
+from imagematrix.audit.findings import Finding, Status, pending
+from imagematrix.catalogue.published import Attachment, Audit, Publications, Published
 from imagematrix.catalogue.published import PublishedTag as Tag
 from imagematrix.catalogue.settings import Settings, settings_of
 from imagematrix.matrix.lockfile import Lock
@@ -19,19 +20,10 @@ from imagematrix.matrix.platforms import PLATFORM
 from imagematrix.matrix.schema import Accelerator, Track
 from imagematrix.matrix.selection import newest, successor
 from imagematrix.matrix.variant import Variant
+from imagematrix.release.changelog import TITLES
 from imagematrix.release.statement import Change
+from imagematrix.release.tags import LATEST
 from imagematrix.repository.sizes import Budgets, Measured, Size
-
-LATEST = "latest"
-# How the kinds of packages and of changes are called, in the order in which they are shown.
-KINDS = {
-    "cve": "Vulnerabilities closed",
-    "python": "Python",
-    "pypi": "Python packages",
-    "deb": "Debian packages",
-    "base": "Base image",
-    "size": "Size",
-}
 
 
 @dataclass(frozen=True)
@@ -157,17 +149,21 @@ class Entry:
         return self.published.audit if self.published else None
 
     @property
-    def fixes(self) -> tuple[Fix, ...]:
+    def fixes(self) -> tuple[Finding, ...]:
         """The pending fixes, the longest pending first."""
-        found = self.audit.fixes if self.audit else ()
+        found = pending(self.audit.findings) if self.audit else ()
         return tuple(sorted(found, key=by_age))
 
     @property
     def not_audited(self) -> str:
-        """Why nothing is known of pending fixes; empty where it is known, or nothing published."""
+        """Why it is not known of all packages whether fixes are pending; empty where it is, or
+        where nothing is published."""
         if self.published is None:
             return ""
-        return self.audit.not_audited if self.audit else "no audit was made"
+        if self.audit is None:
+            return "no audit was made"
+        unknown = [f for f in self.audit.findings if f.status is Status.NOT_AUDITED]
+        return "; ".join(dict.fromkeys(f.detail or f.name for f in unknown))
 
     @cached_property
     def packages(self) -> tuple[Package, ...]:
@@ -307,7 +303,7 @@ def _name(variant: Variant | None) -> str:
     return variant.name if variant else ""
 
 
-def by_age(fix: Fix) -> tuple[float, str]:
+def by_age(fix: Finding) -> tuple[float, str]:
     """The order of fixes: those of unknown age first, then the oldest."""
     return (-inf if fix.hours is None else -fix.hours, fix.name)
 
@@ -341,8 +337,8 @@ def shared_layers(entry: Entry, entries: Iterable[Entry]) -> tuple[Shared, ...]:
 
 
 def changes_by_kind(changes: Iterable[Change]) -> dict[str, list[Change]]:
-    """Changes by their kind, in the order of `KINDS`; others come last."""
-    found: dict[str, list[Change]] = {kind: [] for kind in KINDS}
+    """Changes by their kind, in the order of `TITLES`; others come last."""
+    found: dict[str, list[Change]] = {kind: [] for kind in TITLES}
     for change in changes:
         found.setdefault(change.kind, []).append(change)
     return {kind: of_kind for kind, of_kind in found.items() if of_kind}

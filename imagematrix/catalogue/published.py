@@ -4,19 +4,21 @@ The JSON form has the same names. It can be written with `published_text`, for e
 registry says, and is read by `read_published`.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import field
-from datetime import date, datetime
+from datetime import datetime
 from pathlib import PurePath
 from typing import Annotated
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
 
-from imagematrix.errors import Diagnostic, InputError
+from imagematrix.audit.findings import Finding
+from imagematrix.errors import Diagnostic, InputError, WorkError
 from imagematrix.matrix.schema import Form
 from imagematrix.release.predicates import Predicate
-from imagematrix.release.statement import ReleaseStatement
+from imagematrix.release.statement import ReleaseStatement, from_json, to_json
 
 # https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pulling-manifests
 Tag = Annotated[str, Form(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}", "20261128.v1")]
@@ -82,39 +84,25 @@ class PublishedTag:
     verified: str = ""
     supported: bool = True
 
-
-@checked(frozen=True, config=_config)
-class Fix:
-    """A security fix that was released and that an image lacks.
-
-    `kind` is `deb`, `pypi` or `cpython`. `ids` are those of the vulnerabilities or advisories, such
-    as CVE-2026-1234. `hours` is the age of the fix, None if it is unknown, `limit` the age in hours
-    from which a pending fix is an error; it is short for those that are `urgent`.
-    """
-
-    kind: str
-    name: str
-    installed: str
-    fixed: str
-    ids: tuple[str, ...]
-    urgent: bool
-    hours: float | None
-    limit: float
-
-    @property
-    def is_late(self) -> bool:
-        """Whether it is older than its limit, or of unknown age."""
-        return self.hours is None or self.hours > self.limit
+    def __post_init__(self) -> None:
+        statement = self.statement
+        if (statement.tag, statement.digest) != (self.tag, self.digest):
+            raise ValueError(f"the statement of {self.tag} is about another image")
+        # It becomes a part of commands and links.
+        if not re.fullmatch(r"[0-9a-f]{40,64}", statement.commit):
+            raise ValueError(f"{statement.commit!r} is no full hash of a commit")
+        try:
+            from_json(to_json(statement))
+        except WorkError as error:
+            raise ValueError(str(error)) from None
 
 
 @checked(frozen=True, config=_config)
 class Audit:
-    """What an audit found out about the newest tag at `audited`, a date and time (RFC 3339): the
-    pending fixes, or, in `not_audited`, why they are not known."""
+    """What an audit found out about the newest tag at `audited`, a date and time (RFC 3339)."""
 
     audited: str
-    fixes: tuple[Fix, ...] = ()
-    not_audited: str = ""
+    findings: tuple[Finding, ...] = ()
 
     def __post_init__(self) -> None:
         datetime.fromisoformat(self.audited)
@@ -125,20 +113,24 @@ class Published:
     """What is published of an image.
 
     `tags` are the dated ones, the newest first. `latest` is the dated tag whose image has the tag
-    `latest`, empty without one. `held` says why that is not the newest. `audit` is None if none was
-    made, which is no news that nothing is pending.
+    `latest`, empty without one. `audit` is None if none was made: then it is not known whether
+    fixes are pending.
     """
 
     name: Name
     tags: tuple[PublishedTag, ...]
     latest: str = ""
-    held: str = ""
     audit: Audit | None = None
 
     @property
     def newest(self) -> PublishedTag:
         """The newest dated tag."""
         return self.tags[0]
+
+    @property
+    def held(self) -> str:
+        """Why `latest` is not the newest tag; empty if it is, or no statement says it."""
+        return self.newest.statement.held if self.latest != self.newest.tag else ""
 
     @property
     def current(self) -> PublishedTag:
@@ -151,16 +143,8 @@ class Published:
         if self.latest and self.latest not in {tag.tag for tag in self.tags}:
             raise ValueError(f"latest of {self.name} is none of its tags: {self.latest}")
         for tag in self.tags:
-            statement = tag.statement
-            if (statement.name, statement.tag, statement.digest) != (
-                self.name,
-                tag.tag,
-                tag.digest,
-            ):
+            if tag.statement.name != self.name:
                 raise ValueError(f"the statement of {self.name}:{tag.tag} is about another image")
-            datetime.fromisoformat(statement.published)
-            if statement.supported_until:
-                date.fromisoformat(statement.supported_until)
 
 
 @checked(frozen=True, config=_config)

@@ -15,7 +15,7 @@ import jinja2
 from markupsafe import Markup
 
 from imagematrix.catalogue.charts import bar, nested_bar
-from imagematrix.catalogue.entries import KINDS, Entry, changes_by_kind, entries_of
+from imagematrix.catalogue.entries import Entry, changes_by_kind, entries_of
 from imagematrix.catalogue.feed import FeedEntry, atom_feed
 from imagematrix.catalogue.formats import age, day, megabytes, moment, monogram, unbroken
 from imagematrix.catalogue.published import Publications
@@ -28,6 +28,7 @@ from imagematrix.catalogue.views import (
 )
 from imagematrix.matrix.lockfile import Lock
 from imagematrix.matrix.variant import Variant
+from imagematrix.release.changelog import TITLES, phrase
 from imagematrix.release.predicates import Predicate
 from imagematrix.release.statement import Change
 from imagematrix.repository.sizes import Budgets
@@ -122,7 +123,8 @@ def _environment(site: Site, entries: Sequence[Entry]) -> jinja2.Environment:
         "by_name": {entry.name: entry for entry in entries},
         "is_published": any(entry.published for entry in entries),
         "statements": STATEMENTS,
-        "kinds": KINDS,
+        "kinds": TITLES,
+        "phrase": phrase,
         "hues": {name: i % 8 for i, name in enumerate(dict.fromkeys(e.framework for e in entries))},
         "bar": bar,
         "nested_bar": nested_bar,
@@ -158,20 +160,12 @@ def _feed(entries: Sequence[Entry], site: Site) -> str:
 def _summary(changes: Iterable[Change], previous: str) -> str:
     """Changes in a line for each kind."""
     lines = [
-        f"{KINDS.get(kind, kind)}: {', '.join(map(_change, of_kind))}"
+        f"{TITLES.get(kind, kind)}: {', '.join(map(phrase, of_kind))}"
         for kind, of_kind in changes_by_kind(changes).items()
     ]
     if not lines:
         return "The first release." if not previous else f"No changes since {previous}."
     return "\n".join(lines)
-
-
-def _change(change: Change) -> str:
-    if change.kind == "cve":
-        return f"{change.name} by {change.new}"
-    if not change.old or not change.new:
-        return f"{change.name} {change.new or change.old} {'removed' if change.old else 'new'}"
-    return f"{change.name} {change.old} → {change.new}"
 
 
 def _data(entries: Sequence[Entry]) -> str:

@@ -9,7 +9,6 @@ from markupsafe import Markup
 
 from imagematrix.catalogue.charts import Series, bar, columns
 from imagematrix.catalogue.entries import (
-    KINDS,
     Entry,
     by_age,
     changes_by_kind,
@@ -21,6 +20,7 @@ from imagematrix.catalogue.published import PublishedTag as Tag
 from imagematrix.matrix.ends import NOTICE
 from imagematrix.matrix.schema import MINIMAL, Accelerator, Track
 from imagematrix.matrix.slim import Verb
+from imagematrix.release.changelog import TITLES
 
 # As many tags as a chart can show side by side, on a wide screen and on a telephone.
 _WIDE, _NARROW = (720, 14), (340, 5)
@@ -146,7 +146,7 @@ def _tag_charts(tags: Sequence[Tag]) -> tuple[TagChart, ...]:
         return ()
     return (
         _tag_chart("sizes", "Size over tags", tags, _size_series, "MB"),
-        _tag_chart("changes", "Packages changed, vulnerabilities closed", tags, _change_series),
+        _tag_chart("changes", "Packages changed, vulnerabilities fixed", tags, _change_series),
     )
 
 
@@ -192,7 +192,7 @@ def _size_series(tags: Sequence[Tag]) -> Sequence[Series]:
 def _change_series(tags: Sequence[Tag]) -> Sequence[Series]:
     return [
         Series(
-            KINDS[kind],
+            TITLES[kind],
             style,
             [sum(change.kind == kind for change in tag.statement.changes) for tag in tags],
         )
@@ -251,7 +251,7 @@ def maintainer_values(
         and all(is_newer(upstream[framework], entry.version) for entry in of_framework)
     ]
     return {
-        "late_count": sum(fix.is_late for fix, _ in fixes),
+        "late_count": sum(fix.overdue for fix, _ in fixes),
         "ending": sum(e.supported_until - today <= NOTICE for e in supported if e.supported_until),
         "soon": NOTICE.days,
         "fixes": sorted(fixes, key=lambda pair: (*by_age(pair[0]), pair[1].name)),
@@ -291,5 +291,5 @@ def audit_of(entry: Entry) -> tuple[str, str]:
         return "bad", "not audited"
     if not entry.fixes:
         return "good", "none pending"
-    late = any(fix.is_late for fix in entry.fixes)
+    late = any(fix.overdue for fix in entry.fixes)
     return ("bad" if late else "warn"), f"{len(entry.fixes)} pending"

@@ -3,13 +3,14 @@ held, fixes that are pending, an image without an audit, a retired one, and one 
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 
+from imagematrix.audit.findings import Finding, Kind, Severity, Status
 from imagematrix.catalogue.published import (
     Attachment,
     Audit,
     Check,
-    Fix,
     Layer,
     Publications,
     Published,
@@ -85,10 +86,10 @@ _HISTORY: tuple[tuple[str, str, tuple[Change, ...]], ...] = (
         "20261111.v1",
         "2026-11-11T03:13:02Z",
         (
-            Change("python", "python", "3.12.12", "3.12.13"),
+            Change("python", "CPython", "3.12.12", "3.12.13"),
             Change("pypi", "numpy", "2.5.4", "2.5.5"),
             Change("pypi", "python-dateutil", "3.0.0", "4.0.0"),
-            Change("base", "debian:trixie-slim", "sha256:1f0c22", "sha256:9b7e41"),
+            Change("base", "debian:trixie-slim", f"sha256:{'1f' * 32}", f"sha256:{'9b' * 32}"),
         ),
     ),
     (
@@ -102,6 +103,7 @@ _HISTORY: tuple[tuple[str, str, tuple[Change, ...]], ...] = (
         (
             Change("cve", "CVE-2026-41288", "", "libc6 2.41-12+deb13u2"),
             Change("cve", "CVE-2026-41301", "", "libssl3t64 3.5.4-1~deb13u2"),
+            Change("size", "compressed", "81800000", "83100000"),
             Change("deb", "libc-bin", "2.41-12+deb13u1", "2.41-12+deb13u2"),
             Change("deb", "libc6", "2.41-12+deb13u1", "2.41-12+deb13u2"),
             Change("deb", "libssl3t64", "3.5.4-1~deb13u1", "3.5.4-1~deb13u2"),
@@ -182,59 +184,59 @@ def _image(variant: Variant, budgets: Budgets) -> Published:
         )
         previous = tag
     tags.reverse()
-    audit: Audit | None = Audit("2026-11-28T02:10:00Z", _fixes(variant.name))
-    if variant.name == NOT_AUDITED:
-        audit = Audit(
-            "2026-11-28T02:10:00Z", not_audited="the security archive's index has expired"
-        )
-    held = variant.name == HELD and len(tags) > 1
+    if variant.name == HELD:
+        tags[0] = replace(tags[0], statement=replace(tags[0].statement, held=_HELD))
     return Published(
         variant.name,
         tuple(tags),
-        latest=tags[1].tag if held else tags[0].tag,
-        held="numpy jumped from 1.26.4 to 2.5.5, a new major version of a promised package."
-        " Publish it under a new name, or accept the jump."
-        if held
-        else "",
-        audit=audit,
+        latest=tags[1].tag if variant.name == HELD else tags[0].tag,
+        audit=Audit("2026-11-28T02:10:00Z", _findings(variant.name)),
     )
 
 
-def _fixes(name: str) -> tuple[Fix, ...]:
+_HELD = (
+    "numpy jumped from 1.26.4 to 2.5.5, a new major version of a promised package. Publish it"
+    " under a new name, or accept the jump."
+)
+
+
+def _findings(name: str) -> tuple[Finding, ...]:
     if name == PENDING:
         return (
-            Fix(
-                "deb",
+            Finding(
+                Kind.DEB,
                 "libssl3t64",
                 "3.5.4-1~deb13u2",
+                Status.PENDING,
                 "3.5.4-1~deb13u3",
                 ("CVE-2026-43710", "CVE-2026-43711"),
-                True,
-                61.5,
-                48,
+                hours=61.5,
             ),
-            Fix(
-                "pypi",
+            Finding(
+                Kind.PYPI,
                 "protobuf",
                 "7.36.2",
+                Status.PENDING,
                 "7.36.3",
                 ("GHSA-9xq2-7v4c-m3pf",),
-                False,
-                20,
-                336,
+                Severity.OTHER,
+                hours=20,
             ),
         )
+    if name == NOT_AUDITED:
+        why = "the security archive's index has expired"
+        return (Finding(Kind.DEB, "libc6", "2.41-12", Status.NOT_AUDITED, detail=why),)
     if name.startswith("tensorflow"):
         return (
-            Fix(
-                "pypi",
+            Finding(
+                Kind.PYPI,
                 "requests",
                 "2.34.0",
+                Status.PENDING,
                 "2.34.1",
                 ("CVE-2026-42999",),
-                False,
-                190,
-                336,
+                Severity.OTHER,
+                hours=190,
             ),
         )
     return ()

@@ -14,12 +14,12 @@ from xml.etree import ElementTree
 
 import pytest
 
+from imagematrix.audit.findings import Finding, Kind, Status
 from imagematrix.catalogue.charts import Series, bar, columns
 from imagematrix.catalogue.entries import Entry, entries_of, is_newer, shared_layers
 from imagematrix.catalogue.published import (
     Audit,
     Check,
-    Fix,
     Publications,
     published_text,
     read_published,
@@ -262,8 +262,9 @@ def test_an_image_without_an_audit_is_never_green() -> None:
     files = render_site(site_of(replace(publications(), images=images)))
     assert "none pending" not in "".join(files.values())
     # What could be asked and what could not are both said.
-    fix = Fix("deb", "libc6", "1", "2", ("CVE-2026-1",), True, None, 48)
-    audit = Audit("2026-11-28T00:00:00Z", (fix,), "one index did not answer")
+    fix = Finding(Kind.DEB, "libc6", "1", Status.PENDING, "2", ("CVE-2026-1",))
+    unknown = Finding(Kind.PYPI, "pip", "1", Status.NOT_AUDITED, detail="one index did not answer")
+    audit = Audit("2026-11-28T00:00:00Z", (fix, unknown))
     images = tuple(replace(image, audit=audit) for image in publications().images)
     files = render_site(site_of(replace(publications(), images=images)))
     text = files[PurePosixPath(f"images/{made_up.HELD}.html")]
@@ -300,13 +301,11 @@ def _hostile(published: Publications) -> Publications:
                     allowed={HOSTILE: HOSTILE},
                     packages={**tag.statement.packages, HOSTILE: HOSTILE},
                     debian={HOSTILE: HOSTILE},
-                    python=HOSTILE,
                     base=HOSTILE,
                     key=HOSTILE,
-                    commit=HOSTILE,
                     platform=HOSTILE,
                     source=f"javascript:{HOSTILE}",
-                    pins=(HOSTILE,),
+                    held=HOSTILE,
                 ),
                 checks=(Check(HOSTILE), Check("other", HOSTILE)),
                 licences={"deb": {HOSTILE: (HOSTILE,)}},
@@ -315,9 +314,12 @@ def _hostile(published: Publications) -> Publications:
             )
             for tag in image.tags
         )
-        fix = Fix(HOSTILE, HOSTILE, HOSTILE, HOSTILE, (HOSTILE,), True, 3, 48)
-        audit = Audit("2026-11-28T00:00:00Z", (fix,), HOSTILE)
-        images.append(replace(image, tags=tags, held=HOSTILE, audit=audit))
+        fix = Finding(Kind.DEB, HOSTILE, HOSTILE, Status.PENDING, HOSTILE, (HOSTILE,), hours=3)
+        unknown = replace(fix, status=Status.NOT_AUDITED, detail=HOSTILE)
+        audit = Audit("2026-11-28T00:00:00Z", (fix, unknown))
+        # So that `latest` is held.
+        latest = tags[1].tag if len(tags) > 1 else tags[0].tag
+        images.append(replace(image, tags=tags, latest=latest, audit=audit))
     names = [variant.name for variant in project().variants]
     return replace(
         published,
@@ -404,6 +406,7 @@ def test_published_is_read_as_it_was_written() -> None:
         ('"name": "minimal-py311-inference"', '"name": "minimal-py999"', "another image"),
         ('"upstream"', '"upstraem"', "upstraem"),
         ('"published": "2026-11-26T03:14:44Z"', '"published": "yesterday"', "yesterday"),
+        ('"commit": "', '"commit": "$(reboot)', "no full hash of a commit"),
         ("{", "[", "published.json: "),
     ],
 )

@@ -85,7 +85,8 @@
     if (field) field.value = value;
   }
   form.addEventListener("submit", (event) => event.preventDefault());
-  form.addEventListener("input", apply);
+  search.addEventListener("input", apply);
+  form.addEventListener("change", apply);
   form.addEventListener("reset", () => setTimeout(apply));
   apply();
 })();
