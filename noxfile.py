@@ -227,6 +227,30 @@ def catalogue(session: nox.Session) -> None:
 
 
 @nox.session
+def save(session: nox.Session) -> None:
+    """Write images and the records of their checks to files: -- --output FOLDER PATTERN…."""
+    imagematrix(session, "save")
+
+
+@nox.session
+def load(session: nox.Session) -> None:
+    """Read the files that `save` wrote into the engine: -- FOLDER."""
+    imagematrix(session, "load")
+
+
+@nox.session
+def pull(session: nox.Session) -> None:
+    """Get published images into the engine: -- --registry HOST/NAMESPACE PATTERN…."""
+    imagematrix(session, "pull")
+
+
+@nox.session
+def release_notes(session: nox.Session) -> None:
+    """Print the section of CHANGELOG.md for a release of this repository: -- TAG."""
+    imagematrix(session, "release_notes")
+
+
+@nox.session
 def names(session: nox.Session) -> None:
     """Print the names of the selected images; `-- --json` for programs."""
     imagematrix(session, "names")

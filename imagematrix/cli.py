@@ -25,6 +25,10 @@ _COMMANDS = {
     "check": "prove that the files agree with the matrix",
     "catalogue": "write the catalogue of the images as a static site",
     "names": "print the names of images",
+    "save": "write images of the engine and the records of their checks to files",
+    "load": "read the files that `save` wrote into the engine",
+    "pull": "get published images into the engine, under their local names",
+    "release_notes": "print the section of CHANGELOG.md for a version",
     "engine": "show, start or stop the engine that was set up here",
 }
 
@@ -35,7 +39,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     `arguments` are the command line without the program, by default this process's.
     """
     options = parse(arguments)
-    return exit_status_of(lambda: options.run(Project(Path.cwd()), options))
+    return exit_status_of(lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    project = Project(Path.cwd())
+    if not options.summary:
+        return int(options.run(project, options))
+    from imagematrix.commands.github import summarized
+
+    with summarized(options.summary):
+        return int(options.run(project, options))
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -49,5 +63,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         if name in given[:1]:
             module = importlib.import_module(f"imagematrix.commands.{name}")
             module.add_options(command)
+            command.add_argument(
+                "--summary",
+                metavar="TITLE",
+                help="add what it prints to the summary of a run of GitHub Actions",
+            )
             command.set_defaults(run=module.run)
     return parser.parse_args(given)

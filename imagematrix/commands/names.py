@@ -2,11 +2,9 @@
 
 import argparse
 import json
-import os
-from pathlib import Path
 
+from imagematrix.commands.github import set_output
 from imagematrix.commands.options import add_selection, selection_of
-from imagematrix.errors import UserError
 from imagematrix.matrix.selection import select
 from imagematrix.repository.project import Project
 
@@ -24,10 +22,6 @@ def run(project: Project, options: argparse.Namespace) -> int:
     """Runs the command; returns its exit status."""
     names = [variant.name for variant in select(project.variants, selection_of(options))]
     if options.github_output:
-        output = os.environ.get("GITHUB_OUTPUT")
-        if output is None:
-            raise UserError("--github-output is for GitHub Actions, which sets GITHUB_OUTPUT")
-        with Path(output).open("a", encoding="utf-8") as file:
-            file.write(f"{options.github_output}={json.dumps(names)}\n")
+        set_output(options.github_output, names)
     print(json.dumps(names) if options.json else "\n".join(names))
     return 0

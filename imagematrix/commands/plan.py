@@ -4,8 +4,10 @@ import argparse
 import json
 
 from imagematrix.build.prepare import prepare
+from imagematrix.commands.github import set_output
 from imagematrix.commands.options import add_bases, add_pending, add_selection, request_of
 from imagematrix.console import counted, say, table
+from imagematrix.plan.plan import Action
 from imagematrix.repository.project import Project
 
 
@@ -21,6 +23,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE|HOST/NAMESPACE",
         help="compare with published images: a file that `plan --json` wrote, or a registry",
     )
+    parser.add_argument(
+        "--github-output",
+        action="store_true",
+        help="set three outputs of a step of GitHub Actions: `images`, those that would be built,"
+        " and `roots` and `children`, those of them without a parent and with one",
+    )
 
 
 def run(project: Project, options: argparse.Namespace) -> int:
@@ -33,6 +41,11 @@ def run(project: Project, options: argparse.Namespace) -> int:
         steps = plan_against(project, request, options.against)
     else:
         steps = prepare(project, request).steps
+    if options.github_output:
+        due = [step.variant for step in steps if step.action is Action.BUILD]
+        set_output("images", [variant.name for variant in due])
+        set_output("roots", [variant.name for variant in due if variant.parent is None])
+        set_output("children", [variant.name for variant in due if variant.parent is not None])
     if options.json:
         rows = [
             {

@@ -12,9 +12,9 @@ from imagematrix.errors import UserError, WorkError
 from imagematrix.host.config import read_host_config
 from imagematrix.host.published import registry_of
 from imagematrix.host.registry import Registry
-from imagematrix.plan.bake import LATEST
 from imagematrix.publish.cosign import GITHUB_ISSUER, Verifier, find_cosign, key_verifier
 from imagematrix.publish.verify import is_verified, verify
+from imagematrix.release.tags import LATEST
 from imagematrix.repository.project import Project
 
 # https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pulling-manifests

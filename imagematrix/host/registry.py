@@ -89,7 +89,8 @@ class Registry:
         return config
 
     def tags(self, repository: str) -> tuple[str, ...]:
-        """The tags of a repository, sorted; none if there is no such repository."""
+        """The tags of a repository, sorted; none if there is no such repository. Fallback tags (see
+        `referrers`) are among them."""
         access = self._http.access(repository)
         path, found = "tags/list", set[str]()
         while path:
@@ -127,6 +128,12 @@ class Registry:
         self._verified(answer.content, digest, f"{repository}@{digest}")
         return answer.content
 
+    def has_blob(self, repository: str, digest: str) -> bool:
+        """Whether a repository has a content; asks for no right to push."""
+        access = self._http.access(repository)
+        answer = self._http.request("HEAD", f"blobs/{digest}", access, expected=(200, 404))
+        return answer.status_code == 200
+
     def find_blob(self, repository: str, digest: str, mount_from: str = "") -> Blob | None:
         """How a repository has a content without an upload: it was there, or it is taken from the
         repository `mount_from` of the same registry. None if neither has it."""
@@ -157,7 +164,9 @@ class Registry:
         def upload() -> requests.Response:
             started = self._http.request("POST", "blobs/uploads/", access, expected=(202,))
             headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
-            where = started.headers["Location"]
+            where = started.headers.get("Location")
+            if where is None:
+                raise self._http.strange(repository, "it names no place for an upload")
             return self._http.send("PUT", where, access, headers, open_content, {"digest": digest})
 
         self._http.tried(upload, access, (201,))
@@ -187,6 +196,25 @@ class Registry:
         """Writes a manifest or index under a tag or its own digest, and returns the digest."""
         self._put(repository, reference, content, media_type)
         return digest_of(content)
+
+    def claim_tag(self, repository: str, tag: str, manifest: Manifest) -> bool:
+        """Writes a manifest under a tag that is free; returns whether the tag is now on it.
+
+        A registry cannot compare and write in one step, and a write that it seems to have lost may
+        have been carried out. So each try looks at the tag first, and the result is read again.
+        """
+        path, access = f"manifests/{tag}", self._http.access(repository, PUSH)
+
+        def claim() -> requests.Response:
+            there = self._http.send("HEAD", path, access, {"Accept": _ACCEPT})
+            if there.status_code != 404:
+                return there
+            kind = {"Content-Type": manifest.media_type}
+            return self._http.send("PUT", path, access, kind, manifest.content)
+
+        self._http.tried(claim, access, (200, 201))
+        found = self.manifest(repository, tag)
+        return found is not None and found.digest == manifest.digest
 
     def _put(
         self, repository: str, reference: str, content: bytes, media_type: str

@@ -42,8 +42,8 @@ _RETRY = urllib3.Retry(
     retry_after_max=120,
 )
 _DROPPED = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
-# For a connection; and for an answer, which takes a while after a large layer.
-_SECONDS = (20, 300)
+# For a connection, for an answer, and for one to a layer, which a registry copies or sends on.
+_CONNECT_SECONDS, _SECONDS, _LAYER_SECONDS = 20, 60, 600
 _PORTS = {"http": 80, "https": 443}
 _HUB = "docker.io"
 _HUBS = {_HUB, "index.docker.io", "registry-1.docker.io"}
@@ -194,7 +194,7 @@ class Connection:
                 url,
                 headers=given,
                 data=content,
-                timeout=_SECONDS,
+                timeout=(_CONNECT_SECONDS, _LAYER_SECONDS if callable(body) else _SECONDS),
                 auth=_as_given,
                 verify=self._verify,
                 **more,
@@ -233,7 +233,8 @@ class Connection:
     def _credentials(self) -> Mapping[str, str]:
         try:
             found = docker.auth.load_config().resolve_authconfig(self.host)
-        except DockerException as error:
+        # A configuration of another form is not explained by docker-py.
+        except (DockerException, AttributeError, TypeError, ValueError) as error:
             raise WorkError(
                 f"the credentials of `docker login` for {self.host} cannot be read: {error}"
             ) from None

@@ -61,6 +61,17 @@ def image_sizes(
     return {image: sum((known[layer] for layer in own), empty) for image, own in layers.items()}
 
 
+def uncompressed_sizes(
+    client: docker.DockerClient, image: str, layers: Iterable[str]
+) -> dict[str, int]:
+    """The number of bytes of each of those layers of an image, by digest."""
+    return read_layers(client, image, layers, _length)
+
+
+def _length(content: Any) -> int:
+    return sum(map(len, iter(lambda: content.read(_CHUNK), b"")))
+
+
 def read_layers(
     client: docker.DockerClient, image: str, layers: Iterable[str], read: Callable[[Any], Result]
 ) -> dict[str, Result]:

@@ -4,7 +4,6 @@ A signature names a digest and no tag. So name and tag are in the release statem
 enough that something is signed: what is signed has to be about this image, under this tag.
 """
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,16 +15,15 @@ from packageurl import PackageURL
 from imagematrix.errors import UserError, WorkError
 from imagematrix.host.oci import Manifest
 from imagematrix.host.registry import Registry
-from imagematrix.plan.bake import LATEST
 from imagematrix.publish.attach import attachments
 from imagematrix.publish.cosign import Verifier
 from imagematrix.release.intoto import SIGNATURE, Statement
 from imagematrix.release.predicates import Predicate
-from imagematrix.release.statement import ReleaseStatement, release_statement
+from imagematrix.release.statement import ReleaseStatement, from_json
+from imagematrix.release.tags import LATEST, DatedTag
 
 # Of cosign, at a time.
 _PROCESSES = 4
-_DATED = re.compile(r"(\d{8})\.v(\d+)")
 _NAMES = {
     SIGNATURE: "signature",
     Predicate.RELEASE: "release",
@@ -81,6 +79,18 @@ def verify(
     return tuple(findings)
 
 
+def verified_release(
+    registry: Registry, repository: str, reference: str, verifier: Verifier
+) -> tuple[tuple[Finding, ...], ReleaseStatement | None]:
+    """The same for a publisher, who moves `latest`: newer images are not looked at. Also the
+    release statement, None where anything is refused, and both empty where there is no image."""
+    manifest = registry.manifest(repository, reference)
+    if manifest is None:
+        return (), None
+    findings, release = _Image(registry, repository, manifest, verifier).findings(reference)
+    return tuple(findings), release if is_verified(findings) else None
+
+
 class _RefusedError(Exception):
     """Why a part of an image is refused."""
 
@@ -109,17 +119,21 @@ class _Image:
             release = one
             return detail
 
+        def each(kind: Predicate, check: Callable[[Mapping[str, Any]], str]) -> Callable[[], str]:
+            # Two publications of one image at once sign two, and both have to be true.
+            return lambda: [check(statement.predicate) for statement in signed[kind]][-1]
+
         checks: dict[str, Callable[[], str]] = {
             SIGNATURE: lambda: f"by {self.verifier.whom}",
             Predicate.RELEASE: check_release,
-            Predicate.SPDX: lambda: self.check_spdx(_only(signed[Predicate.SPDX]), release),
-            Predicate.CYCLONEDX: lambda: self.check_cyclonedx(
-                _only(signed[Predicate.CYCLONEDX]), release
+            Predicate.SPDX: each(Predicate.SPDX, lambda one: self.check_spdx(one, release)),
+            Predicate.CYCLONEDX: each(
+                Predicate.CYCLONEDX, lambda one: self.check_cyclonedx(one, release)
             ),
-            Predicate.PROVENANCE: lambda: self.check_provenance(
-                _only(signed[Predicate.PROVENANCE]), release
+            Predicate.PROVENANCE: each(
+                Predicate.PROVENANCE, lambda one: self.check_provenance(one, release)
             ),
-            Predicate.TESTS: lambda: _check_tests(_only(signed[Predicate.TESTS])),
+            Predicate.TESTS: each(Predicate.TESTS, _check_tests),
         }
         for kind, what in _NAMES.items():
             reasons = "; ".join(sorted(set(refused[kind])))
@@ -166,13 +180,12 @@ class _Image:
     def release_of(self, statements: Iterable[Statement], reference: str) -> ReleaseStatement:
         """The release statement of a tag; without a dated tag, of the newest one that is this
         image. Raises _RefusedError if there is none."""
-        found = [_release(statement) for statement in statements]
+        found = [from_json(statement.predicate) for statement in statements]
         of_name = [release for release in found if release.name == self.name]
         if not of_name:
             raise _RefusedError(f"it is of the image {found[0].name}")
-        of_name.sort(key=lambda release: _order(release.tag))
-        if not _DATED.fullmatch(reference):
-            return of_name[-1]
+        if DatedTag.parse(reference) is None:
+            return max(of_name, key=lambda release: release.dated)
         tags = [release.tag for release in of_name]
         if reference not in tags:
             raise _RefusedError(
@@ -184,8 +197,6 @@ class _Image:
         digest = self.manifest.digest
         if release.digest != digest:
             raise _RefusedError(f"it says that it is of {release.digest}")
-        if not _DATED.fullmatch(release.tag):
-            raise _RefusedError(f"its tag {release.tag} is not a date")
         if reference != release.tag:
             tagged = self.registry.manifest(self.repository, release.tag)
             if tagged is None:
@@ -238,9 +249,9 @@ class _Image:
 
     def newer_tags(self, release: ReleaseStatement) -> Iterator[Finding]:
         """Whether `latest` is on the newest image that is complete and was not held back."""
-        dated = [tag for tag in self.registry.tags(self.repository) if _DATED.fullmatch(tag)]
-        newer = [tag for tag in dated if _order(tag) > _order(release.tag)]
-        for tag in sorted(newer, key=_order, reverse=True):
+        dated = filter(None, map(DatedTag.parse, self.registry.tags(self.repository)))
+        newer = sorted((tag for tag in dated if tag > release.dated), reverse=True)
+        for tag in map(str, newer):
             manifest = self.registry.manifest(self.repository, tag)
             if manifest is None:
                 continue
@@ -249,8 +260,8 @@ class _Image:
             if other is None or not is_verified(findings):
                 yield Finding(LATEST, Verdict.IGNORED, f"{tag} is newer, and not complete")
             elif other.held:
-                why = "; ".join(other.held)
-                yield Finding(LATEST, Verdict.IGNORED, f"{tag} is newer, and was held: {why}")
+                detail = f"{tag} is newer, and was held: {other.held}"
+                yield Finding(LATEST, Verdict.IGNORED, detail)
             else:
                 detail = f"it is {release.tag}, and {tag} is newer"
                 yield Finding(LATEST, Verdict.REFUSED, detail)
@@ -266,19 +277,6 @@ def _checked(what: str, check: Callable[[], str]) -> Finding:
     except (AttributeError, KeyError, TypeError, ValueError):
         # Signed, and still of a form that this does not know.
         return Finding(what, Verdict.REFUSED, "it has another form")
-
-
-def _only(statements: list[Statement]) -> Mapping[str, Any]:
-    if len(statements) > 1:
-        raise _RefusedError(f"{len(statements)} are signed, and they say different things")
-    return statements[0].predicate
-
-
-def _release(statement: Statement) -> ReleaseStatement:
-    try:
-        return release_statement(statement.predicate)
-    except ValueError as error:
-        raise _RefusedError(f"it has another form: {error}") from None
 
 
 def _check_tests(predicate: Mapping[str, Any]) -> str:
@@ -303,9 +301,3 @@ def _compared(purls: Iterable[str], release: ReleaseStatement | None) -> str:
             raise _RefusedError(f"it lacks {missing[0][1]} {missing[0][2]}, which the release has")
     kinds = {kind: sum(one[0] == kind for one in found) for kind in ("deb", "pypi")}
     return f"{kinds['deb']} Debian packages, {kinds['pypi']} Python packages"
-
-
-def _order(tag: str) -> tuple[str, int]:
-    """The order of dated tags; others come before all."""
-    match = _DATED.fullmatch(tag)
-    return (match[1], int(match[2])) if match else ("", 0)

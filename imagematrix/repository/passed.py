@@ -58,7 +58,7 @@ def has_passed(root: Path, image_id: str, digest: str) -> bool:
 def read_results(root: Path, image_id: str, digest: str) -> Results:
     """How each of exactly these checks of the image ended; empty where they were not all run."""
     try:
-        record = json.loads(_path(root, image_id).read_text(encoding="utf-8"))
+        record = json.loads(results_file(root, image_id).read_text(encoding="utf-8"))
         if record["checks"] != digest:
             return {}
         return {
@@ -73,13 +73,14 @@ def record_results(root: Path, image_id: str, name: str, digest: str, results: R
     """Records how the checks of the image ended; `results` has all of them."""
     checks = {check: asdict(results[check]) for check in sorted(results)}
     record = {"image": name, "id": image_id, "checks": digest, "results": checks}
-    write_atomically(_path(root, image_id), json.dumps(record, indent=2) + "\n")
+    write_atomically(results_file(root, image_id), json.dumps(record, indent=2) + "\n")
 
 
 def forget_results(root: Path, image_id: str) -> None:
     """Removes the record of the image, if there is one."""
-    _path(root, image_id).unlink(missing_ok=True)
+    results_file(root, image_id).unlink(missing_ok=True)
 
 
-def _path(root: Path, image_id: str) -> Path:
+def results_file(root: Path, image_id: str) -> Path:
+    """Where the record of an image is, if there is one."""
     return root / _FOLDER / f"{image_id.removeprefix('sha256:')}.json"

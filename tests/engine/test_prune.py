@@ -172,7 +172,7 @@ def test_prune_removes_what_is_marked_with_its_statements_and_nothing_else(
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        (["--registry", "nowhere"], "nowhere is neither"),
+        (["--registry", "nowhere"], "nowhere is not host/namespace"),
         (["--registry", "127.0.0.1:1/x"], "127.0.0.1:1"),
         (["--registry", "127.0.0.1:1/x", "nonsense"], "no image matches 'nonsense'"),
         ([], "--registry"),

@@ -22,7 +22,7 @@ from imagematrix.publish.cosign import Cosign, Signer, Verifier, find_cosign
 from imagematrix.publish.verify import Finding, Verdict, is_verified, verify
 from imagematrix.release.intoto import BUNDLE, SIGNATURE, Statement
 from imagematrix.release.predicates import Predicate
-from imagematrix.release.statement import ReleaseStatement
+from imagematrix.release.statement import ReleaseStatement, to_json
 from tests.engine.conftest import ROOT
 
 NAME = "minimal-py312-inference"
@@ -124,7 +124,7 @@ class Image:
                 "runDetails": {"builder": {"id": "https://example.org/builder"}},
             },
             Predicate.TESTS: PASSED,
-            Predicate.RELEASE: release.predicate,
+            Predicate.RELEASE: to_json(release),
         }
         return [self.statement(kind, predicate) for kind, predicate in predicates.items()]
 
@@ -367,7 +367,7 @@ def test_tenth_tag_of_a_day_is_newer_than_the_ninth(shop: Shop) -> None:
 
 def test_newer_images_that_were_held_or_are_not_complete_do_not_matter(shop: Shop) -> None:
     shop.publish(FIRST, OLD, "latest")
-    shop.publish(SECOND, NEW, held=("numpy 1.26 → 2.5",))
+    shop.publish(SECOND, NEW, held="numpy 1.26 → 2.5")
 
     held = f"{NEW} is newer, and was held: numpy 1.26 → 2.5"
     assert shop.judged("latest") == ({}, {"latest": held})

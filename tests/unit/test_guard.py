@@ -80,6 +80,16 @@ def test_latest_stays_and_it_is_said_what_to_do(new: dict[str, Any], why: str, h
     assert str(found).endswith(f'or accept it with --accept-jump {found.name}="reason"')
 
 
+def test_the_local_part_of_a_version_is_no_step_back() -> None:
+    """It is that of a build: torch 2.13.0+cpu is torch 2.13.0."""
+    built = statement(tag=STATEMENT.tag, packages={"xgboost-cpu": "3.4.1+cpu"})
+
+    assert jumps(built, statement(packages={"xgboost-cpu": "3.4.1"})) == ()
+    assert jumps(built, statement(packages={"xgboost-cpu": "3.4.1+build2"})) == ()
+    (back,) = jumps(built, statement(packages={"xgboost-cpu": "3.4.0+cpu"}))
+    assert back.why == "3.4.1+cpu → 3.4.0+cpu goes back"
+
+
 def test_another_cuda_is_a_jump() -> None:
     with_cuda = statement(tag=STATEMENT.tag, cuda="12.5")
     for cuda in ("", "13.0", "12.6"):

@@ -91,7 +91,7 @@ def test_what_is_written_is_marked_as_generated(clone: Path) -> None:
         str(path) for path in project.rendered() if path.suffix != ".md" or path == CATALOGUE
     }
     written |= {str(variant.lock) for variant in project.variants}
-    written |= {"requirements.txt", "sizes.json"}
+    written |= {"requirements.txt", ".github/requirements.txt", "sizes.json"}
     found = attributes(clone, "linguist-generated")
     assert {name for name, value in found.items() if value == "set"} == written
 

@@ -3,6 +3,9 @@
 import base64
 import io
 import json
+import os
+import socket
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -631,3 +634,104 @@ def test_password_is_not_sent_to_another_server(fake: FakeRegistry, docker_confi
         # The storage accepts what has no password.
         assert push(registry) is Blob.UPLOADED
         assert storage.blobs[REPOSITORY, sha256(CONTENT)] == CONTENT
+
+
+# Credentials from a helper, as those of ECR, ACR and of Docker Desktop.
+
+
+@pytest.fixture
+def helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A credential helper named `test`, without an answer yet."""
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    return tmp_path / "docker-credential-test"
+
+
+def answer_of(helper: Path, host: str, username: str, secret: str) -> None:
+    answer = json.dumps({"ServerURL": host, "Username": username, "Secret": secret})
+    helper.write_text(f"#!/bin/sh\necho '{answer}'\n")
+    helper.chmod(0o755)
+
+
+@pytest.mark.parametrize("kind", ["credHelpers", "credsStore"])
+def test_password_is_asked_of_a_credential_helper(
+    kind: str, fake: FakeRegistry, docker_config: Path, helper: Path
+) -> None:
+    fake.wanted, fake.challenge = BASIC, "Basic"
+    answer_of(helper, fake.host, "me", "secret")
+    config = {"credHelpers": {fake.host: "test"}, "credsStore": "test"}
+    docker_config.write_text(json.dumps({kind: config[kind]}))
+
+    assert push(Registry(fake.host, None)) is Blob.UPLOADED
+
+
+def test_identity_token_is_asked_of_a_credential_helper(
+    fake: FakeRegistry, docker_config: Path, helper: Path
+) -> None:
+    fake.wanted, fake.challenge = TOKEN, TOKENS
+    answer_of(helper, fake.host, "<token>", "refresh")
+    docker_config.write_text(json.dumps({"credHelpers": {fake.host: "test"}}))
+
+    assert push(Registry(fake.host, None)) is Blob.UPLOADED
+    form = parse_qs(fake.token_requests[0])
+    assert form["refresh_token"] == ["refresh"]
+    assert form["scope"] == ["repository:team/image:pull,push"]
+
+
+@pytest.mark.filterwarnings("ignore:docker-credential-absent not installed")
+@pytest.mark.parametrize("text", ['{"credHelpers": {"HOST": "absent"}}', '{"auths": 1}'])
+def test_credentials_that_cannot_be_read_are_an_error(
+    text: str, fake: FakeRegistry, docker_config: Path
+) -> None:
+    fake.wanted, fake.challenge = BASIC, "Basic"
+    docker_config.write_text(text.replace("HOST", fake.host))
+
+    with pytest.raises(
+        WorkError, match=r"^the credentials of `docker login` for .* cannot be read: "
+    ):
+        Registry(fake.host, None).tags(REPOSITORY)
+
+
+# Without TLS, and without a listener.
+
+
+def test_registry_without_tls_is_used_on_loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imagematrix.host.registry_http.is_loopback", lambda _: False)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def refuse() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+
+        threading.Thread(target=refuse, daemon=True).start()
+        host = f"127.0.0.1:{server.getsockname()[1]}"
+
+        with pytest.raises(WorkError, match="does not answer by HTTPS") as raised:
+            Registry(host, None).tags(REPOSITORY)
+    assert "without TLS, registries are used on loopback only" in str(raised.value)
+
+
+def test_proxy_of_the_host_is_not_used_for_loopback(
+    fake: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+
+    assert Registry(fake.host, None).tags(REPOSITORY) == ()
+
+
+def test_proxy_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+
+    with pytest.raises(WorkError, match=r"^the registry r.example cannot be reached through the"):
+        Registry("r.example", None).tags(REPOSITORY)
+
+
+def test_registry_that_names_no_place_for_an_upload_is_an_error(fake: FakeRegistry) -> None:
+    fake.answers["POST", "uploads"] = [Answer(202)]
+
+    with pytest.raises(WorkError, match="it names no place for an upload"):
+        push(Registry(fake.host, None))
