@@ -222,7 +222,7 @@ def engine(session: nox.Session) -> None:
 
 @nox.session
 def catalogue(session: nox.Session) -> None:
-    """Write the catalogue of the images, a static site: -- --published FILE --output DIR."""
+    """Write the catalogue of the images, a static site: -- --registry HOST/NAMESPACE."""
     imagematrix(session, "catalogue")
 
 

@@ -1,6 +1,7 @@
 """What the catalogue says of each image: the matrix, the record of sizes and what is published,
 brought together."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -20,10 +21,13 @@ from imagematrix.matrix.platforms import PLATFORM
 from imagematrix.matrix.schema import Accelerator, Track
 from imagematrix.matrix.selection import newest, successor
 from imagematrix.matrix.variant import Variant
+from imagematrix.publish.cosign import GITHUB_ISSUER
 from imagematrix.release.changelog import TITLES
 from imagematrix.release.statement import Change
 from imagematrix.release.tags import LATEST
 from imagematrix.repository.sizes import Budgets, Measured, Size
+
+_GITHUB = re.compile(r"https://github\.com/[A-Za-z0-9._-]+/[A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,18 @@ class Entry:
     def tag(self) -> Tag | None:
         """The dated tag that the page describes, None for an image that is not published."""
         return self.published.current if self.published else None
+
+    @property
+    def signer(self) -> str:
+        """The options by which cosign and `verify_published` know who signed the statements: the
+        workflows of the repository on GitHub, else a key that consumers have."""
+        source = self.tag.statement.source if self.tag else ""
+        if not _GITHUB.fullmatch(source):
+            return "--key cosign.pub"
+        return (
+            f"--certificate-identity-regexp '^{source}/'"
+            f" \\\n  --certificate-oidc-issuer {GITHUB_ISSUER}"
+        )
 
     @property
     def pull_tag(self) -> str:

@@ -68,9 +68,7 @@ class PublishedTag:
     """A dated tag of an image.
 
     `digest` is that of the manifest. `licences` are those of packages: by `deb` or `pypi`, then by
-    package. `verify` is the command by which a consumer verifies the image, without anything of
-    this repository, `verified` what it printed when the tag was published. `supported` says that
-    the tag is young enough to be supported.
+    package. `supported` says that the tag is young enough to be supported.
     """
 
     tag: Tag
@@ -80,8 +78,6 @@ class PublishedTag:
     attachments: tuple[Attachment, ...] = ()
     checks: tuple[Check, ...] = ()
     licences: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
-    verify: str = ""
-    verified: str = ""
     supported: bool = True
 
     def __post_init__(self) -> None:

@@ -123,6 +123,7 @@ def _environment(site: Site, entries: Sequence[Entry]) -> jinja2.Environment:
         "by_name": {entry.name: entry for entry in entries},
         "is_published": any(entry.published for entry in entries),
         "statements": STATEMENTS,
+        "release_type": Predicate.RELEASE,
         "kinds": TITLES,
         "phrase": phrase,
         "hues": {name: i % 8 for i, name in enumerate(dict.fromkeys(e.framework for e in entries))},

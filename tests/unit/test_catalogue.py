@@ -16,6 +16,7 @@ import pytest
 
 from imagematrix.audit.findings import Finding, Kind, Status
 from imagematrix.catalogue.charts import Series, bar, columns
+from imagematrix.catalogue.collected import checks_in, licences_in
 from imagematrix.catalogue.entries import Entry, entries_of, is_newer, shared_layers
 from imagematrix.catalogue.published import (
     Audit,
@@ -26,7 +27,6 @@ from imagematrix.catalogue.published import (
 )
 from imagematrix.catalogue.settings import settings_of
 from imagematrix.catalogue.site import Site, render_site
-from imagematrix.catalogue.statements import checks_in, licences_in
 from imagematrix.cli import main
 from imagematrix.errors import InputError
 from imagematrix.matrix.schema import Track
@@ -211,10 +211,16 @@ def test_the_page_of_an_image_says_how_to_pull_and_verify_it() -> None:
         f"docker pull ghcr.io/example/{name}:latest",
         f"docker pull ghcr.io/example/{name}:20261126.v1",
         f"docker pull ghcr.io/example/{name}@{entry.tag.digest}",
-        f"nox -s verify_published -- ghcr.io/example/{name}:20261126.v1",
-        entry.tag.verify,
     ):
         assert command in copies
+    identity = f"--certificate-identity-regexp '^{made_up.SOURCE}/'"
+    for start, end in (
+        ("nox -s verify_published -- ", f"ghcr.io/example/{name}:20261126.v1"),
+        ("cosign verify-attestation ", entry.pinned_reference),
+    ):
+        (verify,) = [copy for copy in copies if copy.startswith(start)]
+        assert identity in verify
+        assert verify.endswith(end)
     (run,) = [copy for copy in copies if copy.startswith("docker run")]
     assert "--publish 127.0.0.1:5001:5001" in run
     assert "/var/azureml-app:ro" in run
@@ -309,8 +315,6 @@ def _hostile(published: Publications) -> Publications:
                 ),
                 checks=(Check(HOSTILE), Check("other", HOSTILE)),
                 licences={"deb": {HOSTILE: (HOSTILE,)}},
-                verify=HOSTILE,
-                verified=HOSTILE,
             )
             for tag in image.tags
         )
