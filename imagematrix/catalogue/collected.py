@@ -69,9 +69,9 @@ def _tag(name: str, release: Release, *, supported: bool) -> PublishedTag:
             for layer in manifest.document.get("layers") or ()
         ),
         attachments=tuple(
-            Attachment(kind, one.descriptor.digest, digest_of(one.bundle), len(one.bundle))
+            Attachment(kind, found.descriptor.digest, digest_of(found.bundle), len(found.bundle))
             for kind in Predicate
-            if (one := by_type.get(kind))
+            if (found := by_type.get(kind))
         ),
         checks=checks_in(_predicate(by_type, Predicate.TESTS)),
         licences=licences_in(_predicate(by_type, Predicate.CYCLONEDX)),

@@ -146,7 +146,7 @@ def _tag_charts(tags: Sequence[Tag]) -> tuple[TagChart, ...]:
         return ()
     return (
         _tag_chart("sizes", "Size over tags", tags, _size_series, "MB"),
-        _tag_chart("changes", "Packages changed, vulnerabilities fixed", tags, _change_series),
+        _tag_chart("changes", "Packages changed, security fixes", tags, _change_series),
     )
 
 
