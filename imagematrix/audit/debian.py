@@ -153,9 +153,10 @@ class Archive:
         result = subprocess.run([*command, "-"], input=content, capture_output=True, check=False)
         status = result.stderr.decode(errors="replace")
         # It is signed with the keys of several releases, not all of which every host has.
-        if "[GNUPG:] VALIDSIG " not in status or "[GNUPG:] BADSIG " in status:
+        if "[GNUPG:] GOODSIG " not in status or "[GNUPG:] BADSIG " in status:
             raise WorkError(
-                f"the index {suite} of {shown(mirror)} has no valid signature of Debian"
+                f"the index {suite} of {shown(mirror)} has no valid signature of Debian (if that is"
+                " newer than this host, its package debian-archive-keyring may be too old)"
             )
         return result.stdout.decode(errors="replace")
 

@@ -20,7 +20,8 @@ from imagematrix.host.registry_errors import system_words
 from imagematrix.host.registry_http import is_loopback
 
 CACHE = WORK_FOLDER / "audit"
-_SECONDS = 30
+# For a connection, and for an answer.
+_SECONDS = (10, 30)
 _RETRIES = 3
 # The statuses of servers that may answer soon.
 _BUSY = (429, 502, 503, 504)
@@ -41,18 +42,23 @@ class Downloads:
         self._trusted = frozenset(host.trusted_hosts)
         # Given with each request: requests would prefer REQUESTS_CA_BUNDLE to that of the session.
         self._verify = str(host.ca_bundle) if host.ca_bundle is not None else True
+        self._unreachable: dict[str, str] = {}
         self._sessions = {local: _session(local=local) for local in (True, False)}
 
     def get(self, url: str) -> bytes | None:
-        """The content of a URL, None for "not found"."""
+        """The content of a URL, None for "not found". A server that cannot be reached is not asked
+        again."""
         parts = urlsplit(url)
         server = parts.hostname or shown(url)
+        if server in self._unreachable:
+            raise WorkError(self._unreachable[server])
         session = self._sessions[is_loopback(parts.netloc.rpartition("@")[2])]
         verify = False if {parts.hostname, parts.netloc} & self._trusted else self._verify
         try:
             answer = session.get(url, timeout=_SECONDS, verify=verify)
         except requests.RequestException as error:
-            raise WorkError(f"{server} cannot be reached ({_reason(error)})") from None
+            self._unreachable[server] = f"{server} cannot be reached ({_reason(error)})"
+            raise WorkError(self._unreachable[server]) from None
         if answer.status_code == 404:
             return None
         if answer.status_code != 200:

@@ -81,7 +81,8 @@ class Finding:
         if self.status is not Status.PENDING:
             return f"{self.status}: {self.detail}" if self.detail else str(self.status)
         limit = f"{self.limit} h" if self.limit < 100 else f"{self.limit // 24} days"
-        return f"pending longer than {limit}" if self.overdue else f"pending, {limit} at most"
+        text = f"pending longer than {limit}" if self.overdue else f"pending, {limit} at most"
+        return f"{text}: {self.detail}" if self.detail else text
 
 
 @dataclass(frozen=True)

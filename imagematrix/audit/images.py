@@ -1,6 +1,7 @@
 """Audits images: each package version is asked once for all images that have it."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -56,10 +57,14 @@ def audit_images(
     if not sources.archive.signed:
         say("Debian's indexes are read without their signatures: no gpgv or Debian keyring here.")
     known = {name: one for name, one in installed.items() if isinstance(one, Installed)}
-    debian = _debian_findings(known, sources)
-    python = PythonAudit(sources.downloads, sources.index_url, sources.now).findings(
-        pair for one in known.values() for pair in one.distributions.items()
-    )
+    pairs = [pair for one in known.values() for pair in one.distributions.items()]
+    index = PythonAudit(sources.downloads, sources.index_url, sources.now)
+    # They ask different servers.
+    with ThreadPoolExecutor() as threads:
+        asked_archive = threads.submit(_debian_findings, known, sources)
+        asked_index = threads.submit(index.findings, pairs)
+        cpython = _cpython_findings(variants, known, sources)
+        debian, python = asked_archive.result(), asked_index.result()
     result = {}
     for variant in (variant for variant in variants if variant.name in installed):
         one = installed[variant.name]
@@ -72,8 +77,7 @@ def audit_images(
             found += (
                 _with_lock(finding, locks.get(variant.name, {})) for finding in python.get(pair, ())
             )
-        cpython = sources.releases.finding(one.python, variant.python_image)
-        found += [cpython] if cpython else []
+        found += cpython[variant.name]
         parent = known.get(variant.parent or "")
         inherited = [finding for finding in found if parent and _has(parent, finding)]
         own = [finding for finding in found if finding not in inherited]
@@ -105,6 +109,17 @@ def _debian_findings(
             own = [found[pair] for pair in packages.items() if pair in found]
             result[name] = [failed] if why else own
     return result
+
+
+def _cpython_findings(
+    variants: Sequence[Variant], installed: Mapping[str, Installed], sources: Sources
+) -> dict[str, list[Finding]]:
+    found = {
+        variant.name: sources.releases.finding(installed[variant.name].python, variant.python_image)
+        for variant in variants
+        if variant.name in installed
+    }
+    return {name: [finding] if finding else [] for name, finding in found.items()}
 
 
 def _with_lock(finding: Finding, lock: Lock) -> Finding:

@@ -1,4 +1,4 @@
-"""The security fixes that existing images lack, for a plan or a publication."""
+"""The security fixes that images of an engine lack, for a plan or a publication."""
 
 import contextlib
 from collections.abc import Mapping, Sequence
@@ -6,12 +6,10 @@ from typing import Any
 
 from imagematrix.audit.findings import Audited, Kind, Status
 from imagematrix.audit.images import audit_images, sources_of
-from imagematrix.audit.installed import Installed, installed_in
-from imagematrix.audit.published import installed_in_registry
+from imagematrix.audit.installed import installed_in
 from imagematrix.console import say
 from imagematrix.host.config import HostConfig
 from imagematrix.host.engine import Engine
-from imagematrix.host.published import registry_of
 from imagematrix.matrix.variant import Variant
 from imagematrix.repository.project import Project
 
@@ -29,27 +27,6 @@ def pending_in_engine(
     """
     with contextlib.closing(engine.client()) as client:
         installed = installed_in(project.root, client, present)
-    return _audited(project, variants, installed, host)
-
-
-def pending_in_registry(
-    project: Project, variants: Sequence[Variant], where: str, host: HostConfig
-) -> dict[str, Audited]:
-    """The findings of the published images `host/namespace`/<name>:latest, by their names.
-
-    Raises UserError where `where` is no `host/namespace`, WorkError where that cannot be read.
-    """
-    registry, namespace = registry_of(where, host.ca_bundle)
-    installed = installed_in_registry(registry, namespace, variants)
-    return _audited(project, variants, installed, host)
-
-
-def _audited(
-    project: Project,
-    variants: Sequence[Variant],
-    installed: Mapping[str, Installed | str],
-    host: HostConfig,
-) -> dict[str, Audited]:
     if not installed:
         return {}
     return audit_images(variants, installed, project.locks, sources_of(project.root, host))

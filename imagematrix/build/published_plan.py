@@ -1,15 +1,15 @@
 """The plan against published images, instead of those of the engine."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from imagematrix.audit.findings import rebuild_reasons
-from imagematrix.build.pending import pending_in_registry, say_not_audited
+from imagematrix.audit.findings import Audited, rebuild_reasons
+from imagematrix.build.pending import say_not_audited
 from imagematrix.build.prepare import Request, chosen_bases, needed_images, planned
 from imagematrix.console import say
 from imagematrix.errors import UserError
-from imagematrix.host.config import read_host_config
+from imagematrix.host.config import HostConfig, read_host_config
 from imagematrix.host.published import published_images
 from imagematrix.host.setup import ensure_engine
 from imagematrix.matrix.variant import Variant
@@ -17,11 +17,17 @@ from imagematrix.plan.content import base_ids_from_labels
 from imagematrix.plan.plan import Step
 from imagematrix.repository.project import Project
 
+# Audits the published images of a registry, given as `host/namespace`.
+Auditor = Callable[[Project, Sequence[Variant], str, HostConfig], Mapping[str, Audited]]
 
-def plan_against(project: Project, request: Request, against: str) -> tuple[Step, ...]:
+
+def plan_against(
+    project: Project, request: Request, against: str, audit: Auditor
+) -> tuple[Step, ...]:
     """The plan for a machine that has the published images. No engine is needed.
 
-    `against` is a file that `plan --json` wrote, or `host/namespace` of a registry.
+    `against` is a file that `plan --json` wrote, or `host/namespace` of a registry. `audit` is
+    asked where the request is for security fixes too.
     """
     needed = needed_images(project, request)
     host = read_host_config(os.environ, Path.home())
@@ -30,7 +36,7 @@ def plan_against(project: Project, request: Request, against: str) -> tuple[Step
     if request.pending:
         if Path(against).is_file():
             raise UserError(f"--pending needs a registry: {against} does not say what is installed")
-        audited = pending_in_registry(project, needed, against, host)
+        audited = audit(project, needed, against, host)
         say_not_audited(audited)
         pending = rebuild_reasons(audited)
     if request.bases or request.refresh:

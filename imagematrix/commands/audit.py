@@ -5,11 +5,10 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
-from itertools import groupby
 from pathlib import Path
 
-from imagematrix.audit.findings import Audited, Finding, Status, age, totals
-from imagematrix.build.pending import pending_in_engine, pending_in_registry
+from imagematrix.audit.findings import Audited, Finding, Status, age, pending, totals
+from imagematrix.build.pending import pending_in_engine
 from imagematrix.build.run import present_images
 from imagematrix.commands.options import add_selection, selection_of
 from imagematrix.console import say, table
@@ -17,6 +16,7 @@ from imagematrix.errors import UserError
 from imagematrix.host.config import read_host_config
 from imagematrix.host.setup import ensure_engine
 from imagematrix.matrix.selection import select, with_parents
+from imagematrix.publish.pending import pending_in_registry
 from imagematrix.repository.project import Project
 
 
@@ -56,8 +56,7 @@ def run(project: Project, options: argparse.Namespace) -> int:
         print(json.dumps({name: _json(one) for name, one in audited.items()}, indent=2))
     else:
         parents = {variant.name: variant.parent or "" for variant in chosen}
-        print(_findings_table(audited, parents))
-    say(totals(audited))
+        print(f"{_findings_table(audited, parents)}\n{totals(audited)}")
     return 1 if any(finding.failed for one in audited.values() for finding in one.all) else 0
 
 
@@ -86,23 +85,19 @@ def _findings_table(audited: Mapping[str, Audited], parents: Mapping[str, str]) 
 
 
 def _rows(findings: tuple[Finding, ...]) -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = []
+    """Pending fixes first, the oldest at the top."""
+    fixes = sorted(pending(findings), key=lambda one: -(one.hours or float("inf")))
+    unknown: dict[str, list[Finding]] = {}
+    for finding in findings:
+        if finding.status is Status.NOT_AUDITED:
+            unknown.setdefault(finding.verdict, []).append(finding)
+    notes = [finding for finding in findings if finding.status is Status.NOTE]
+    rows = [_row(one, age(one)) for one in fixes]
+    for verdict, alike in unknown.items():
+        names = ", ".join(f"{finding.name} {finding.installed}" for finding in alike)
+        rows.append((names, "", "", "", "", verdict))
+    return [*rows, *(_row(one, "") for one in notes)]
 
-    def reason(finding: Finding) -> tuple[str, ...]:
-        alike = finding.status is Status.NOT_AUDITED
-        own = (finding.kind, finding.detail) if alike else (finding.kind, finding.name)
-        return (finding.status, *own)
 
-    for _, group in groupby(sorted(findings, key=reason), reason):
-        alike = list(group)
-        one = alike[0]
-        if len(alike) > 1 and one.status is Status.NOT_AUDITED:
-            names = ", ".join(f"{finding.name} {finding.installed}" for finding in alike)
-            rows.append((names, "", "", "", "", one.verdict))
-            continue
-        for finding in alike:
-            shown = age(finding) if finding.status is Status.PENDING else ""
-            ids = ", ".join(finding.ids)
-            cells = (finding.name, finding.installed, finding.fixed, ids, shown, finding.verdict)
-            rows.append(cells)
-    return rows
+def _row(one: Finding, shown: str) -> tuple[str, ...]:
+    return (one.name, one.installed, one.fixed, ", ".join(one.ids), shown, one.verdict)

@@ -28,15 +28,20 @@ def set_output(name: str, value: str | Sequence[str]) -> None:
 def summarized(title: str) -> Iterator[None]:
     """Adds what the block prints on standard output to the summary of this run, under a title.
 
-    It is added if the block raises, too. Raises UserError outside of GitHub Actions, at once.
+    If the block raises a UserError, its message is added, too. Raises UserError outside of GitHub
+    Actions, at once.
     """
     _append("GITHUB_STEP_SUMMARY", "--summary", "")
     copy = _Copy(sys.stdout)
+    problem = ""
     try:
         with contextlib.redirect_stdout(copy):
             yield
+    except UserError as error:
+        problem = str(error)
+        raise
     finally:
-        text = copy.getvalue().strip() or "nothing"
+        text = f"{copy.getvalue()}{problem}".strip() or "nothing"
         _append("GITHUB_STEP_SUMMARY", "--summary", f"### {title}\n\n```text\n{text}\n```\n\n")
 
 

@@ -37,8 +37,9 @@ def run(project: Project, options: argparse.Namespace) -> int:
     if options.against:
         # Importing the client of registries takes as long as the rest of a plan.
         from imagematrix.build.published_plan import plan_against
+        from imagematrix.publish.pending import pending_in_registry
 
-        steps = plan_against(project, request, options.against)
+        steps = plan_against(project, request, options.against, pending_in_registry)
     else:
         steps = prepare(project, request).steps
     if options.github_output:

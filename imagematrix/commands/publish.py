@@ -7,10 +7,13 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import cache, partial
 from pathlib import Path
 
 import docker
 
+from imagematrix.audit.facts import ArchiveFacts
+from imagematrix.audit.images import sources_of
 from imagematrix.build.pending import pending_in_engine
 from imagematrix.build.prepare import Prepared, prepare
 from imagematrix.commands.github import set_output
@@ -110,7 +113,8 @@ def run(project: Project, options: argparse.Namespace) -> int:
     rows = _early_rows(prepared, steps, policy)
     steps = [step for step in steps if step.variant.name not in rows]
     with contextlib.closing(prepared.engine.client()) as client:
-        candidates = _candidates(project, prepared, client, steps, host)
+        facts = cache(partial(ArchiveFacts, sources_of(project.root, host)))
+        candidates = _candidates(project, prepared, client, steps, host, facts)
 
         def published(candidate: Candidate) -> Row:
             if signer is None or verifier is None:
@@ -126,6 +130,7 @@ def run(project: Project, options: argparse.Namespace) -> int:
                 verifier,
                 origin,
                 policy,
+                facts,
                 lambda: datetime.now(UTC),
                 options.compression,
             )
@@ -186,6 +191,7 @@ def _candidates(
     client: docker.DockerClient,
     steps: Sequence[Step],
     host: HostConfig,
+    facts: Callable[[str], ArchiveFacts],
 ) -> dict[str, Candidate]:
     """The candidates of images that the plan does not refuse, with what they lack, by name."""
     if not steps:
@@ -193,7 +199,7 @@ def _candidates(
     needed = with_parents([step.variant for step in steps], project.variants)
     present = {variant.name: prepared.present[variant.name] for variant in needed}
     audited = pending_in_engine(project, prepared.engine, needed, present, host)
-    return collect(project, client, steps, present, audited)
+    return collect(project, client, steps, present, audited, facts)
 
 
 def _row(candidate: Candidate, policy: Policy, publish: Callable[[Candidate], Row]) -> Row:

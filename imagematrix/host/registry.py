@@ -57,21 +57,31 @@ class Registry:
         if manifest is None:
             return None
         config = self.config(repository, manifest)
-        layers = (config.get("rootfs") or {}).get("diff_ids")
-        labels = (config.get("config") or {}).get("Labels") or {}
-        return Present(labels, tuple(layers) if layers else None)
+        try:
+            layers = (config.get("rootfs") or {}).get("diff_ids")
+            labels = (config.get("config") or {}).get("Labels") or {}
+            return Present(dict(labels), tuple(layers) if layers else None)
+        except (AttributeError, TypeError, ValueError):
+            why = "its config has another form"
+            raise self._http.strange(f"{repository}:{tag}", why) from None
 
     def image_manifest(self, repository: str, reference: str) -> Manifest | None:
         """The manifest of the linux/amd64 image of a tag or digest; None if there is none."""
         manifest = self.manifest(repository, reference)
         if manifest is None or manifest.media_type not in _INDEXES:
             return manifest
-        for entry in manifest.document.get("manifests") or []:
-            platform = entry.get("platform") or {}
-            if f"{platform.get('os')}/{platform.get('architecture')}" == PLATFORM:
-                return self.manifest(repository, entry["digest"])
-        why = f"it is not there for {PLATFORM}"
-        raise self._http.strange(f"{repository}:{reference}", why)
+        try:
+            digest = _of_platform(manifest.document)
+        except (AttributeError, KeyError, TypeError):
+            why = "its index has another form"
+            raise self._http.strange(f"{repository}:{reference}", why) from None
+        if digest is None:
+            why = f"it is not there for {PLATFORM}"
+            raise self._http.strange(f"{repository}:{reference}", why)
+        found = self.manifest(repository, digest)
+        if found is None:
+            raise self._http.strange(f"{repository}:{reference}", f"{digest} in it is missing")
+        return found
 
     def config(self, repository: str, manifest: Manifest) -> dict[str, Any]:
         """The config of the image of a manifest."""
@@ -98,7 +108,10 @@ class Registry:
             if answer.status_code == 404:
                 self._no_page(answer, repository)
                 break
-            found.update(self._http.document(answer, repository).get("tags") or [])
+            tags = self._http.document(answer, repository).get("tags") or []
+            if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+                raise self._http.strange(repository, "its list of tags has another form")
+            found.update(tags)
             path = answer.links.get("next", {}).get("url", "")
         return tuple(sorted(found))
 
@@ -348,6 +361,15 @@ class Registry:
     def _no_page(self, answer: requests.Response, repository: str) -> None:
         if is_page(answer):
             raise page(self.host, repository, answer)
+
+
+def _of_platform(index: Mapping[str, Any]) -> str | None:
+    for entry in index.get("manifests") or []:
+        platform = entry.get("platform") or {}
+        if f"{platform.get('os')}/{platform.get('architecture')}" == PLATFORM:
+            digest: str = entry["digest"]
+            return digest
+    return None
 
 
 def _fallback_tag(digest: str) -> str:

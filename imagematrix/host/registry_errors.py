@@ -141,7 +141,11 @@ def unreachable(error: requests.RequestException, host: str) -> WorkError:
     """The error for a registry that does not answer, or not by HTTPS that can be verified."""
     text = str(error)
     if isinstance(error, requests.exceptions.SSLError):
-        if "CERTIFICATE_VERIFY_FAILED" in text or "doesn't match" in text:
+        if "mismatch" in text or "doesn't match" in text:
+            return WorkError(
+                f"the certificate of the registry {host} is for another name: use the name in it"
+            )
+        if "CERTIFICATE_VERIFY_FAILED" in text:
             reason = re.search(r"certificate verify failed: ([^(\"']+)", text)
             return WorkError(
                 f"the certificate of the registry {host} is not accepted"
@@ -166,4 +170,9 @@ def unreachable(error: requests.RequestException, host: str) -> WorkError:
 def system_words(text: str) -> str:
     """The system's message, which requests wraps in its own."""
     found = re.findall(r"\[Errno -?\d+\] ([^'\")\]]+)|\[SSL: (\w+)\]|(timed out)", text)
-    return "".join(found[-1]).replace("_", " ").lower() if found else text[:_LONGEST]
+    if found:
+        return "".join(found[-1]).replace("_", " ").lower()
+    if "BadStatusLine" in text:
+        return "it does not answer by HTTP"
+    quoted = re.findall(r"'([^']+)'", text)
+    return (quoted[-1] if quoted else text)[:_LONGEST]

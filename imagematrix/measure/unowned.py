@@ -2,7 +2,8 @@
 
 Every file and every link of an image is either dpkg's, recorded by a Python package, CPython's, the
 server's, or made by one of the steps that `_MADE` lists. The rest is "unowned": a module without a
-package, a library that was copied, a program that nobody updates.
+package, a library that was copied, a program without updates. CPython has no list of its files: of
+its library, the names of the top-level modules are compared, and not what is inside of them.
 """
 
 import posixpath
@@ -22,7 +23,10 @@ _MADE = re.compile(
             rf"{DPKG}/(?:status|diversions|statoverride|available|arch(?:-native)?|cmethopt)(?:-old)?",
             rf"{DPKG}/(?:lock(?:-frontend)?|triggers/[^/]+|alternatives/[^/]+|info/format)",
             r"/var/lib/apt/extended_states|/var/cache/debconf/[^/]+\.dat(?:-old)?",
-            # Debian's base: accounts, PAM, time zone, settings and sources of dpkg and apt.
+            # Debian's base: the links of a merged /usr, accounts, PAM, time zone, settings
+            # of dpkg and apt, sources of packages; what official images add.
+            # https://github.com/debuerreotype/debuerreotype
+            r"/(?:bin|sbin|lib(?:32|64|x32)?)|/etc/(?:machine-id|resolv\.conf)",
             r"/etc/(?:passwd|group|shadow|gshadow|subuid|subgid|shells|\.pwd\.lock|environment|fstab)",
             r"/etc/(?:hostname|inputrc|localtime|timezone|motd|nsswitch\.conf|profile|ld\.so\.cache)",
             r"/etc/(?:pam\.d/common-[a-z-]+|security/opasswd|dpkg/origins/default)",

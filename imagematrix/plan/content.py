@@ -3,7 +3,7 @@
 The inputs are the rendered Dockerfile and list of slim rules, the lock, the copied files, the
 parent's key, and the layers of the base images. An image has the same key on every machine and
 engine. The state of Debian's mirror is not an input, so a key does not show whether security
-updates are waiting; `--force` rebuilds without BuildKit's cache.
+updates are waiting; `--pending` asks for them.
 """
 
 import hashlib

@@ -97,13 +97,13 @@ def attach_statements(
 
     What has been attached by this signer stays the only one of its meaning, even if it says
     something else than the given statement: a second one would contradict it. So a publication that
-    was interrupted goes on with what it had signed. Of release statements, there is one for each
-    tag. Raises UserError where the signer cannot sign, WorkError where the registry refuses.
+    was interrupted goes on with what it had signed. Raises UserError where the signer cannot sign,
+    WorkError where the registry refuses.
     """
     verifier = signer.verifier()
     given = [Statement(f"{registry.host}/{repository}", subject.digest, SIGNATURE, {}), *statements]
     wanted = {meaning(statement): statement for statement in given}
-    present: dict[tuple[str, str], Statement] = {}
+    present: dict[tuple[str, str, bool], Statement] = {}
     for one in attachments(registry, repository, subject.digest):
         if one.statement is None or meaning(one.statement) not in wanted:
             continue
@@ -122,7 +122,10 @@ def attach_statements(
     return tuple(done)
 
 
-def meaning(statement: Statement) -> tuple[str, str]:
-    """What an image has one statement of: a type; of release statements, a tag."""
-    is_release = statement.predicate_type == Predicate.RELEASE
-    return statement.predicate_type, str(statement.predicate.get("tag")) if is_release else ""
+def meaning(statement: Statement) -> tuple[str, str, bool]:
+    """What an image has one statement of: a type; of release statements, a tag, and whether
+    `latest` was held. So a jump may be accepted later."""
+    if statement.predicate_type != Predicate.RELEASE:
+        return statement.predicate_type, "", False
+    said = statement.predicate
+    return statement.predicate_type, str(said.get("tag")), bool(said.get("held"))

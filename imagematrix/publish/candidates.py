@@ -4,7 +4,7 @@ import datetime
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from imagematrix.audit.findings import Audited, pending_refusals
+from imagematrix.audit.findings import Audited, pending, pending_refusals
 from imagematrix.matrix.schema import Track
 from imagematrix.matrix.variant import Variant
 from imagematrix.plan.content import PYTHON_LABEL, REVISION_LABEL
@@ -20,7 +20,8 @@ class Candidate:
     `reference` is its name there, `labels` and `layers` (digests, lowest first) are the engine's.
     `base_layers` are those of the image that it is based on. `results` are those of the checks of
     exactly this image. `base_ids` identifies the base images of other makers that it and its parent
-    were made of, by name. `uncompressed` is its size in bytes.
+    were made of, by name. `debian_sha256` has the hashes of its Debian packages, as far as they are
+    known, and `uncompressed` is its size in bytes.
     """
 
     step: Step
@@ -32,6 +33,7 @@ class Candidate:
     results: Results
     audited: Audited
     base_ids: Mapping[str, str]
+    debian_sha256: Mapping[str, str]
     uncompressed: int
 
     @property
@@ -108,8 +110,6 @@ def _refusals(candidate: Candidate, policy: Policy) -> Iterator[str]:
     if not policy.pending:
         prefix = f"{name}: "
         for line in pending_refusals({name: candidate.audited}):
-            rebuild = f"`nox -s build -- --pending {name}`"
-            yield (
-                f"{line.removeprefix(prefix)}: run {rebuild}, or publish it with"
-                ' --allow-pending "reason"'
-            )
+            fixes = pending(candidate.audited.all)
+            rebuild = f"run `nox -s build -- --pending {name}`, or " if fixes else ""
+            yield f'{line.removeprefix(prefix)}: {rebuild}publish it with --allow-pending "reason"'

@@ -1,10 +1,11 @@
 """Collects what has to be known of images of the engine before they are published."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import docker
 
+from imagematrix.audit.facts import ArchiveFacts
 from imagematrix.audit.findings import Audited
 from imagematrix.host.engine import layers_of
 from imagematrix.matrix.selection import with_parents
@@ -23,10 +24,12 @@ def collect(
     steps: Sequence[Step],
     present: Mapping[str, Mapping[str, Any]],
     audited: Mapping[str, Audited],
+    facts: Callable[[str], ArchiveFacts],
 ) -> dict[str, Candidate]:
     """The candidates of these steps, whose images are up to date, by name.
 
-    `present` has the engine's descriptions of them and of their parents, by name.
+    `present` has the engine's descriptions of them and of their parents, by name. `facts` are those
+    of a Debian release.
     Raises WorkError where the engine does not return a layer.
     """
     files: dict[str, LayerFiles] = {}
@@ -39,6 +42,7 @@ def collect(
         base_ids: dict[str, str] = {}
         for one in with_parents([variant], project.variants):
             base_ids |= base_ids_from_labels(one, _labels(present[one.name]))
+        contents = contents_of(read_image(client, image, files), variant.name)
         sizes = uncompressed_sizes(client, image, layers)
         digest = checks_digest(project.root, variant, parent.get("Id", ""))
         found[variant.name] = Candidate(
@@ -47,10 +51,11 @@ def collect(
             labels=_labels(own),
             layers=layers,
             base_layers=layers_of(parent) if parent else (),
-            contents=contents_of(read_image(client, image, files), variant.name),
+            contents=contents,
             results=read_results(project.root, image, digest),
             audited=audited.get(variant.name, Audited()),
             base_ids=base_ids,
+            debian_sha256=facts(contents.suite).hashes(contents.debian_versions),
             uncompressed=sum(sizes[layer] for layer in layers),
         )
     return found

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import docker
 
+from imagematrix.audit.facts import ArchiveFacts
 from imagematrix.console import say
 from imagematrix.errors import WorkError
 from imagematrix.host.oci import Manifest
@@ -31,7 +32,7 @@ from imagematrix.publish.candidates import Candidate, Policy
 from imagematrix.publish.cosign import Signer, Verifier
 from imagematrix.publish.image import known_layers, push_image
 from imagematrix.publish.statements import Origin, release_of, statements_of
-from imagematrix.publish.verify import Finding, verified_release
+from imagematrix.publish.verify import Finding, signed_release, verified_release
 from imagematrix.publish.verify import Verdict as Found
 from imagematrix.release.changelog import changes, summary
 from imagematrix.release.guard import Jump, allowed, held, jumps
@@ -79,7 +80,7 @@ class Published:
 class Publisher:
     """Publishes images of an engine to `namespace` of a registry.
 
-    `now` is the clock, in UTC.
+    `facts` are those of a Debian release, `now` is the clock, in UTC.
     """
 
     root: Path
@@ -90,6 +91,7 @@ class Publisher:
     verifier: Verifier
     origin: Origin
     policy: Policy
+    facts: Callable[[str], ArchiveFacts]
     now: Callable[[], datetime.datetime]
     compression: Compression = Compression.ZSTD
 
@@ -125,7 +127,7 @@ class _Publication:
         return self.to.repository(self.name)
 
     def run(self) -> Row:
-        newest, latest = self.newest_tag(), self.complete(LATEST)
+        newest, latest = self.newest_tag(), self.signed(LATEST)
         manifest = self.upload(latest)
         release, is_new = self.attach(manifest, newest, latest)
         self.verify(release)
@@ -161,6 +163,15 @@ class _Publication:
             self.to.registry, self.repository, reference, self.to.verifier
         )
         if release is None or release.digest != manifest.digest:
+            return None
+        return Published(release.dated, manifest, release)
+
+    def signed(self, reference: str) -> Published | None:
+        """The image under a tag, if its release statement is signed. It is the last one that is
+        attached."""
+        manifest = self.to.registry.manifest(self.repository, reference)
+        release = signed_release(self.to.registry, self.repository, reference, self.to.verifier)
+        if manifest is None or release is None or release.digest != manifest.digest:
             return None
         return Published(release.dated, manifest, release)
 
@@ -226,7 +237,10 @@ class _Publication:
         )
         before = self.before(tag, latest)
         if before is not None:
-            own = replace(own, previous=str(before.tag), changes=changes(before.release, own))
+            facts = self.to.facts(self.candidate.contents.suite)
+            closed = facts.closed(before.release.debian, own.debian)
+            changed = changes(before.release, own, closed)
+            own = replace(own, previous=str(before.tag), changes=changed)
         found = self.jumps(latest, own)
         accepted = self.to.policy.jumps
         reasons = allowed(found, accepted)
@@ -240,7 +254,7 @@ class _Publication:
             if other < tag:
                 if latest is not None and latest.tag == other:
                     return latest
-                if (found := self.complete(str(other))) is not None:
+                if (found := self.signed(str(other))) is not None:
                     return found
         return None
 

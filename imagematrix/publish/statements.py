@@ -89,6 +89,7 @@ def statements_of(
         lock=lock,
         bases=chain_digests(candidate.base_ids),
         contents=candidate.contents,
+        debian_sha256=candidate.debian_sha256,
     )
     tests = check_results(
         candidate.results, origin.source, origin.commit or candidate.commit, origin.run.invocation

@@ -91,6 +91,23 @@ def verified_release(
     return tuple(findings), release if is_verified(findings) else None
 
 
+def signed_release(
+    registry: Registry, repository: str, reference: str, verifier: Verifier
+) -> ReleaseStatement | None:
+    """The signed release statement of a tag or digest, as `verify` accepts it; None if there is no
+    such image or statement. Nothing else of the image is verified.
+
+    Raises what `verify` raises, except for an image that is not there.
+    """
+    manifest = registry.manifest(repository, reference)
+    if manifest is None:
+        return None
+    image = _Image(registry, repository, manifest, verifier)
+    signed, _ = image.statements([Predicate.RELEASE])
+    finding, release = image.release(signed[Predicate.RELEASE], reference)
+    return release if finding.verdict is Verdict.OK else None
+
+
 class _RefusedError(Exception):
     """Why a part of an image is refused."""
 
@@ -110,22 +127,14 @@ class _Image:
         """What is found of the image, and its release statement if that is as it should be."""
         found = [_checked("image", self.content)]
         signed, refused = self.statements()
-        release: ReleaseStatement | None = None
-
-        def check_release() -> str:
-            nonlocal release
-            one = self.release_of(signed[Predicate.RELEASE], reference)
-            detail = self.check_release(one, reference)
-            release = one
-            return detail
 
         def each(kind: Predicate, check: Callable[[Mapping[str, Any]], str]) -> Callable[[], str]:
             # Two publications of one image at once sign two, and both have to be true.
             return lambda: [check(statement.predicate) for statement in signed[kind]][-1]
 
+        of_release, release = self.release(signed[Predicate.RELEASE], reference)
         checks: dict[str, Callable[[], str]] = {
             SIGNATURE: lambda: f"by {self.verifier.whom}",
-            Predicate.RELEASE: check_release,
             Predicate.SPDX: each(Predicate.SPDX, lambda one: self.check_spdx(one, release)),
             Predicate.CYCLONEDX: each(
                 Predicate.CYCLONEDX, lambda one: self.check_cyclonedx(one, release)
@@ -141,7 +150,8 @@ class _Image:
                 detail = f"not valid: {reasons}" if reasons else "missing"
                 found.append(Finding(what, Verdict.REFUSED, detail))
                 continue
-            found.append(_checked(what, checks[kind]))
+            is_release = kind == Predicate.RELEASE
+            found.append(of_release if is_release else _checked(what, checks[kind]))
             if reasons:
                 found.append(Finding(what, Verdict.IGNORED, f"another one: {reasons}"))
         return found, release
@@ -159,14 +169,17 @@ class _Image:
             raise _RefusedError(f"it has {len(layers)} layers, and its config has {len(diff_ids)}")
         return f"{self.manifest.digest}, {len(layers)} layers"
 
-    def statements(self) -> tuple[dict[str, list[Statement]], dict[str, list[str]]]:
-        """The signed statements by their types, each once, and why others are none."""
-        signed: dict[str, list[Statement]] = {kind: [] for kind in _NAMES}
-        refused: dict[str, list[str]] = {kind: [] for kind in _NAMES}
+    def statements(
+        self, kinds: Iterable[str] = tuple(_NAMES)
+    ) -> tuple[dict[str, list[Statement]], dict[str, list[str]]]:
+        """The signed statements of these types, by their types, each once, and why others are
+        none."""
+        signed: dict[str, list[Statement]] = {kind: [] for kind in kinds}
+        refused: dict[str, list[str]] = {kind: [] for kind in kinds}
         digest = self.manifest.digest
         attached = attachments(self.registry, self.repository, digest)
         # Others may attach what they like, such as the findings of a scanner.
-        known = [one for one in attached if one.predicate_type in _NAMES]
+        known = [one for one in attached if one.predicate_type in signed]
         with ThreadPoolExecutor(_PROCESSES) as pool:
             reasons = list(pool.map(lambda one: one.refusal(self.verifier, digest), known))
         for one, reason in zip(known, reasons, strict=True):
@@ -177,21 +190,34 @@ class _Image:
                 signed[kind].append(one.statement)
         return signed, refused
 
+    def release(
+        self, statements: Iterable[Statement], reference: str
+    ) -> tuple[Finding, ReleaseStatement | None]:
+        """What is found of the release statement, and the statement if it is as it should be."""
+        found: list[ReleaseStatement] = []
+
+        def check() -> str:
+            found.append(self.release_of(statements, reference))
+            return self.check_release(found[0], reference)
+
+        finding = _checked(_NAMES[Predicate.RELEASE], check)
+        return finding, found[0] if finding.verdict is Verdict.OK else None
+
     def release_of(self, statements: Iterable[Statement], reference: str) -> ReleaseStatement:
         """The release statement of a tag; without a dated tag, of the newest one that is this
         image. Raises _RefusedError if there is none."""
         found = [from_json(statement.predicate) for statement in statements]
+        if not found:
+            raise _RefusedError("missing")
         of_name = [release for release in found if release.name == self.name]
         if not of_name:
             raise _RefusedError(f"it is of the image {found[0].name}")
-        if DatedTag.parse(reference) is None:
-            return max(of_name, key=lambda release: release.dated)
-        tags = [release.tag for release in of_name]
-        if reference not in tags:
-            raise _RefusedError(
-                f"this image was published as {', '.join(tags)} and not as {reference}"
-            )
-        return of_name[tags.index(reference)]
+        of_tag = [one for one in of_name if one.tag == reference]
+        if DatedTag.parse(reference) is not None and not of_tag:
+            tags = ", ".join(sorted({one.tag for one in of_name}))
+            raise _RefusedError(f"this image was published as {tags} and not as {reference}")
+        # One that was held, and was accepted later, has two statements.
+        return max(of_tag or of_name, key=lambda release: (release.dated, not release.held))
 
     def check_release(self, release: ReleaseStatement, reference: str) -> str:
         digest = self.manifest.digest
@@ -249,6 +275,9 @@ class _Image:
 
     def newer_tags(self, release: ReleaseStatement) -> Iterator[Finding]:
         """Whether `latest` is on the newest image that is complete and was not held back."""
+        if release.held:
+            yield Finding(LATEST, Verdict.REFUSED, f"{release.tag} was held: {release.held}")
+            return
         dated = filter(None, map(DatedTag.parse, self.registry.tags(self.repository)))
         newer = sorted((tag for tag in dated if tag > release.dated), reverse=True)
         for tag in map(str, newer):

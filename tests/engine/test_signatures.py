@@ -14,15 +14,21 @@ from typing import Any
 import pytest
 
 from imagematrix import cli
-from imagematrix.errors import UserError
+from imagematrix.errors import UserError, WorkError
 from imagematrix.host.oci import OCI_CONFIG, OCI_MANIFEST, Descriptor, Manifest, compact, digest_of
 from imagematrix.host.registry import Registry
 from imagematrix.publish.attach import attach_statements, attachments
 from imagematrix.publish.cosign import Cosign, Signer, Verifier, find_cosign
-from imagematrix.publish.verify import Finding, Verdict, is_verified, verify
+from imagematrix.publish.verify import Finding, Verdict, is_verified, signed_release, verify
+from imagematrix.release.components import components_of
+from imagematrix.release.contents import DebianPackage, Distribution, ImageContents
+from imagematrix.release.cyclonedx import cyclonedx_document
 from imagematrix.release.intoto import BUNDLE, SIGNATURE, Statement
 from imagematrix.release.predicates import Predicate
+from imagematrix.release.spdx import spdx_document
 from imagematrix.release.statement import ReleaseStatement, to_json
+from imagematrix.release.test_results import check_results
+from imagematrix.repository.passed import CheckResult, Outcome
 from tests.engine.conftest import ROOT
 
 NAME = "minimal-py312-inference"
@@ -96,26 +102,12 @@ class Image:
     def statements(self, tag: str, **changed: Any) -> list[Statement]:
         """All statements about this image; `changed` are fields of the release statement."""
         release = replace(RELEASE, tag=tag, digest=self.digest, **changed)
-        value = self.digest.removeprefix("sha256:")
-        purls = [f"pkg:pypi/{key}@{version}" for key, version in release.packages.items()]
-        purls += [f"pkg:deb/debian/{key}@{version}" for key, version in release.debian.items()]
+        spdx, cyclonedx = sboms(
+            self.digest, tuple(release.packages.items()), tuple(release.debian.items())
+        )
         predicates = {
-            Predicate.SPDX: {
-                "spdxVersion": "SPDX-2.3",
-                "packages": [
-                    {"checksums": [{"algorithm": "SHA256", "checksumValue": value}]},
-                    *(
-                        {"externalRefs": [{"referenceType": "purl", "referenceLocator": purl}]}
-                        for purl in purls
-                    ),
-                ],
-            },
-            Predicate.CYCLONEDX: {
-                "bomFormat": "CycloneDX",
-                "specVersion": "1.6",
-                "metadata": {"component": {"name": release.name, "version": self.digest}},
-                "components": [{"purl": purl} for purl in purls],
-            },
+            Predicate.SPDX: spdx,
+            Predicate.CYCLONEDX: cyclonedx,
             Predicate.PROVENANCE: {
                 "buildDefinition": {
                     "externalParameters": {"image": release.name},
@@ -132,7 +124,24 @@ class Image:
         return Statement(f"registry.example/me/{NAME}", self.digest, kind, predicate)
 
 
-PASSED = {"result": "PASSED", "passedTests": ["score"], "warnedTests": [], "failedTests": []}
+@cache
+def sboms(
+    digest: str, packages: tuple[tuple[str, str], ...], debian: tuple[tuple[str, str], ...]
+) -> tuple[Any, Any]:
+    """Both SBOMs of an image with these packages."""
+    contents = ImageContents(
+        python="3.12.12",
+        server="1.0",
+        suite="trixie",
+        debian=tuple(DebianPackage(*one, "amd64", *one) for one in debian),
+        distributions=tuple(Distribution(*one) for one in packages),
+    )
+    components = components_of(contents, {})
+    spdx = spdx_document(NAME, digest, components)
+    return json.loads(spdx), json.loads(cyclonedx_document(NAME, digest, components))
+
+
+PASSED = check_results({"score": CheckResult(Outcome.PASSED)}, "https://example.org/images", COMMIT)
 RELEASE = ReleaseStatement(
     name=NAME,
     tag="",
@@ -290,18 +299,34 @@ def test_statements_are_attached_once_and_cosign_verifies_them(
     assert sorted(one.predicate_type for one in found) == sorted([*Predicate, SIGNATURE])
     assert shop.refused("latest") == {}
 
-    # The commands of the documentation.
+    # The commands of the documentation: with a key, no network is needed.
     public = tmp_path / "key.pub"
     public.write_text(signer.verifier().key)
-    trusted_root = tmp_path / "trusted-root.json"
-    cosign.run("trusted-root", "create", f"--out={trusted_root}")
-    offline = [f"--key={public}", "--insecure-ignore-tlog", f"--trusted-root={trusted_root}"]
-    image = f"{shop.path}:latest"
-    assert FIRST.digest in cosign.run("verify", *offline, image)
+    offline = [f"--key={public}", "--insecure-ignore-tlog", f"{shop.path}:latest"]
+    assert FIRST.digest in cosign.run("verify", *offline)
     for kind in Predicate:
-        line = cosign.run("verify-attestation", *offline, f"--type={kind}", image)
+        line = cosign.run("verify-attestation", f"--type={kind}", *offline)
         statement = json.loads(base64.b64decode(json.loads(line)["payload"]))
         assert statement["predicate"] == of(kind, wanted).predicate
+
+
+def test_cosign_refuses_another_key_and_passes_over_its_statements(
+    shop: Shop, signer: Signer, other: Signer, cosign: Cosign, tmp_path: Path
+) -> None:
+    shop.publish(FIRST, OLD)
+    failed = FIRST.statement(Predicate.TESTS, FAILED)
+    shop.attach(FIRST, other.sign(failed.content), Predicate.TESTS)
+    command = ["verify-attestation", "--insecure-ignore-tlog", f"{shop.path}:{OLD}"]
+    for name, one in (("own", signer), ("other", other)):
+        (tmp_path / name).write_text(one.verifier().key)
+
+    # For the release statement, of which there is none by the other key.
+    release = f"--type={Predicate.RELEASE}"
+    with pytest.raises(WorkError, match=r"none of the attestations matched the predicate type"):
+        cosign.run(*command, release, f"--key={tmp_path / 'other'}")
+    line = cosign.run(*command, f"--type={Predicate.TESTS}", f"--key={tmp_path / 'own'}")
+    statement = json.loads(base64.b64decode(json.loads(line)["payload"]))
+    assert statement["predicate"] == PASSED
 
 
 def test_what_cosign_attaches_itself_is_verified(
@@ -326,6 +351,18 @@ def test_what_cosign_attaches_itself_is_verified(
     )
 
     assert shop.refused(OLD) == {}
+
+
+def test_release_statement_alone(shop: Shop, other: Signer) -> None:
+    shop.publish(FIRST, OLD, "latest")
+    shop.push(SECOND, NEW)
+    where = (shop.registry, shop.repository)
+
+    found = signed_release(*where, "latest", shop.signatures.verifier)
+    assert found == replace(RELEASE, tag=OLD, digest=FIRST.digest)
+    assert signed_release(*where, NEW, shop.signatures.verifier) is None
+    assert signed_release(*where, NEWEST, shop.signatures.verifier) is None
+    assert signed_release(*where, "latest", other.verifier()) is None
 
 
 # --- Tampering ------------------------------------------------------------------------------------
@@ -383,6 +420,23 @@ def test_newer_images_that_were_held_or_are_not_complete_do_not_matter(shop: Sho
     assert shop.refused("latest") == {"latest": f"it is {OLD}, and {NEWEST} is newer"}
 
 
+def test_latest_on_an_image_that_was_held_until_the_jump_is_accepted(
+    shop: Shop, signer: Signer
+) -> None:
+    held = "numpy 1.26 → 2.5"
+    shop.publish(FIRST, OLD)
+    shop.publish(SECOND, NEW, "latest", held=held)
+    assert shop.refused(NEW) == {}
+    assert shop.refused("latest") == {"latest": f"{NEW} was held: {held}"}
+
+    accepted = of(Predicate.RELEASE, SECOND.statements(NEW, allowed={"jump numpy": "asked for"}))
+    where = (shop.registry, shop.repository, SECOND.descriptor)
+    assert [one.new for one in attach_statements(*where, [accepted], signer)] == [False, True]
+    assert shop.refused("latest") == shop.refused(NEW) == {}
+    shop.push(FIRST, "latest")
+    assert shop.refused("latest") == {"latest": f"it is {OLD}, and {NEW} is newer"}
+
+
 def changed_bundle(bundle: bytes, field: str) -> bytes:
     """A bundle with one bit of its signature or its statement flipped."""
     document = json.loads(bundle)
@@ -427,7 +481,11 @@ def test_missing_statement(shop: Shop, kind: str) -> None:
     assert list(shop.refused(OLD).values()) == ["missing"]
 
 
-FAILED = {"result": "FAILED", "passedTests": ["score"], "failedTests": ["users"]}
+FAILED = check_results(
+    {"score": CheckResult(Outcome.PASSED), "users": CheckResult(Outcome.FAILED, "root")},
+    "https://example.org/images",
+    COMMIT,
+)
 
 
 def test_signed_statement_of_failed_tests(shop: Shop) -> None:
@@ -436,6 +494,15 @@ def test_signed_statement_of_failed_tests(shop: Shop) -> None:
     shop.sign(FIRST, *statements, FIRST.statement(Predicate.TESTS, FAILED))
 
     assert shop.refused(OLD) == {"test results": "tests FAILED: users"}
+
+
+def test_skipped_checks_are_counted(shop: Shop) -> None:
+    skipped = {**PASSED, "result": "WARNED", "warnedTests": ["on_a_gpu"]}
+    shop.push(FIRST, OLD)
+    statements = without(Predicate.TESTS, FIRST.statements(OLD))
+    shop.sign(FIRST, *statements, FIRST.statement(Predicate.TESTS, skipped))
+
+    assert Finding("test results", Verdict.OK, "1 passed, 1 skipped") in shop.findings(OLD)
 
 
 def test_signed_statements_that_contradict_each_other(shop: Shop) -> None:

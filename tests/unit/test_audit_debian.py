@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from imagematrix.audit import debian
 from imagematrix.audit.debian import Archive, DebianAudit
 from imagematrix.audit.download import CACHE, Downloads
 from imagematrix.audit.findings import Finding, Severity, Status
@@ -312,7 +311,7 @@ def test_without_gpgv_the_signature_is_not_checked(
     archive: DebianArchive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """macOS and Fedora have neither gpgv nor Debian's keyring."""
-    monkeypatch.setattr(debian.shutil, "which", lambda _: None)
+    monkeypatch.setattr("shutil.which", lambda _: None)
     fixed(archive, ago(1))
     mirrors = DebianMirrors(f"{archive.site.url}/debian", f"{archive.site.url}/debian-security")
     asked = Archive(Downloads(tmp_path, host_config()), mirrors, NOW)
@@ -328,7 +327,7 @@ def test_without_gpgv_the_official_mirror_is_read_by_https(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(debian.shutil, "which", lambda _: None)
+    monkeypatch.setattr("shutil.which", lambda _: None)
     monkeypatch.setattr(Downloads, "get", lambda _, url: asked.append(url))
     with pytest.raises(WorkError, match="has no index"):
         Archive(Downloads(tmp_path, host_config()), DebianMirrors(), NOW).newest("trixie", ["x"])

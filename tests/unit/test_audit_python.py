@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from imagematrix.audit.download import Downloads
 from imagematrix.audit.findings import Finding, Status
 from imagematrix.audit.python import PythonAudit
+from imagematrix.errors import WorkError
 from tests.unit.archive import NOW, Site, serving
 from tests.unit.helpers import host_config
 
@@ -177,6 +179,25 @@ def test_index_that_does_not_answer_is_not_audited(tmp_path: Path) -> None:
     (found,) = asked.findings([("numpy", "1.0")])[("numpy", "1.0")]
 
     assert found.detail == "127.0.0.1 cannot be reached (connection refused)"
+
+
+def test_server_that_cannot_be_reached_is_asked_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each try may take as long as the timeout, and there are dozens of packages."""
+    tried: list[str] = []
+
+    def get(_: requests.Session, url: str, **given: Any) -> None:
+        tried.append(url)
+        raise requests.ConnectTimeout("timed out")
+
+    monkeypatch.setattr(requests.Session, "get", get)
+    downloads = Downloads(tmp_path, host_config())
+    for url in ("https://a.example/1", "https://a.example/2", "https://b.example/1"):
+        with pytest.raises(WorkError, match="cannot be reached"):
+            downloads.get(url)
+
+    assert tried == ["https://a.example/1", "https://b.example/1"]
 
 
 def test_each_version_is_asked_once(site: Site, tmp_path: Path) -> None:

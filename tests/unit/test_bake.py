@@ -72,6 +72,22 @@ def test_every_image_that_is_built_is_a_target_and_no_other(steps: tuple[Step, .
     assert all_targets(nothing) == {}
 
 
+def test_images_that_lack_fixes_use_no_cache(steps: tuple[Step, ...]) -> None:
+    """With the system image, whose packages come from Debian's mirror; the others use it."""
+
+    def uncached(*frameworks: str) -> set[str]:
+        stale = tuple(
+            replace(step, no_cache=step.variant.framework in frameworks) for step in steps
+        )
+        found = all_targets(stale)
+        assert all(target.get("no-cache", True) is True for target in found.values())
+        return {name for name, target in found.items() if "no-cache" in target}
+
+    assert uncached() == set()
+    assert uncached("xgboost") == {XGBOOST_TARGET}
+    assert uncached("minimal") == {MINIMAL, SYSTEM}
+
+
 def test_a_target_says_all_that_its_build_needs(steps: tuple[Step, ...]) -> None:
     assert targets(steps)[XGBOOST_TARGET] == {
         "context": f"frameworks/xgboost/{XGBOOST}",

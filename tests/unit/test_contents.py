@@ -238,6 +238,32 @@ def test_every_file_of_the_image_has_an_owner() -> None:
     assert findings(image(), SERVER) == ()
 
 
+def test_what_official_bases_have_is_no_finding() -> None:
+    """Beside what those have that the images here are built on."""
+    files: Files = {
+        "lib32": "-> usr/lib32",
+        "libx32": "-> usr/libx32",
+        "etc/hostname": "",
+        "etc/machine-id": "",
+        "etc/resolv.conf": "",
+        "etc/apt/apt.conf.d/docker-clean": "",
+        "etc/dpkg/dpkg.cfg.d/docker-apt-speedup": "",
+        "usr/sbin/policy-rc.d": "",
+        "usr/local/bin/2to3-3.12": "",
+        "usr/local/bin/pydoc3.12": "",
+        "usr/local/bin/python3.12-config": "",
+        "usr/local/bin/python3-config": "-> python3.12-config",
+        "usr/local/include/python3.12/Python.h": "",
+        "usr/local/lib/pkgconfig/python-3.12-embed.pc": "",
+        f"{LIBRARY}/LICENSE.txt": "",
+        f"{LIBRARY}/config-3.12-x86_64-linux-gnu/Makefile": "",
+        f"{LIBRARY}/lib-dynload/_testcapi.cpython-312-x86_64-linux-gnu.so": "",
+        f"{LIBRARY}/lib-dynload/xxlimited_35.cpython-312-x86_64-linux-gnu.so": "",
+        f"{LIBRARY}/turtledemo/__main__.py": "",
+    }
+    assert findings(image(files), SERVER) == ()
+
+
 UNOWNED: dict[str, Files] = {
     "module without a package": {f"{SITE}/left_pad/__init__.py": ""},
     "file in a folder of a package": {f"{SITE}/httptools/hidden.py": ""},

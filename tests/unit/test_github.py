@@ -65,7 +65,7 @@ def test_the_summary_has_what_the_command_prints(
     assert file.read_text() == f"### What is due\n\n```text\n{XGBOOST}\n```\n\n"
 
 
-def test_the_summary_of_a_failed_command_has_what_it_printed_before(
+def test_the_summary_of_a_failed_command_has_its_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "summary"
@@ -78,7 +78,7 @@ def test_the_summary_of_a_failed_command_has_what_it_printed_before(
 
     monkeypatch.setattr(names, "run", fail)
     assert cli.main(["names", "--summary", "T"]) == 1
-    assert file.read_text() == "before\n### T\n\n```text\none of two\n```\n\n"
+    assert file.read_text() == "before\n### T\n\n```text\none of two\nthe second\n```\n\n"
 
 
 CHANGELOG = """\

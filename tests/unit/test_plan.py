@@ -57,11 +57,12 @@ def plan(
     unavailable: Mapping[str, str] | None = None,
     force: bool = False,
     layers: Mapping[str, tuple[str, ...]] | None = None,
+    pending: Mapping[str, str] | None = None,
 ) -> dict[str, Step]:
     variants = repository.project.variants
     contents = contents_of(repository, bases)
     present = {name: Present(own, (layers or {}).get(name)) for name, own in labels.items()}
-    steps = make_plan(variants, contents, present, unavailable or {}, force=force)
+    steps = make_plan(variants, contents, present, unavailable or {}, force=force, pending=pending)
     assert [step.variant.name for step in steps] == [MINIMAL, XGBOOST, PYTORCH]
     return {step.variant.name: step for step in steps}
 
@@ -405,6 +406,33 @@ def test_all_reasons_of_a_child_are_reported(repository: Repository) -> None:
 
     rebuilt = f"its parent {MINIMAL} was rebuilt"
     assert reasons(steps) == {XGBOOST: ("lock: numpy 2.1 → 2.2", rebuilt), PYTORCH: (rebuilt,)}
+
+
+FIXES = "2 security fixes pending (libssl3t64, tini)"
+
+
+def test_image_that_lacks_fixes_is_rebuilt_without_the_cache(repository: Repository) -> None:
+    """The packages in BuildKit's cache are those that it lacks fixes of."""
+    steps = plan(repository, labels_of(repository), layers=ON_PARENT, pending={XGBOOST: FIXES})
+
+    assert reasons(steps) == {XGBOOST: (FIXES,)}
+    assert [name for name, step in steps.items() if step.no_cache] == [XGBOOST]
+
+
+def test_fixes_of_a_parent_rebuild_its_children(repository: Repository) -> None:
+    """With the cache: what they add is not what lacks fixes."""
+    steps = plan(repository, labels_of(repository), layers=ON_PARENT, pending={MINIMAL: FIXES})
+
+    assert reasons(steps) == {MINIMAL: (FIXES,), **CHILDREN_CHANGE}
+    assert [name for name, step in steps.items() if step.no_cache] == [MINIMAL]
+
+
+def test_image_that_cannot_be_built_keeps_its_fixes_pending(repository: Repository) -> None:
+    missing = {XGBOOST: "no index"}
+    steps = plan(repository, labels_of(repository), pending={XGBOOST: FIXES}, unavailable=missing)
+
+    assert (steps[XGBOOST].action, steps[XGBOOST].reasons) == (Action.UNAVAILABLE, ("no index",))
+    assert not steps[XGBOOST].no_cache
 
 
 def test_force_rebuilds_images_that_are_up_to_date(repository: Repository) -> None:

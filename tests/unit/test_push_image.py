@@ -3,6 +3,8 @@
 import gzip
 import io
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from tests.unit.fake_registry import (
     fake_registry,
     sha256,
 )
+from tests.unit.helpers import REPOSITORY as ROOT
 from tests.unit.saved_images import CONFIG, FORMS, LAYERS, client, config_of, digest
 
 BLOBS = "containerd/daemon/io.containerd.content.v1.content/blobs/sha256"
@@ -250,4 +253,33 @@ def test_engine_that_returns_no_config_is_an_error(
 def test_upload_is_sent_whole_after_a_broken_one(fake: FakeRegistry, tmp_path: Path) -> None:
     fake.answers["PUT", "uploads"] = [Answer(0), Answer(0)]
 
+    assert unpacked(fake, push(fake, tmp_path)) == LAYERS
+
+
+_PUSH = """
+import sys
+from pathlib import Path
+from imagematrix.host.registry import Registry
+from imagematrix.publish.image import push_image
+from tests.unit.helpers import REPOSITORY as ROOT
+from tests.unit.saved_images import FORMS, client
+
+host, repository, root = sys.argv[1:]
+engine = client({"image": FORMS["oci"]})
+push_image(Path(root), engine, "image", Registry(host, None), repository)
+"""
+
+
+def test_killed_push_leaves_nothing_here_and_no_manifest_there(
+    fake: FakeRegistry, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-c", _PUSH, fake.host, REPOSITORY, str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline().endswith(", uploaded.\n")
+        process.kill()
+
+    assert fake.blobs
+    assert not fake.manifests
+    assert not list((tmp_path / "build").iterdir())
     assert unpacked(fake, push(fake, tmp_path)) == LAYERS

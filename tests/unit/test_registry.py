@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -91,6 +92,9 @@ def test_of_an_index_the_image_of_our_platform_is_taken(kind: str, fake: FakeReg
     fake.put("latest", kind, {"manifests": manifests})
 
     assert labels(fake) == LABELS
+    fake.manifests.pop((REPOSITORY, ours))
+    with pytest.raises(WorkError, match=f"team/image:latest: {ours} in it is missing"):
+        labels(fake)
     manifests.pop()
     fake.put("latest", kind, {"manifests": manifests})
     with pytest.raises(WorkError, match="team/image:latest: it is not there for linux/amd64"):
@@ -242,7 +246,9 @@ def test_tags_are_read_page_by_page(fake: FakeRegistry) -> None:
 def test_blob_is_pushed_once(fake: FakeRegistry) -> None:
     registry = Registry(fake.host, None)
 
+    assert not registry.has_blob(REPOSITORY, sha256(CONTENT))
     assert [push(registry), push(registry)] == [Blob.UPLOADED, Blob.PRESENT]
+    assert registry.has_blob(REPOSITORY, sha256(CONTENT))
     assert registry.blob(REPOSITORY, sha256(CONTENT)) == CONTENT
     assert fake.count("POST") == fake.count("PUT") == 1
 
@@ -735,3 +741,73 @@ def test_registry_that_names_no_place_for_an_upload_is_an_error(fake: FakeRegist
 
     with pytest.raises(WorkError, match="it names no place for an upload"):
         push(Registry(fake.host, None))
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (b"", "Remote end closed connection without response"),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc",
+            "Connection broken: IncompleteRead(",
+        ),
+        (b"220 mail.example\r\n", "it does not answer by HTTP"),
+    ],
+)
+def test_what_is_no_answer_is_said_in_plain_words(answer: bytes, words: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = server.accept()
+                    with connection:
+                        probed = connection.recv(1 << 16).startswith(b"GET /v2/ ")
+                        connection.sendall(b"HTTP/1.0 200 OK\r\n\r\n" if probed else answer)
+
+        threading.Thread(target=serve, daemon=True).start()
+        host = f"127.0.0.1:{server.getsockname()[1]}"
+
+        with pytest.raises(WorkError) as raised:
+            Registry(host, None).tags(REPOSITORY)
+    assert str(raised.value).startswith(f"the registry {host} cannot be reached: {words}")
+
+
+@pytest.mark.parametrize(
+    "document",
+    [{"manifests": [1]}, {"manifests": 5}, {"manifests": [{"platform": 1}]},
+     {"manifests": [{"platform": {"os": "linux", "architecture": "amd64"}}]}],
+)  # fmt: skip
+def test_index_of_another_form_is_an_error(document: Any, fake: FakeRegistry) -> None:
+    fake.put("latest", OCI_INDEX, document)
+
+    with pytest.raises(WorkError, match="has no usable image team/image:latest: "):
+        labels(fake)
+
+
+@pytest.mark.parametrize(
+    "config", [[], b"{", {"rootfs": [1]}, {"rootfs": {"diff_ids": 1}}, {"config": "x"},
+               {"config": {"Labels": [1]}}]
+)  # fmt: skip
+def test_config_of_another_form_is_an_error(config: Any, fake: FakeRegistry) -> None:
+    fake.put("latest", OCI_MANIFEST, fake.put_config(config))
+
+    with pytest.raises(WorkError, match=f"the registry {fake.host} has no usable image team/image"):
+        labels(fake)
+
+
+@pytest.mark.parametrize("tags", [5, [1], {"a": 1}])
+def test_list_of_tags_of_another_form_is_an_error(tags: Any, fake: FakeRegistry) -> None:
+    fake.answers["GET", "tags"] = [Answer(200, {"tags": tags})]
+
+    with pytest.raises(WorkError, match="has no usable image team/image: its list of tags"):
+        Registry(fake.host, None).tags(REPOSITORY)
+
+
+@pytest.mark.parametrize("entry", [1, {}, {"mediaType": "a", "digest": "b"}, 5])
+def test_index_of_referrers_of_another_form_is_an_error(entry: Any, fake: FakeRegistry) -> None:
+    index = {"manifests": entry if entry == 5 else [entry]}
+    fake.put(sha256(b"").replace(":", "-"), OCI_INDEX, index)
+
+    with pytest.raises(WorkError, match="index of what refers to it has another form"):
+        Registry(fake.host, None).referrers(REPOSITORY, sha256(b""))
