@@ -129,7 +129,8 @@ def test(session: nox.Session) -> None:
     # Some of these measure how long an answer takes: no engine is started beside them.
     pytest(session, "tests/derived", "--numprocesses=2", "--dist=loadscope")
     # These wait for engines, mirrors and indexes more than they compute.
-    pytest(session, "tests/broken", "tests/catalogue", "tests/engine", "--numprocesses=3", "--dist=loadscope")
+    waiting = ("tests/broken", "tests/catalogue", "tests/engine")
+    pytest(session, *waiting, "--numprocesses=3", "--dist=loadscope")
 
 
 @nox.session

@@ -10,7 +10,6 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from imagematrix.build.pending import pending_in_registry
 from imagematrix.catalogue.collected import published_of
 from imagematrix.catalogue.published import (
     Audit,
@@ -26,6 +25,7 @@ from imagematrix.files import WORK_FOLDER, read_text, replace_folder
 from imagematrix.host.config import read_host_config
 from imagematrix.host.published import registry_of
 from imagematrix.host.revision import revision_of
+from imagematrix.publish.pending import pending_in_registry
 from imagematrix.publish.releases import releases
 from imagematrix.repository.project import Project
 
