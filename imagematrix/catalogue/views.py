@@ -26,6 +26,19 @@ from imagematrix.release.changelog import TITLES
 _WIDE, _NARROW = (720, 14), (340, 5)
 
 
+# The script with which the first page begins: docs/scoring-server.md.
+_SCRIPT = """\
+import json
+
+def init():
+    global model
+    model = sum  # load your model here
+
+def run(data):
+    rows = json.loads(data)["data"]
+    return [model(r) for r in rows]"""
+
+
 @dataclass(frozen=True)
 class TagChart:
     """A chart over the tags of an image: its ID in the page, the unit of its values, the style and
@@ -71,6 +84,7 @@ def index_values(entries: Sequence[Entry]) -> dict[str, Any]:
         "largest": _largest(entries),
         "published_count": sum(entry.published is not None for entry in current),
         "frameworks": len(frameworks.keys() - {MINIMAL}),
+        "script": _SCRIPT,
         "example": current[0] if current else None,
         "newest": max(
             (e.tag.statement.published for e in current if e.tag), key=moment, default=""
