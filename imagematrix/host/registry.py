@@ -6,7 +6,9 @@ https://github.com/opencontainers/distribution-spec/blob/main/spec.md
 
 import io
 import json
+import random
 import threading
+import time
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -27,7 +29,8 @@ _ACCEPT = ", ".join((*_INDEXES, *_MANIFESTS))
 _EMPTY = "application/vnd.oci.empty.v1+json"
 _DIGEST = "Docker-Content-Digest"
 # How often an index is written again that another publisher overwrote.
-_WRITES = 5
+_WRITES = 10
+_APART = 0.1
 
 
 class Blob(StrEnum):
@@ -50,6 +53,8 @@ class Registry:
         self._http = Connection(host, ca_bundle)
         self.host = self._http.host
         self._attaching = threading.Lock()
+        # What was attached to an image, by its repository and digest.
+        self._attached: dict[tuple[str, str], dict[str, Descriptor]] = {}
 
     def image(self, repository: str, tag: str) -> Present | None:
         """The linux/amd64 image of a tag; None if there is no such tag."""
@@ -331,16 +336,22 @@ class Registry:
         """Adds to the index under the fallback tag.
 
         A registry cannot compare and write in one step. So the index is read again after it was
-        written, and all that was in it before has to be there.
+        written, until all that was in it and all that was attached here is there. Two publishers
+        that overwrite each other wait for different times.
         """
-        tag, wanted = _fallback_tag(subject), {made.digest: made}
+        tag = _fallback_tag(subject)
         with self._attaching:
-            for _ in range(_WRITES):
+            wanted = self._attached.setdefault((repository, subject), {})
+            wanted[made.digest] = made
+            for number in range(_WRITES):
                 present = {one.digest: one for one in self._fallback(repository, subject)}
                 if wanted.keys() <= present.keys():
                     return
-                wanted = {**present, **wanted}
-                entries = [one.document for one in wanted.values()]
+                if number:
+                    time.sleep(random.uniform(0, number * _APART))
+                    present = {one.digest: one for one in self._fallback(repository, subject)}
+                entries = [one.document for one in {**present, **wanted}.values()]
+                wanted |= present
                 index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}
                 self._put(repository, tag, compact(index), OCI_INDEX)
         raise WorkError(

@@ -65,6 +65,12 @@ def is_page(answer: requests.Response) -> bool:
     return answer.headers.get("Content-Type", "").lower().startswith("text/html")
 
 
+def has_no_room(answer: requests.Response) -> bool:
+    """Whether the registry's disk is full, or a quota is used up."""
+    full = answer.status_code == HTTPStatus.INSUFFICIENT_STORAGE
+    return full or _NO_ROOM.search(answer.text) is not None
+
+
 def refused(
     answer: requests.Response, host: str, access: Access, *, logged_in: bool, tries: int
 ) -> WorkError:
@@ -90,7 +96,7 @@ def refused(
         )
     elif status == HTTPStatus.NOT_FOUND and access.actions != PULL:
         text = f"{registry} has no repository {what} ({said}): {_create(host, what)}"
-    elif status == HTTPStatus.INSUFFICIENT_STORAGE or _NO_ROOM.search(answer.text):
+    elif has_no_room(answer):
         text = (
             f"{registry} has no room for {what} ({said}): free some, or raise its quota, and run"
             " this again"

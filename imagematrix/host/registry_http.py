@@ -21,6 +21,7 @@ from imagematrix.errors import WorkError
 from imagematrix.host.registry_errors import (
     PULL,
     Access,
+    has_no_room,
     is_page,
     own_words,
     page,
@@ -37,7 +38,8 @@ _RETRY = urllib3.Retry(
     total=6,
     connect=3,
     allowed_methods=None,
-    status_forcelist=(429, 502, 503, 504),
+    # docker-registry answers 500 where two publishers write a tag at the same time.
+    status_forcelist=(429, 500, 502, 503, 504),
     backoff_factor=0.5,
     retry_after_max=120,
 )
@@ -141,7 +143,7 @@ class Connection:
             if answer.status_code in expected:
                 return answer
             tries = len(retry.history) + 1
-            if not retry.is_retry("", answer.status_code):
+            if not retry.is_retry("", answer.status_code) or has_no_room(answer):
                 raise self._refused(answer, access, tries)
             try:
                 retry = retry.increment("", self.host, response=answer.raw)

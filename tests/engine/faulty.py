@@ -6,9 +6,10 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.client import HTTPConnection
+from http.client import HTTPSConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
+
+from tests.engine.registries import SecureRegistry
 
 # What is between two hops only, or is set here.
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "date", "server"}
@@ -58,8 +59,9 @@ class Front:
 
 
 @contextmanager
-def front(behind: str, certificate: Path, key: Path) -> Iterator[Front]:
-    """A front of the registry at `behind` (host:port), with the certificate of a server."""
+def front(behind: SecureRegistry) -> Iterator[Front]:
+    """A front of a registry, with its certificate; it asks for the same password."""
+    trusted = ssl.create_default_context(cafile=behind.ca)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -78,7 +80,7 @@ def front(behind: str, certificate: Path, key: Path) -> Iterator[Front]:
                 self.wfile.write(body)
 
         def _forward(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
-            connection = HTTPConnection(behind)
+            connection = HTTPSConnection(behind.host, context=trusted)
             try:
                 given = {k: v for k, v in self.headers.items() if k.lower() not in _HOP_BY_HOP}
                 connection.request(self.command, self.path, body, given)
@@ -113,7 +115,7 @@ def front(behind: str, certificate: Path, key: Path) -> Iterator[Front]:
         do_GET = do_HEAD = do_PUT = do_POST = do_PATCH = do_DELETE = _serve  # noqa: N815  # Of http.server.
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
+    context.load_cert_chain(behind.certificate, behind.key)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.socket = context.wrap_socket(server.socket, server_side=True)
     server.daemon_threads = True

@@ -26,12 +26,15 @@ USER, PASSWORD = "publisher", "secret of the publisher"
 class SecureRegistry:
     """A registry with TLS by an authority of its own, for USER with PASSWORD.
 
-    `ca` is the authority's certificate, `data` the folder of what is pushed.
+    `ca` is the authority's certificate, `certificate` and `key` are those of the server, `data` is
+    the folder of what is pushed.
     """
 
     host: str
     ca: Path
     data: Path
+    certificate: Path
+    key: Path
 
     def environ(self, folder: Path, password: str = PASSWORD) -> Mapping[str, str]:
         """The environment of a host that knows the authority, and is logged in. The folder is for
@@ -78,7 +81,7 @@ def serve_secure_registry(program: str, data: Path | None = None) -> Iterator[Se
         auth = {"auth": {"htpasswd": {"realm": "images", "path": str(folder / "htpasswd")}}}
         data = data or folder / "data"
         with _running(program, folder, tls, auth, data) as host:
-            yield SecureRegistry(host, ca, data)
+            yield SecureRegistry(host, ca, data, certificate, key)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -339,6 +340,35 @@ def test_artifacts_refer_to_an_image(api: bool, fake: FakeRegistry) -> None:
     assert fallback is not api
 
 
+def test_what_another_publisher_lost_is_there_again_after_the_next_attachment(
+    fake: FakeRegistry,
+) -> None:
+    """It read the index before our first attachment, and writes it after we looked."""
+    registry = Registry(fake.host, None)
+    subject = fake.put("latest", OCI_MANIFEST, {"layers": []})
+    image = registry.manifest(REPOSITORY, subject)
+    assert image is not None
+    attach = partial(registry.attach, REPOSITORY, image.descriptor, "application/a")
+    first = attach(b"1", "text/plain", {})
+    fake.put(subject.replace(":", "-"), OCI_INDEX, {"mediaType": OCI_INDEX, "manifests": []})
+
+    second = attach(b"2", "text/plain", {})
+
+    assert {one.digest for one in registry.referrers(REPOSITORY, subject)} == {
+        first.digest,
+        second.digest,
+    }
+
+
+def test_full_disk_is_said_at_once(fake: FakeRegistry, waits: list[float]) -> None:
+    fake.answers["PUT", "uploads"] = [error(500, "UNKNOWN", "no space left on device")]
+
+    with pytest.raises(WorkError, match="has no room for team/image"):
+        push(Registry(fake.host, None))
+    assert waits == []
+    assert fake.count("PUT") == 1
+
+
 def test_what_another_publisher_attaches_at_the_same_time_is_kept(fake: FakeRegistry) -> None:
     """It writes the index between our read and our write, from what it read before."""
     registry = Registry(fake.host, None)
@@ -359,7 +389,10 @@ def test_what_another_publisher_attaches_at_the_same_time_is_kept(fake: FakeRegi
 # What may pass is tried again.
 
 
-@pytest.mark.parametrize("failure", [DROPPED, Answer(429), Answer(502), Answer(503), Answer(504)])
+@pytest.mark.parametrize(
+    "failure",
+    [DROPPED, Answer(429), Answer(500), Answer(502), Answer(503), Answer(504)],
+)
 @pytest.mark.parametrize("step", [("HEAD", "blobs"), ("POST", "uploads"), ("PUT", "uploads"),
     ("PUT", "manifests"), ("GET", "manifests")])  # fmt: skip
 def test_what_may_pass_is_tried_again(
@@ -499,7 +532,7 @@ def test_token_for_a_mount_may_also_read_the_source(
          ["has no room for team/image"]),
         (error(403, "DENIED", "storage quota of 10 GB exceeded"), True, ["quota of 10 GB"]),
         (error(500, "UNKNOWN", "unknown error"), True,
-         ["fails for team/image (500 Internal Server Error, UNKNOWN: unknown error)"]),
+         ["fails for team/image (500 Internal Server Error, UNKNOWN: unknown error, asked 7"]),
         (error(400, "TAG_INVALID", "manifest tag did not match URI"), True,
          ["answers 400 Bad Request, TAG_INVALID: manifest tag did not match URI for team/image"]),
         (Answer(400, b"\x00nonsense"), True, ["answers 400 Bad Request for team/image"]),
@@ -517,7 +550,7 @@ def test_refused_push_says_why_and_what_to_do(
 ) -> None:
     if logged_in:
         log_in(docker_config, fake.host)
-    fake.answers["POST", "uploads"] = [refusal] * 2
+    fake.answers["POST", "uploads"] = [refusal] * 20
 
     with pytest.raises(WorkError) as raised:
         push(Registry(fake.host, None))
