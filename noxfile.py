@@ -129,7 +129,8 @@ def test(session: nox.Session) -> None:
     # Some of these measure how long an answer takes: no engine is started beside them.
     pytest(session, "tests/derived", "--numprocesses=2", "--dist=loadscope")
     # These wait for engines, mirrors and indexes more than they compute.
-    pytest(session, "tests/broken", "tests/engine", "--numprocesses=3", "--dist=loadscope")
+    waiting = ("tests/broken", "tests/catalogue", "tests/engine")
+    pytest(session, *waiting, "--numprocesses=3", "--dist=loadscope")
 
 
 @nox.session
@@ -218,6 +219,12 @@ def lock(session: nox.Session) -> None:
 def engine(session: nox.Session) -> None:
     """Show the Docker engine, or `-- start` or `-- stop` the one that nox set up."""
     imagematrix(session, "engine")
+
+
+@nox.session
+def catalogue(session: nox.Session) -> None:
+    """Write the catalogue of the images, a static site: -- --registry HOST/NAMESPACE."""
+    imagematrix(session, "catalogue")
 
 
 @nox.session

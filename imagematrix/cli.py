@@ -23,6 +23,7 @@ _COMMANDS = {
     "budget": "compare the sizes of images with their record",
     "examples": "make the examples in their images, and compare them with the committed ones",
     "check": "prove that the files agree with the matrix",
+    "catalogue": "write the catalogue of the images as a static site",
     "names": "print the names of images",
     "save": "write images of the engine and the records of their checks to files",
     "load": "read the files that `save` wrote into the engine",

@@ -3,10 +3,10 @@
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable
-from pathlib import Path, PurePath
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePath, PurePosixPath
 
-from imagematrix.errors import Diagnostic, InputError
+from imagematrix.errors import Diagnostic, InputError, UserError
 
 # Where commands leave their logs, records and staged wheels; git ignores it.
 WORK_FOLDER = Path("build")
@@ -70,3 +70,36 @@ def write_bytes_atomically(path: Path, data: bytes) -> bool:
         Path(temporary).unlink(missing_ok=True)
         raise
     return True
+
+
+def replace_folder(folder: Path, files: Mapping[PurePosixPath, str], marker: PurePosixPath) -> None:
+    """Makes `folder` hold these files and nothing else: a new folder is written beside it, and then
+    takes its place. Creates missing parents.
+
+    `marker` is one of the files. Raises UserError for a folder that has others and not this one:
+    something else is in it.
+    """
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise UserError(f"{folder} is no folder; nothing was written")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / marker).is_file():
+        raise UserError(
+            f"{folder} holds other files, and no {marker}; nothing was written. Name a folder that"
+            " is new or empty"
+        )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Beside it, on the same file system. The second one is for what was there.
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as work:
+        new, old = Path(work, "new"), Path(work, "old")
+        new.mkdir()
+        for path, text in files.items():
+            target = new / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(text.encode("utf-8"))
+        if folder.exists():
+            folder.replace(old)
+        try:
+            new.replace(folder)
+        except BaseException:
+            if old.exists():
+                old.replace(folder)
+            raise

@@ -7,7 +7,7 @@ from packaging.version import InvalidVersion, Version
 from imagematrix.release.statement import Change, ReleaseStatement
 
 # In which order people read it, with the title of each part.
-_TITLES = {
+TITLES = {
     "cve": "Security fixes",
     "python": "Python",
     "pypi": "Python packages",
@@ -93,7 +93,7 @@ def markdown(changes: Sequence[Change], level: int = 3) -> str:
     if not changes:
         return "The packages are those of the tag before.\n"
     parts = []
-    for kind, title in _TITLES.items():
+    for kind, title in TITLES.items():
         rows = [change for change in changes if change.kind == kind]
         if rows:
             items = "\n".join(f"- {_marked(change)}" for change in rows)
@@ -105,7 +105,7 @@ def rows(changes: Sequence[Change]) -> tuple[tuple[str, str], ...]:
     """The changes for a table in a terminal: what they are of, and each in words."""
     return tuple(
         (title, phrase(change))
-        for kind, title in _TITLES.items()
+        for kind, title in TITLES.items()
         for change in changes
         if change.kind == kind
     )
