@@ -46,7 +46,9 @@ class SecureRegistry:
         known = read_host_config(os.environ, Path.home()).ca_bundle
         bundle = folder / "certificates.pem"
         bundle.write_text(self.ca.read_text() + (known.read_text() if known else ""))
-        return {"DOCKER_CONFIG": str(folder), "SSL_CERT_FILE": str(bundle)}
+        # The first of these that a host has set counts.
+        named = dict.fromkeys(("PIP_CERT", "SSL_CERT_FILE"), str(bundle))
+        return {"DOCKER_CONFIG": str(folder), **named}
 
 
 def free_port(address: str = "127.0.0.1") -> int:
