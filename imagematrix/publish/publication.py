@@ -130,7 +130,8 @@ class _Publication:
         newest, latest = self.newest_tag(), self.signed(LATEST)
         manifest = self.upload(latest)
         release, is_new = self.attach(manifest, newest, latest)
-        self.verify(release)
+        if is_new:
+            self.verify(release)
         moved = not release.held and self.move_latest(release, manifest)
         shown = (release.tag, manifest.digest)
         if release.held:
@@ -202,20 +203,27 @@ class _Publication:
     ) -> tuple[ReleaseStatement, bool]:
         """Takes a dated tag where the newest one is of another image, and attaches all statements.
 
-        Returns the release statement that is attached, and whether anything is new.
+        Returns the release statement that is attached, and whether the image was not complete.
         """
         if newest is not None and newest[1].digest == manifest.digest:
-            release = self.release(manifest, newest[0], latest)
-            return self.attach_all(manifest, release)
+            there = self.complete(str(newest[0]))
+            if there is not None and not self.is_accepted_now(there.release, latest):
+                return there.release, False
+            return self.attach_all(manifest, self.release(manifest, newest[0], latest)), True
         for _ in range(_CLAIMS):
             tag = next_tag(self.to.now().date(), map(str, self.tags()))
             if self.to.registry.claim_tag(self.repository, str(tag), manifest):
                 say(f"{self.name}: {tag} is {manifest.digest}.")
-                attached, _ = self.attach_all(manifest, self.release(manifest, tag, latest))
+                release = self.attach_all(manifest, self.release(manifest, tag, latest))
                 if self.is_ours(tag, manifest):
-                    return attached, True
+                    return release, True
             say(f"{self.name}: another publisher took {tag}; taking the next one.")
         raise WorkError(f"{self.name}: other publishers take each tag first; run this again later")
+
+    def is_accepted_now(self, release: ReleaseStatement, latest: Published | None) -> bool:
+        """Whether an image was held because of jumps that are accepted by now."""
+        found = self.jumps(latest, release)
+        return bool(release.held) and not held(found, self.to.policy.jumps)
 
     def is_ours(self, tag: DatedTag, manifest: Manifest) -> bool:
         """Whether a tag is still on the image: of two that write at once, the later one stays."""
@@ -264,9 +272,7 @@ class _Publication:
         hint = "look at it with `nox -s verify_published`"
         return (Jump(LATEST, why, hint),)
 
-    def attach_all(
-        self, manifest: Manifest, release: ReleaseStatement
-    ) -> tuple[ReleaseStatement, bool]:
+    def attach_all(self, manifest: Manifest, release: ReleaseStatement) -> ReleaseStatement:
         """Attaches all statements that are missing; returns the release statement that is there."""
         where = f"{self.to.registry.host}/{self.repository}"
         wanted = statements_of(
@@ -278,7 +284,7 @@ class _Publication:
         (said,) = (
             one.statement for one in done if one.statement.predicate_type == Predicate.RELEASE
         )
-        return from_json(said.predicate), any(one.new for one in done)
+        return from_json(said.predicate)
 
     def verify(self, release: ReleaseStatement) -> None:
         """Raises WorkError where a consumer would refuse the image under its dated tag."""

@@ -13,7 +13,6 @@ from cyclonedx.model.license import DisjunctiveLicense, LicenseAcknowledgement, 
 from cyclonedx.output.json import JsonV1Dot6
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.spdx import is_supported_id
-from cyclonedx.validation.json import JsonStrictValidator
 from packageurl import PackageURL
 
 from imagematrix.errors import WorkError
@@ -30,6 +29,9 @@ def cyclonedx_document(name: str, digest: str, components: Iterable[Component]) 
 
     Raises WorkError where the format's own library finds it invalid.
     """
+    # It takes a second to import, which most commands can do without.
+    from cyclonedx.validation.json import JsonStrictValidator
+
     image = CycloneComponent(
         name=name,
         version=digest,

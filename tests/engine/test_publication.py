@@ -8,17 +8,18 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import chdir, closing, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from io import StringIO
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
 import pytest
 
+from imagematrix import cli
+from imagematrix.audit.facts import ArchiveFacts
 from imagematrix.host.engine import Engine
 from imagematrix.host.registry import Registry
 from imagematrix.plan.bake import image_tag
@@ -40,22 +41,32 @@ ALPHA, BETA, GAMMA = (f"{name}1.0-py312-inference" for name in OLD)
 IMAGES = (ALPHA, BETA, GAMMA)
 PASSWORD = "password of the key"
 SOURCE = {"GITHUB_SERVER_URL": "https://github.com", "GITHUB_REPOSITORY": "me/images"}
-# What a publication asks of Debian and of indexes is tested by itself, and takes a while.
 UNAUDITED = """
 import sys
-from unittest.mock import patch
 from imagematrix import cli
-from imagematrix.audit.facts import ArchiveFacts
-with (
-    patch("imagematrix.commands.publish.pending_in_engine", return_value={}),
-    patch.object(ArchiveFacts, "hashes", return_value={}),
-    patch.object(ArchiveFacts, "closed", return_value={}),
-):
+from tests.engine.test_publication import unaudited
+with unaudited():
     sys.exit(cli.main(sys.argv[1:]))
 """
 FALLBACK = r"/manifests/sha256-"
 # The plain signature, and a statement of each type.
 ATTACHED = 6
+
+
+@contextmanager
+def unaudited() -> Iterator[None]:
+    """What a publication asks of Debian and of indexes is tested by itself, and takes a while."""
+    with (
+        patch("imagematrix.commands.publish.pending_in_engine", return_value={}),
+        patch("imagematrix.commands.publish.sources_of"),
+        patch.object(ArchiveFacts, "hashes", return_value={}),
+        patch.object(ArchiveFacts, "closed", return_value={}),
+    ):
+        yield
+
+
+def _rows(output: str) -> dict[str, dict[str, str]]:
+    return {row["image"]: row for row in json.loads(output)}
 
 
 def attached(requests: list[tuple[str, str]]) -> bool:
@@ -97,12 +108,10 @@ class Shop:
         audited: bool = False,
         environ: Mapping[str, str] | None = None,
     ) -> "subprocess.Popen[str]":
-        """A publication that runs; of what is given twice, the last counts."""
-        where = f"{self.front.host}/{namespace}"
+        """A publication in a process of its own."""
         program = command_of() if audited else [sys.executable, "-c", UNAUDITED]
-        options = ["--bootstrap-bases", "--key", str(self.key), "--json"]
         return subprocess.Popen(
-            [*program, "publish", "--registry", where, *options, *arguments],
+            [*program, *self.command(namespace, *arguments)],
             cwd=self.root,
             env={**self.environ, **(environ or {})},
             stdout=subprocess.PIPE,
@@ -111,14 +120,26 @@ class Shop:
         )
 
     def publish(
-        self, namespace: str, *arguments: str, status: int = 0, audited: bool = False
+        self, namespace: str, *arguments: str, status: int = 0
     ) -> dict[str, dict[str, str]]:
         """The rows of a publication that ends with a status, by image."""
-        output, errors = (
-            process := self.start(namespace, *arguments, audited=audited)
-        ).communicate()
-        assert process.returncode == status, output + errors[-3000:]
-        return {row["image"]: row for row in json.loads(output)}
+        output, errors = StringIO(), StringIO()
+        with (
+            patch.dict(os.environ, self.environ),
+            chdir(self.root),
+            redirect_stdout(output),
+            redirect_stderr(errors),
+            unaudited(),
+        ):
+            ended = cli.main(self.command(namespace, *arguments))
+        assert ended == status, output.getvalue() + errors.getvalue()[-3000:]
+        return _rows(output.getvalue())
+
+    def command(self, namespace: str, *arguments: str) -> list[str]:
+        """The command line of a publication; of what is given twice, the last counts."""
+        where = f"{self.front.host}/{namespace}"
+        options = ["--bootstrap-bases", "--key", str(self.key), "--json"]
+        return ["publish", "--registry", where, *options, *arguments]
 
     def registry(self) -> Registry:
         with patch.dict(os.environ, self.environ):
@@ -185,10 +206,11 @@ def shop(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
         try:
             found.build(OLD)
             # Debian and the index are asked here, as by every publisher.
-            rows = found.publish("first", "--allow-pending", "a test", *IMAGES, audited=True)
-            assert {name: row["verdict"] for name, row in rows.items()} == dict.fromkeys(
-                IMAGES, "pushed"
-            )
+            allowed = ["--allow-pending", "a test"]
+            process = found.start("first", *allowed, *IMAGES, audited=True)
+            output, errors = process.communicate()
+            assert process.returncode == 0, output + errors[-3000:]
+            assert verdicts(_rows(output)) == dict.fromkeys(IMAGES, "pushed")
             found.build(NEW)
             yield found
         finally:
@@ -350,20 +372,23 @@ def test_registry_without_room_is_named_and_the_repeat_finishes(shop: Shop) -> N
     assert verdicts(shop.publish("full", ALPHA)) == {ALPHA: "pushed"}
 
 
-def both(*start: Callable[[], Any]) -> list[Any]:
-    with ThreadPoolExecutor(len(start)) as threads:
-        return [one.result() for one in [threads.submit(one) for one in start]]
+def both(shop: Shop, namespace: str, *options: list[str]) -> list[dict[str, str]]:
+    """The rows of publications of one image at the same time."""
+    running = [shop.start(namespace, ALPHA, *more) for more in options]
+    ended = [process.communicate() for process in running]
+    assert [process.returncode for process in running] == [0] * len(options), ended
+    return [_rows(output)[ALPHA] for output, _ in ended]
 
 
 def test_two_publishers_of_one_image_give_it_one_tag(shop: Shop) -> None:
     namespace = shop.copy("first", "twice")
     before = shop.dated(namespace, ALPHA)
 
-    rows = both(*[lambda: shop.publish(namespace, ALPHA)] * 2)
+    rows = both(shop, namespace, [], [])
 
-    assert {row[ALPHA]["verdict"] for row in rows} <= {"pushed", "unchanged"}
+    assert {row["verdict"] for row in rows} <= {"pushed", "unchanged"}
     after = shop.dated(namespace, ALPHA)
-    assert {row[ALPHA]["digest"] for row in rows} == set(after.values()) - set(before.values())
+    assert {row["digest"] for row in rows} == set(after.values()) - set(before.values())
     assert {tag: after[tag] for tag in before} == before
     assert not shop.refused(namespace, ALPHA)
 
@@ -373,13 +398,10 @@ def test_two_publishers_of_two_images_take_a_tag_each(shop: Shop) -> None:
     namespace = shop.copy("first", "rivals")
     before = shop.dated(namespace, ALPHA)
 
-    rows = both(
-        lambda: shop.publish(namespace, ALPHA),
-        lambda: shop.publish(namespace, ALPHA, "--compression", "gzip"),
-    )
+    rows = both(shop, namespace, [], ["--compression", "gzip"])
 
     after = shop.dated(namespace, ALPHA)
-    tags = {row[ALPHA]["tag"]: row[ALPHA]["digest"] for row in rows}
+    tags = {row["tag"]: row["digest"] for row in rows}
     assert after == {**before, **tags}
     assert len(after) == len(before) + 2
     newest = max(map(DatedTag.of, after))
