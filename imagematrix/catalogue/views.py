@@ -155,13 +155,14 @@ def image_values(entry: Entry, entries: Sequence[Entry]) -> dict[str, Any]:
 
 
 def _tag_charts(tags: Sequence[Tag]) -> tuple[TagChart, ...]:
-    """The charts over the tags of an image; none for a single tag."""
+    """The charts over the tags of an image; none for a single tag, nor of changes without any."""
     if len(tags) < 2:
         return ()
-    return (
-        _tag_chart("sizes", "Size over tags", tags, _size_series, "MB"),
-        _tag_chart("changes", "Packages changed, security fixes", tags, _change_series),
-    )
+    charts = [_tag_chart("sizes", "Size over tags", tags, _size_series, "MB")]
+    if any(any(one.values) for one in _change_series(tags)):
+        title = "Packages changed, security fixes"
+        charts.append(_tag_chart("changes", title, tags, _change_series))
+    return tuple(charts)
 
 
 def _tag_chart(

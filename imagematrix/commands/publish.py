@@ -33,6 +33,7 @@ from imagematrix.publish.cosign import Signer, find_cosign
 from imagematrix.publish.preview import preview
 from imagematrix.publish.publication import Publisher, Row, Verdict
 from imagematrix.publish.statements import Origin
+from imagematrix.release.changelog import rows as change_rows
 from imagematrix.release.components import components_of
 from imagematrix.release.guard import accepted
 from imagematrix.release.provenance import Run
@@ -219,6 +220,10 @@ def _show(rows: Sequence[Row], *, as_json: bool, dry_run: bool) -> None:
         return
     lines = [(row.image, row.verdict, row.tag, row.digest, row.detail) for row in rows]
     print(table([("image", "result", "tag", "digest", "details"), *lines]))
+    for row in rows:
+        if row.changes:
+            print(f"\n{row.image}:{row.tag}")
+            print(table(change_rows(row.changes)))
     say(counted(row.verdict for row in rows) + ("; nothing was written" if dry_run else ""))
 
 

@@ -42,18 +42,18 @@ def preview(
             return Row(name, Verdict.UNCHANGED, newest, there.digest, "no new tag")
     tag = str(next_tag(now.date(), tags))
     own = release_of(candidate, tag, now, origin)
+    before = _said_of(registry, repository, newest) if newest else None
+    # Its compressed size is known once it is compressed.
+    sized = replace(own, compressed=before.compressed) if before else own
+    changed = changes(before, sized) if before else ()
     latest = _said_of(registry, repository, LATEST)
     if latest is not None:
         found = jumps(latest, own)
         if held(found, policy.jumps):
             why = "; ".join(str(jump) for jump in found if jump.name not in policy.jumps)
-            return Row(name, Verdict.HELD, tag, "", f"latest stays: {why}")
-    before = _said_of(registry, repository, newest) if newest else None
-    if before is None:
-        return Row(name, Verdict.PUSHED, tag, "", "the first one")
-    # Its compressed size is known once it is compressed.
-    sized = replace(own, compressed=before.compressed)
-    return Row(name, Verdict.PUSHED, tag, "", summary(changes(before, sized)))
+            return Row(name, Verdict.HELD, tag, "", f"latest stays: {why}", changed)
+    what = summary(changed) if before else "the first one"
+    return Row(name, Verdict.PUSHED, tag, "", what, changed)
 
 
 def _said_of(registry: Registry, repository: str, reference: str) -> ReleaseStatement | None:

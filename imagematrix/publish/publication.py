@@ -37,7 +37,7 @@ from imagematrix.publish.verify import Verdict as Found
 from imagematrix.release.changelog import changes, summary
 from imagematrix.release.guard import Jump, allowed, held, jumps
 from imagematrix.release.predicates import Predicate
-from imagematrix.release.statement import ReleaseStatement, from_json
+from imagematrix.release.statement import Change, ReleaseStatement, from_json
 from imagematrix.release.tags import LATEST, DatedTag, next_tag
 
 # Publishers that take a tag at the same time; more are seldom.
@@ -58,13 +58,15 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Row:
-    """What became of an image, under which dated tag, and why."""
+    """What became of an image, under which dated tag, and why; `changes` are those since the tag
+    before, of an image that is new there."""
 
     image: str
     verdict: Verdict
     tag: str = ""
     digest: str = ""
     detail: str = ""
+    changes: tuple[Change, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -136,11 +138,12 @@ class _Publication:
         shown = (release.tag, manifest.digest)
         if release.held:
             why = "; ".join(str(jump) for jump in self.jumps(latest, release))
-            return Row(self.name, Verdict.HELD, *shown, f"latest stays: {why or release.held}")
+            detail = f"latest stays: {why or release.held}"
+            return Row(self.name, Verdict.HELD, *shown, detail, release.changes if is_new else ())
         if not is_new and not moved:
             return Row(self.name, Verdict.UNCHANGED, *shown, "no new tag")
         what = summary(release.changes) if release.previous else "the first one"
-        return Row(self.name, Verdict.PUSHED, *shown, what)
+        return Row(self.name, Verdict.PUSHED, *shown, what, release.changes)
 
     def tags(self) -> list[DatedTag]:
         """The dated tags of the image, the newest first."""
