@@ -16,22 +16,23 @@ from imagematrix.catalogue.published import (
     Published,
     PublishedTag,
 )
-from imagematrix.matrix.schema import Track
+from imagematrix.matrix.schema import Accelerator, Track
 from imagematrix.matrix.variant import Variant
 from imagematrix.release.predicates import Predicate
 from imagematrix.release.statement import Change, ReleaseStatement
 from imagematrix.repository.sizes import Budgets
+from tests.example_images import example
 
 TODAY = date(2026, 11, 28)
 PREFIX = "ghcr.io/example"
 SOURCE = "https://github.com/example/inference-images"
 GONE = "xgboost3.3-py312-inference"
-HELD = "lightgbm4.7-py312-inference"
-PENDING = "onnxruntime1.31-py312-inference"
-NOT_AUDITED = "pytorch2.13-py311-inference"
-RETIRED = "scikit-learn0.24.1-py3.7-inference-cpu"
-REFUSED = "onnxruntime1.31-py312-cuda13.0-tensorrt10.14-inference"
-UNPUBLISHED = "pytorch2.13-py312-inference"
+HELD = example("lightgbm").name
+PENDING = example("onnxruntime").name
+NOT_AUDITED = example("tensorflow").name
+RETIRED = example("scikit-learn", track=Track.HISTORICAL).name
+REFUSED = example("onnxruntime", Accelerator.TENSORRT).name
+UNPUBLISHED = example("pytorch").name
 
 _DEBIAN = {
     "base-files": ("13.8+deb13u2", "GPL-2+"),

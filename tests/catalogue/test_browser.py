@@ -15,17 +15,18 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.select import Select
 from selenium.webdriver.support.wait import WebDriverWait
 
-from tests.catalogue.made_up import HELD, PENDING, PREFIX, RETIRED
+from tests.catalogue.made_up import HELD, PENDING, PREFIX, REFUSED, RETIRED
+from tests.example_images import example
 
 SCREEN, TELEPHONE = 1280, 390
-IMAGE = "scikit-learn1.9-py312-inference"
+IMAGE = example("scikit-learn").name
 PAGES = (
     "index.html",
     f"images/{IMAGE}.html",
     f"images/{HELD}.html",
     f"images/{PENDING}.html",
     f"images/{RETIRED}.html",
-    "images/onnxruntime1.31-py312-cuda13.0-tensorrt10.14-inference.html",
+    f"images/{REFUSED}.html",
     "maintainers.html",
     "404.html",
 )

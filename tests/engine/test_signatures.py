@@ -31,8 +31,9 @@ from imagematrix.release.statement import ReleaseStatement, to_json
 from imagematrix.release.test_results import check_results
 from imagematrix.repository.passed import CheckResult, Outcome
 from tests.engine.conftest import ROOT
+from tests.example_images import example, on_another_python
 
-NAME = "minimal-py312-inference"
+NAME, OTHER = example().name, on_another_python().name
 OLD, NEW, NEWEST = "20261101.v1", "20261101.v2", "20261120.v1"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 PASSWORD = "of the tests"
@@ -554,7 +555,7 @@ def test_everything_signed_by_another_key(shop: Shop, other: Signer) -> None:
 
 
 def test_image_of_another_name(registry: str, signatures: Signatures) -> None:
-    shop = Shop(Registry(registry, None), signatures, "pytorch2.13-py312-inference")
+    shop = Shop(Registry(registry, None), signatures, OTHER)
     shop.publish(FIRST, OLD)
 
     assert shop.refused(OLD) == {
