@@ -205,6 +205,8 @@ class _Handler(BaseHTTPRequestHandler):
                 200, found[1], Content_Type=found[0], Docker_Content_Digest=sha256(found[1])
             )
 
+    head_manifests = get_manifests
+
     def put_manifests(
         self, repository: str, reference: str, query: dict[str, str], body: bytes
     ) -> None:

@@ -4,12 +4,15 @@ import hashlib
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from imagematrix.audit.debian import Archive, DebianAudit
 from imagematrix.audit.download import CACHE, Downloads
+from imagematrix.audit.facts import ArchiveFacts
 from imagematrix.audit.findings import Finding, Severity, Status
+from imagematrix.audit.images import Sources
 from imagematrix.errors import WorkError
 from imagematrix.host.debian import DebianMirrors
 from tests.unit.archive import NOW, DebianArchive, deb, entry, serving
@@ -350,3 +353,51 @@ def test_downloads_are_kept_by_their_hash(
     again = {name: count - first[name] for name, count in archive.site.asked.items()}
     assert again[path] == 1
     assert {name for name in again if "by-hash" in name and again[name]} == set()
+
+
+def facts_of(archive: DebianArchive, tmp_path: Path) -> ArchiveFacts:
+    mirrors = DebianMirrors(f"{archive.site.url}/debian", f"{archive.site.url}/debian-security")
+    asked = Archive(Downloads(tmp_path, host_config()), mirrors, NOW, archive.keyring)
+    sources = Mock(Sources, archive=asked, now=NOW)
+    return ArchiveFacts(sources, "trixie")
+
+
+def test_published_packages_have_the_hashes_of_the_archive(
+    archive: DebianArchive, tmp_path: Path
+) -> None:
+    path = fixed(archive, ago(1))
+    content = archive.site.answers[path]
+    facts = facts_of(archive, tmp_path)
+
+    assert isinstance(content, bytes)
+    sha256 = hashlib.sha256(content).hexdigest()
+    assert facts.hashes({"libx": "1.0-1+deb13u1", "other": "1"}) == {"libx": sha256}
+    # The archive has only one version of a package.
+    assert facts.hashes({"libx": OLD}) == {}
+
+
+def test_update_closes_the_cves_of_the_versions_between(
+    archive: DebianArchive, tmp_path: Path
+) -> None:
+    fixed(archive, entry("libx", "1.0-1+deb13u1", NOW, "CVE-2026-0001 and CVE-2026-0002"))
+    facts = facts_of(archive, tmp_path)
+
+    assert facts.closed({"libx": OLD}, {"libx": "1.0-1+deb13u1"}) == {
+        "libx": ("CVE-2026-0001", "CVE-2026-0002")
+    }
+    assert facts.closed({"libx": OLD}, {"libx": OLD}) == {}
+    assert facts.closed({}, {"libx": "1.0-1+deb13u1"}) == {}
+
+
+def test_without_the_archive_there_are_no_facts_and_a_word(
+    archive: DebianArchive, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fixed(archive, ago(1))
+    index_is_gone(archive)
+    facts = facts_of(archive, tmp_path)
+
+    assert facts.hashes({"libx": OLD}) == {}
+    assert facts.closed({"libx": OLD}, {"libx": "2"}) == {}
+    said = capsys.readouterr().err
+    assert "The hashes of Debian packages are not known" in said
+    assert "The CVEs that Debian's updates close are not known" in said

@@ -18,7 +18,7 @@ import pytest
 import requests
 
 from imagematrix.errors import WorkError
-from imagematrix.host.oci import OCI_INDEX, OCI_MANIFEST, Descriptor
+from imagematrix.host.oci import OCI_INDEX, OCI_MANIFEST, Descriptor, Manifest
 from imagematrix.host.registry import Blob, Registry
 from imagematrix.host.registry_errors import PUSH, Access, refused
 from imagematrix.host.registry_http import Connection
@@ -366,7 +366,7 @@ def test_full_disk_is_said_at_once(fake: FakeRegistry, waits: list[float]) -> No
     with pytest.raises(WorkError, match="has no room for team/image"):
         push(Registry(fake.host, None))
     assert waits == []
-    assert fake.count("PUT") == 1
+    assert fake.count("PUT") == 2
 
 
 def test_what_another_publisher_attaches_at_the_same_time_is_kept(fake: FakeRegistry) -> None:
@@ -384,6 +384,52 @@ def test_what_another_publisher_attaches_at_the_same_time_is_kept(fake: FakeRegi
 
     assert not fake.overwritten
     assert registry.referrers(REPOSITORY, subject) == (other, made)
+
+
+# A tag is taken once.
+
+OTHERS = b'{"by": "another publisher"}'
+
+
+def test_free_tag_is_taken_and_one_that_is_taken_is_not(fake: FakeRegistry) -> None:
+    ours, others = (Manifest(sha256(text), OCI_MANIFEST, text) for text in (b"{}", OTHERS))
+    fake.put("other", OCI_MANIFEST, OTHERS)
+    registry = Registry(fake.host, None)
+
+    assert registry.claim_tag(REPOSITORY, "free", ours)
+    assert not registry.claim_tag(REPOSITORY, "other", ours)
+    assert fake.manifests[REPOSITORY, "other"][1] == others.content
+    # Who repeats has it already.
+    assert registry.claim_tag(REPOSITORY, "free", ours)
+
+
+def test_tag_that_another_publisher_overwrites_is_not_ours(fake: FakeRegistry) -> None:
+    fake.overwritten["free"] = (OCI_MANIFEST, OTHERS)
+
+    claimed = Registry(fake.host, None).claim_tag(
+        REPOSITORY, "free", Manifest(sha256(b"{}"), OCI_MANIFEST, b"{}")
+    )
+
+    assert not claimed
+
+
+def test_tag_that_was_taken_while_the_registry_failed_is_not_written_again(
+    fake: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another publisher takes it between two tries."""
+
+    def take(_: float) -> None:
+        fake.put("free", OCI_MANIFEST, OTHERS)
+
+    clock = SimpleNamespace(sleep=take, time=lambda: 0.0)
+    monkeypatch.setattr("urllib3.util.retry.time", clock)
+    # There is no wait before the second try.
+    fake.answers["PUT", "manifests"] = [Answer(503), Answer(503)]
+    ours = Manifest(sha256(b"{}"), OCI_MANIFEST, b"{}")
+
+    assert not Registry(fake.host, None).claim_tag(REPOSITORY, "free", ours)
+    assert fake.manifests[REPOSITORY, "free"][1] == OTHERS
+    assert fake.count("PUT") == 2
 
 
 # What may pass is tried again.
