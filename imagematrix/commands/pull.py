@@ -2,14 +2,23 @@
 
 import argparse
 import contextlib
+import os
+from datetime import UTC, datetime
+from pathlib import Path
 
 from imagematrix.commands.options import add_selection, selection_of
+from imagematrix.commands.verifying import add_verifier, verifier_of
 from imagematrix.console import say, table
 from imagematrix.errors import WorkError
+from imagematrix.host.config import read_host_config
+from imagematrix.host.published import registry_of
+from imagematrix.host.registry import Registry
 from imagematrix.host.setup import ensure_engine
 from imagematrix.matrix.platforms import PLATFORM
 from imagematrix.matrix.selection import select, with_parents
 from imagematrix.plan.bake import LATEST, image_tag
+from imagematrix.publish.cosign import Verifier
+from imagematrix.publish.verify import Verdict, is_verified, verify
 from imagematrix.repository.project import Project
 
 
@@ -22,6 +31,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="only what the selected images are based on, where the engine has none",
     )
+    add_verifier(parser, required=False)
 
 
 def run(project: Project, options: argparse.Namespace) -> int:
@@ -35,20 +45,40 @@ def run(project: Project, options: argparse.Namespace) -> int:
         names = [v.name for v in with_parents(chosen, project.variants) if v not in chosen]
         present = engine.inspect(map(image_tag, names))
         wanted = [name for name in names if image_tag(name) not in present]
-    # A registry takes lower case only, and the names of owners on GitHub have upper case.
-    where, rows = options.registry.lower(), []
+    ca_bundle = read_host_config(os.environ, Path.home()).ca_bundle
+    registry, namespace = registry_of(options.registry, ca_bundle)
+    verifier = None
+    if options.key is not None or options.certificate_identity_regexp:
+        verifier = verifier_of(project.root, ca_bundle, options)
+    rows = []
     with contextlib.closing(engine.client()) as client:
         for name in wanted:
-            say(f"Pulling {where}/{name}:{LATEST} …")
+            repository = f"{namespace}/{name}"
+            reference = f"{registry.host}/{repository}"
+            say(f"Pulling {reference}:{LATEST} …")
+            found = registry.image_manifest(repository, LATEST)
+            if found is None:
+                raise WorkError(f"there is no image {reference}:{LATEST}")
+            if verifier is not None:
+                _require_verified(registry, repository, found.digest, verifier)
             try:
-                image = client.images.pull(f"{where}/{name}", tag=LATEST, platform=PLATFORM)
+                image = client.images.pull(reference, tag=found.digest, platform=PLATFORM)
             except docker.errors.APIError as error:
                 raise WorkError(
-                    f"{where}/{name}:{LATEST} cannot be pulled: {error.explanation or error}"
+                    f"{reference} cannot be pulled: {error.explanation or error}"
                 ) from None
             image.tag(name, LATEST)
-            client.images.remove(f"{where}/{name}:{LATEST}", noprune=True)
-            rows.append((name, str(image.id)))
+            client.images.remove(f"{reference}@{found.digest}", noprune=True)
+            rows.append((name, found.digest, "verified" if verifier else "not verified"))
     if rows:
         print(table(rows))
     return 0
+
+
+def _require_verified(registry: Registry, repository: str, digest: str, verifier: Verifier) -> None:
+    """Raises WorkError where a consumer would refuse an image: others are built on it."""
+    findings = verify(registry, repository, digest, verifier, datetime.now(UTC))
+    if not is_verified(findings):
+        refused = [one for one in findings if one.verdict is Verdict.REFUSED]
+        why = "; ".join(f"{one.what}: {one.detail}" for one in refused)
+        raise WorkError(f"{registry.host}/{repository}@{digest} is refused: {why}")

@@ -8,12 +8,12 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
+from imagematrix.commands.verifying import add_verifier, verifier_of
 from imagematrix.console import table
 from imagematrix.errors import UserError, WorkError
 from imagematrix.host.config import read_host_config
 from imagematrix.host.published import registry_of
 from imagematrix.host.registry import Registry
-from imagematrix.publish.cosign import GITHUB_ISSUER, Verifier, find_cosign, key_verifier
 from imagematrix.publish.verify import is_verified, verify
 from imagematrix.release.tags import LATEST
 from imagematrix.repository.project import Project
@@ -31,28 +31,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="IMAGE",
         help="HOST/NAMESPACE/NAME, with :TAG or @DIGEST; latest without",
     )
-    signer = parser.add_mutually_exclusive_group(required=True)
-    signer.add_argument("--key", type=Path, metavar="FILE", help="the public key of the signer")
-    signer.add_argument(
-        "--certificate-identity-regexp",
-        metavar="REGEXP",
-        help="the identity of the signer, as ^https://github.com/OWNER/REPOSITORY/",
-    )
-    parser.add_argument(
-        "--certificate-oidc-issuer",
-        default=GITHUB_ISSUER,
-        metavar="URL",
-        help="who confirmed that identity (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--trusted-root",
-        type=Path,
-        metavar="FILE",
-        help="Sigstore's authorities (default: downloaded)",
-    )
-    parser.add_argument(
-        "--offline", action="store_true", help="connect to nothing but the image's registry"
-    )
+    add_verifier(parser, required=True)
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
 
 
@@ -62,7 +41,7 @@ def run(project: Project, options: argparse.Namespace) -> int:
     ca_bundle = read_host_config(os.environ, Path.home()).ca_bundle
     images = [(text, *image_of(text, ca_bundle)) for text in options.images]
     try:
-        verifier, now = _verifier(project.root, ca_bundle, options), datetime.now(UTC)
+        verifier, now = verifier_of(project.root, ca_bundle, options), datetime.now(UTC)
         findings = {
             text: verify(registry, repository, reference, verifier, now)
             for text, registry, repository, reference in images
@@ -103,23 +82,3 @@ def image_of(text: str, ca_bundle: Path | None) -> tuple[Registry, str, str]:
         raise UserError(f"{text} is not HOST/NAMESPACE/NAME, as ghcr.io/me/minimal-py312-inference")
     registry, repository = registry_of(head, ca_bundle)
     return registry, repository, digest or tag or LATEST
-
-
-def _verifier(root: Path, ca_bundle: Path | None, options: argparse.Namespace) -> Verifier:
-    trusted_root: Path | None = options.trusted_root
-    if trusted_root is not None and not trusted_root.is_file():
-        raise UserError(f"the trusted root {trusted_root} is not a file")
-    if options.offline and options.key is None and trusted_root is None:
-        raise UserError(
-            "without a network, an identity can be verified with --trusted-root FILE only; `cosign"
-            " trusted-root create --with-default-services --out FILE` writes it"
-        )
-    cosign = find_cosign(root, ca_bundle, download=not options.offline)
-    if options.key is not None:
-        return key_verifier(cosign, options.key)
-    return Verifier(
-        cosign,
-        identity=options.certificate_identity_regexp,
-        issuer=options.certificate_oidc_issuer,
-        trusted_root=trusted_root,
-    )

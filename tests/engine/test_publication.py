@@ -444,3 +444,29 @@ def test_wrong_passwords_and_web_pages_are_one_line(shop: Shop, tmp_path: Path) 
     shop.front.faults.append(page)
     (row,) = shop.publish("wrong", ALPHA, status=1).values()
     assert "a web page answers" in row["detail"]
+
+
+def test_only_what_is_verified_is_pulled(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    namespace = shop.copy("first", "pulled")
+    built, local = image_id(shop.engine, image_tag(ALPHA)), image_tag(ALPHA)
+    where = f"{shop.front.host}/{namespace}"
+    command = ["pull", "--registry", where, "--key", str(shop.key.with_suffix(".pub")), ALPHA]
+    with patch.dict(os.environ, shop.environ), chdir(shop.root):
+        try:
+            assert cli.main(command) == 0
+            assert "verified" in capsys.readouterr().out
+            pulled = image_id(shop.engine, local)
+            assert pulled != built
+            registry, repository = shop.registry(), f"{namespace}/{ALPHA}"
+            latest = registry.manifest(repository, LATEST)
+            assert latest is not None
+            other = json.dumps({**latest.document, "annotations": {"by": "another"}}).encode()
+            registry.push_manifest(repository, LATEST, other, latest.media_type)
+
+            assert cli.main(command) == 1
+
+            assert "is refused: signature: missing" in capsys.readouterr().err
+            assert image_id(shop.engine, local) == pulled
+        finally:
+            with closing(shop.engine.client()) as client:
+                client.api.tag(built, ALPHA, "latest", force=True)
