@@ -42,6 +42,13 @@ class Candidate:
         return self.step.variant
 
     @property
+    def pending(self) -> list[str]:
+        """Which security fixes it lacks, and what was not audited, in words."""
+        prefix = f"{self.variant.name}: "
+        lines = pending_refusals({self.variant.name: self.audited})
+        return [line.removeprefix(prefix) for line in lines]
+
+    @property
     def commit(self) -> str:
         """The commit that it was built from."""
         return self.labels.get(REVISION_LABEL, "")
@@ -108,8 +115,7 @@ def _refusals(candidate: Candidate, policy: Policy) -> Iterator[str]:
             f" {candidate.contents.python}"
         )
     if not policy.pending:
-        prefix = f"{name}: "
-        for line in pending_refusals({name: candidate.audited}):
+        for line in candidate.pending:
             fixes = pending(candidate.audited.all)
             rebuild = f"run `nox -s build -- --pending {name}`, or " if fixes else ""
-            yield f'{line.removeprefix(prefix)}: {rebuild}publish it with --allow-pending "reason"'
+            yield f'{line}: {rebuild}publish it with --allow-pending "reason"'

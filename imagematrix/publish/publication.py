@@ -252,7 +252,7 @@ class _Publication:
         found = self.jumps(latest, own)
         accepted = self.to.policy.jumps
         reasons = allowed(found, accepted)
-        if self.candidate.audited.all and self.to.policy.pending:
+        if self.candidate.pending and self.to.policy.pending:
             reasons["pending"] = self.to.policy.pending
         return replace(own, allowed=reasons, held=held(found, accepted))
 
