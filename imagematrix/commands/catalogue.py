@@ -10,6 +10,8 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from imagematrix.audit.download import Downloads
+from imagematrix.audit.upstream import framework_packages, newest_releases
 from imagematrix.catalogue.collected import published_of
 from imagematrix.catalogue.published import (
     Audit,
@@ -54,7 +56,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-audit",
         action="store_true",
-        help="with --registry: do not ask for pending fixes; images are shown as not audited",
+        help="with --registry: ask neither for pending fixes nor for newer releases of frameworks;"
+        " images are shown as not audited",
     )
     parser.add_argument(
         "--image-prefix",
@@ -128,9 +131,13 @@ def _in_registry(project: Project, where: str, today: date, audit: bool) -> Publ
         for problem in problems:
             say(problem)
         images += [image] if image else []
+    upstream = {}
+    if audit:
+        packages = framework_packages(variants)
+        upstream = newest_releases(packages, host.index_url, Downloads(project.root, host))
     # The name of Docker Hub in commands is another one than that of its registry.
     prefix = f"{where.partition('/')[0].lower()}/{namespace}"
-    return Publications(prefix, tuple(images))
+    return Publications(prefix, tuple(images), upstream=upstream)
 
 
 def _checked(option: str, value: str, kind: Any) -> str:
