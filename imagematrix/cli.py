@@ -14,6 +14,7 @@ _COMMANDS = {
     "build": "build the images that are not up to date",
     "plan": "show what would be built, and why",
     "publish": "push images that are built and up to date",
+    "verify": "check whether an image from anywhere is fit to serve",
     "verify_published": "verify published images as a consumer does",
     "tags": "list the tags of published images, and remove old ones",
     "render": "write the files that are derived from the matrix",
