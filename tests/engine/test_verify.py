@@ -32,6 +32,8 @@ SERVING = {
     *("health route", "score", "processes", "read-only root", "any user", "exit codes", "stop"),
 }
 NEED_PYTHON = {"standard library", "compilers", "no CUDA", "requirements"}
+# Ends at once, which spares the tests the time in which it would serve.
+SHELL = 'CMD ["sh", "-c", "echo hello"]\n'
 # As an image from elsewhere has it: a Python on Debian, of which nothing is ours any more.
 STANDIN = f"""
 FROM {OURS} AS ours
@@ -63,7 +65,7 @@ def conda(version: str) -> str:
     program = f"printf '#!/bin/sh\\necho conda {version}\\n' > /opt/miniconda/bin/conda"
     return on_ours(
         f"USER 0\nRUN mkdir -p /opt/miniconda/bin && {program}"
-        " && chmod 755 /opt/miniconda/bin/conda\nUSER 1000:1000"
+        " && chmod 755 /opt/miniconda/bin/conda\nUSER 1000:1000\n"
     )
 
 
@@ -126,12 +128,20 @@ IMAGES = (
         {"health": "/opt/serve"},
         {*SERVING, "health check"},
     ),
-    Foreign("conda-old", conda("4.4.10"), {"conda": "conda is 4.4.10 (/opt/miniconda/bin/conda)"}),
+    Foreign(
+        "conda-old",
+        conda("4.4.10") + SHELL,
+        {
+            "conda": "conda is 4.4.10 (/opt/miniconda/bin/conda)",
+            "health": "exit code 0; the last line of its log: hello",
+        },
+        {*SERVING, "health check"},
+    ),
     Foreign(
         "conda-for-gpus-without-cuda",
-        conda("23.11.0") + "ENV NVIDIA_VISIBLE_DEVICES=all\n",
-        {"CUDA": "it asks for GPUs, and holds no CUDA library"},
-        {"CUDA libraries"},
+        conda("23.11.0") + SHELL + "ENV NVIDIA_VISIBLE_DEVICES=all\n",
+        {"CUDA": "it asks for GPUs, and holds no CUDA library", "health": "exit code 0"},
+        {*SERVING, "health check", "CUDA libraries"},
         {"conda": "conda 23.11.0 ("},
     ),
     Foreign(
@@ -160,7 +170,7 @@ IMAGES = (
         f"FROM {DEBIAN}\nRUN rm $(command -v getconf) && touch /lib/ld-musl-x86_64.so.1"
         " && rm /etc/os-release"
         " && printf 'ID=alpine\\nPRETTY_NAME=\"Alpine Linux v3.21\"\\n' > /usr/lib/os-release\n"
-        'USER 1000\nEXPOSE 5001\nCMD ["sh", "-c", "echo hello"]\n',
+        f"USER 1000\nEXPOSE 5001\n{SHELL}",
         {
             "system": "it is Alpine Linux v3.21",
             "C library": "it is musl",
