@@ -164,10 +164,12 @@ class CondaReader:
         if has_login(entry.text):
             self._refuse_login(entry)
             return []
-        if re.match(r"\.{0,2}/|file:|~|[A-Za-z]:\\", entry.text) or not entry.text.strip():
-            message = f"{entry.text!r} is no channel that others reach"
+        if re.match(r"\.{0,2}/|~|[A-Za-z]:\\", entry.text) or not entry.text.strip():
+            message = f"{entry.text!r} is no channel"
             self._findings.error(entry.diagnostic(message, "name one by its address"))
             return []
+        if entry.text.startswith("file:"):
+            self._findings.note(entry.diagnostic("only this machine reaches that channel"))
         instead = self._decisions.channels.get(entry.text)
         if instead is not None:
             return [replace(entry, text=channel) for channel in instead]
