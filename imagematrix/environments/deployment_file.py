@@ -108,8 +108,8 @@ class _DeploymentReader:
         at, name = ("entryScript",), self._config.entry_script
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or not name.strip():
-            folder = "sourceDirectory" if self._config.source_directory else "the folder of this"
-            self._error(at, f"{name!r} is not below {folder}", "write its path relative to that")
+            hint = "write its path relative to that"
+            self._error(at, f"{name!r} is not below {self._start}", hint)
         elif (source := self._content(at, name)) is not None:
             check_script(source, self._shown_in / name, series, self._findings)
         return str(path)
@@ -120,6 +120,7 @@ class _DeploymentReader:
         if name and config.docker_file_steps:
             message = "stands here with a second spelling, extraDockerFileSteps"
             self._error(at, message, "keep one of them", at_key=True)
+            return ""
         if not name:
             at, name = ("extraDockerFileSteps",), config.docker_file_steps
         if not name or self._content(at, name) is None:
@@ -268,10 +269,14 @@ class _DeploymentReader:
             message = f"{name} cannot be read: {error.strerror}"
         except ValueError:
             message = f"{name!r} is no path"
-        source = self._config.source_directory
-        folder = f"sourceDirectory, {source}" if source else "the folder of this file"
-        self._error(at, message, f"its path is relative to {folder}")
+        self._error(at, message, f"its path is relative to {self._start}")
         return None
+
+    @property
+    def _start(self) -> str:
+        """What relative paths are relative to, in words."""
+        source = self._config.source_directory
+        return f"sourceDirectory, {source}" if source else "the folder of this file"
 
     def _error(self, at: KeyPath, message: str, hint: str = "", *, at_key: bool = False) -> None:
         self._findings.error(self._document.diagnostic(at, message, hint, at_key=at_key))
