@@ -85,6 +85,9 @@ class _DeploymentReader:
         if config.runtime not in (None, "python"):
             message = f"there is no runtime {config.runtime!r} here"
             self._error(("runtime",), message, 'write "python"')
+        if "\\" in (config.source_directory or ""):
+            message = f"{config.source_directory!r} has \\ between its folders"
+            self._error(("sourceDirectory",), message, "write /")
         if config.cuda_version and not _CUDA.fullmatch(config.cuda_version):
             message = f"{config.cuda_version!r} is no version of CUDA, such as 12.5"
             self._error(("cudaVersion",), message)

@@ -161,6 +161,10 @@ def test_environment_of_a_file_that_the_inline_one_names() -> None:
         ("", ["1:1: is empty"]),
         ("{", ["1:2: no valid JSON: expecting property name enclosed in double quotes"]),
         ("{\n'a': 1}", ["2:1: no valid JSON: expecting property name enclosed in double quotes"]),
+        (
+            '{\n "a": "\\\\ud800 \\udfff"}',
+            ["2:16: no valid JSON: \\udfff is one half of a character"],
+        ),
         ("[]", ["1:1: must be a mapping of keys to values, is a list"]),
         (
             config(entryscript="score.py"),
@@ -428,3 +432,16 @@ def test_json_as_editors_write_it() -> None:
     broken = text.replace("score.py", "other.py")
     (error,) = errors_of(deployment, broken)
     assert error.startswith("inferenceconfig.json:2:17: entryScript: other.py")
+
+
+def test_json_says_what_yaml_would_read_otherwise() -> None:
+    text = '{"entryScript": "score.py", "description": "\\ud83d\\ude00 \\\\ud800 \u2028 \\/ off"}'
+    assert deployment(text).description == "😀 \\ud800 \u2028 / off"
+
+
+def test_key_that_stands_twice() -> None:
+    text = '{\n"entryScript": "score.py",\n"entryScript": "score.py"}'
+    assert errors_of(deployment, text) == [
+        "inferenceconfig.json:3:1: entryScript: duplicate key entryScript, first on line 2; keep"
+        " one of them"
+    ]

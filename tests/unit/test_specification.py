@@ -146,7 +146,8 @@ def test_each_entry_knows_its_place() -> None:
                 "env.yml:4:30: variables.1C: '1C' is no name of a variable; letters, digits and"
                 " _ only",
                 "env.yml:4:37: variables.PATH: PATH is set by the image; remove it",
-                "env.yml:4:49: variables.D: has a character that no line can hold",
+                "env.yml:4:49: variables.D: has a character that a Dockerfile cannot hold, such as"
+                " the end of a line",
             ],
         ),
     ],

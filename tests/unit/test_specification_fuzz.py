@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from imagematrix.environments.matchspec import parse_match_spec
@@ -16,6 +16,8 @@ from imagematrix.environments.specification import content_of, mutated_specifica
 from imagematrix.errors import InputError
 from tests.unit.specifications import conda, decisions, deployment, environment, texts
 
+# The machine may be busy.
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 CASES = Path(__file__).parent / "environments"
 TEXTS = {path.name: path.read_text(encoding="utf-8") for path in sorted(CASES.rglob("*.*"))}
 OTHERS = {"infenv.yml": TEXTS["infenv.yml"], "r.txt": "six\n-r r.txt\n-r ../x\n"}
@@ -63,20 +65,20 @@ def read(reader: Callable[..., Any], *arguments: Any) -> None:
 
 
 @pytest.mark.parametrize("case", [name for name in TEXTS if name.endswith(".yml")])
-@settings(deadline=None, max_examples=60)
+@settings(PATIENT, max_examples=60)
 @given(data=st.data())
 def test_changed_conda_specification(case: str, data: st.DataObject) -> None:
     decided = decisions(channels={"defaults": ("conda-forge",)})
     read(environment, data.draw(changed(TEXTS[case])), "env.yml", OTHERS, decided)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(PATIENT, max_examples=200)
 @given(st.lists(RUBBISH, max_size=6).map("\n".join))
 def test_any_requirements(text: str) -> None:
     read(environment, text, "requirements.txt", OTHERS)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(PATIENT, max_examples=150)
 @given(changed(TEXTS["inferenceconfig.json"]))
 def test_changed_inference_configuration(text: str) -> None:
     read(deployment, text, OTHERS)
@@ -87,7 +89,7 @@ KEYS += " condaFile baseImage baseImageRegistry address extraDockerfileSteps con
 NAMED = st.dictionaries(st.sampled_from(KEYS.split()), VALUES, max_size=5)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(PATIENT, max_examples=150)
 @given(NAMED, NAMED, NAMED)
 def test_any_values(outer: dict[str, Any], inner: dict[str, Any], docker: dict[str, Any]) -> None:
     nested = {"environment": {"python": {"condaDependencies": inner}, "docker": docker}}
@@ -96,7 +98,7 @@ def test_any_values(outer: dict[str, Any], inner: dict[str, Any], docker: dict[s
         read(environment, yaml.safe_dump({"dependencies": ["six"], **inner}), "env.yml", OTHERS)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(PATIENT, max_examples=150)
 @given(RUBBISH, RUBBISH)
 def test_any_script_and_steps(script: str, steps: str) -> None:
     text = '{"entryScript": "score.py", "extraDockerfileSteps": "steps"}'
@@ -107,7 +109,7 @@ SPEC_WORDS = "numpy a:: = == >= < != ~= 1.2 2 3.* * , | py37_0 [ ] ( ) version= 
 SPEC_PIECES = st.sampled_from([*SPEC_WORDS.split(), " "]) | st.text(max_size=2)
 
 
-@settings(max_examples=400)
+@settings(PATIENT, max_examples=400)
 @given(st.lists(SPEC_PIECES, min_size=1, max_size=8).map("".join))
 def test_normal_form_of_a_match_spec_is_a_match_spec(text: str) -> None:
     try:
@@ -120,7 +122,7 @@ def test_normal_form_of_a_match_spec_is_a_match_spec(text: str) -> None:
 NAMES = st.sampled_from(["numpy", "six", "joblib", "pandas"])
 
 
-@settings(deadline=None, max_examples=60)
+@settings(PATIENT, max_examples=60)
 @given(st.lists(NAMES, unique=True, min_size=1), st.randoms(use_true_random=False))
 def test_order_of_packages_does_not_change_the_name(names: list[str], random: Any) -> None:
     other = list(names)
