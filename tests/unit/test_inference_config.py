@@ -204,6 +204,19 @@ def test_environment_of_a_file_that_the_inline_one_names() -> None:
             ["3:16: condaFile: 'a\\\\b.yml' has \\ between its folders; write /"],
         ),
         (
+            serving(condaFile="a\0b"),
+            ["3:16: condaFile: 'a\\x00b' is no path; its path is relative to the folder of this"
+             " file"],
+        ),
+        (
+            config(sourceDirectory="a\\b", entryScript="score.py"),
+            [
+                "2:22: sourceDirectory: 'a\\\\b' has \\ between its folders; write /",
+                "3:18: entryScript: score.py cannot be read: No such file or directory; its path is"
+                " relative to sourceDirectory, a\\b",
+            ],
+        ),
+        (
             serving(extraDockerfileSteps="score.py", extraDockerFileSteps="score.py"),
             ["3:3: extraDockerfileSteps: stands here with a second spelling,"
              " extraDockerFileSteps; keep one of them"],
@@ -342,6 +355,13 @@ def test_text_behind_an_instruction_is_none() -> None:
     assert steps(text) == ["7:1: the text behind <<X has no end; add X"]
 
 
+def test_steps_that_are_no_text() -> None:
+    text = serving(extraDockerfileSteps="steps")
+    assert errors_of(deployment, text, {"steps": b"RUN \xff"}) == [
+        "steps: is not UTF-8: byte 4 is 0xff"
+    ]
+
+
 def test_steps_that_are_none() -> None:
     assert steps("apt-get update\nCOPPY a\nRUN\n") == [
         "1:1: apt-get is no instruction; a command begins with RUN",
@@ -437,6 +457,13 @@ def test_json_as_editors_write_it() -> None:
 def test_json_says_what_yaml_would_read_otherwise() -> None:
     text = '{"entryScript": "score.py", "description": "\\ud83d\\ude00 \\\\ud800 \u2028 \\/ off"}'
     assert deployment(text).description == "😀 \\ud800 \u2028 / off"
+
+
+def test_version_of_cuda_that_nothing_uses_is_noted() -> None:
+    (note,) = deployment(serving(cudaVersion="12.5")).notes
+    assert str(note) == (
+        "inferenceconfig.json:3:3: cudaVersion: nothing uses CUDA: enableGpu is not true"
+    )
 
 
 def test_key_that_stands_twice() -> None:

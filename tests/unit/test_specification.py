@@ -110,6 +110,17 @@ def test_each_entry_knows_its_place() -> None:
             ],
         ),
         (
+            conda("numpy", more="name: a\nname: b\n"),
+            ["env.yml:5:1: name: duplicate key name, first on line 4; keep one of them"],
+        ),
+        (
+            conda("azureml-samples==0+unknown"),
+            [
+                "env.yml:3:5: azureml-samples 0+unknown: this version is that of a working copy,"
+                " and in no channel; name a version that was released, or remove it"
+            ],
+        ),
+        (
             conda("numpy=1.2", "Numpy"),
             ["env.yml:4:5: numpy is here twice, first on line 3; keep one of them"],
         ),

@@ -16,8 +16,13 @@ from imagematrix.environments.specification import content_of, mutated_specifica
 from imagematrix.errors import InputError
 from tests.unit.specifications import conda, decisions, deployment, environment, texts
 
-# The machine may be busy.
-PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# The machine may be busy, and a failure is to come back.
+PATIENT = settings(
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 CASES = Path(__file__).parent / "environments"
 TEXTS = {path.name: path.read_text(encoding="utf-8") for path in sorted(CASES.rglob("*.*"))}
 OTHERS = {"infenv.yml": TEXTS["infenv.yml"], "r.txt": "six\n-r r.txt\n-r ../x\n"}
