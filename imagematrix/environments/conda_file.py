@@ -196,6 +196,9 @@ class CondaReader:
             self._findings.error(entry.diagnostic(message, "change one of them"))
         elif not fitting:
             self._findings.error(entry.diagnostic(*self._no_python(asked, spec)))
+        elif spec.pin.count(".") > 1 and decisions.packages is Packages.PYPI:
+            message = f"Python {asked}: the image has the newest patch of its Python"
+            self._findings.note(entry.diagnostic(message, "--packages conda has that one"))
         preferred = (decisions.python, decisions.default_python)
         chosen = next((one for one in preferred if one in fitting), fitting[-1] if fitting else "")
         return asked, chosen or ".".join(spec.pin.split(".")[:2])

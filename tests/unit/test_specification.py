@@ -242,6 +242,16 @@ def test_python_that_there_is_not(spec: str, packages: Packages, error: str) -> 
     assert found == [f"env.yml:3:5: {error}"]
 
 
+def test_patch_of_python_that_no_image_has_is_noted() -> None:
+    text = conda("python=3.11.4")
+    (note,) = environment(text, decided=decisions(Packages.PYPI)).notes
+    assert str(note) == (
+        "env.yml:3:5: Python 3.11.4: the image has the newest patch of its Python;"
+        " --packages conda has that one"
+    )
+    assert environment(text).notes == ()
+
+
 def test_python_of_the_option() -> None:
     asked = decisions(python="3.11")
     assert environment(conda("python>=3.8"), decided=asked).series == "3.11"
