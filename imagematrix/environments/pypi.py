@@ -162,7 +162,8 @@ def environment_variant(project: Project, environment: Environment) -> Variant:
         framework=ENVIRONMENT,
         title="Environment",
         version=None,
-        pins=tuple(entry.text for entry in environment.pip),
+        # As its name, it does not depend on the order of the file.
+        pins=tuple(sorted(entry.text for entry in environment.pip)),
         slim=project.slim.rules_of(replace(cell, framework=ENVIRONMENT)),
         environment=tuple(environment.variables.items()),
         parent=parent.name,

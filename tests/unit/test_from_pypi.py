@@ -134,7 +134,7 @@ def test_environment_is_an_image_on_the_minimal_image_of_its_python(project: Pro
     assert variant.parent == "minimal-py312-inference"
     assert variant.folder == PurePosixPath("build/environments", variant.name)
     assert variant.context == variant.folder
-    assert variant.pins == ("six", "idna>=3")
+    assert variant.pins == ("idna>=3", "six")
     assert variant.environment == (("A", "b"),)
     # Rules of the minimal image alone do not hold for it, those of all images do.
     assert "site-packages/*.pyi" in variant.patterns(Verb.REMOVE)
