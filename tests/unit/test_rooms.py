@@ -16,6 +16,7 @@ FLOORS = [
     "measure",
     "audit",
     "build",
+    "environments",
     "publish",
     "catalogue",
     "commands",
