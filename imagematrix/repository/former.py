@@ -94,6 +94,16 @@ def where_it_went(variants: Sequence[Variant]) -> str:
     return _PAGE.format(support=Track.HISTORICAL.support, historical=historical, custom=custom)
 
 
+def image_for(name: str, variants: Sequence[Variant]) -> Variant | None:
+    """The image here for a former name, with or without its registry's tag `latest`: the one with
+    the same content, else its successor. None for other names."""
+    known = {former.name: former for former in (*HISTORICAL, *CUSTOM_BASES)}
+    former = known.get(name.removesuffix(":latest"))
+    if former is None:
+        return None
+    return _same(former, variants) or _current(former, variants)
+
+
 def _table(names: Iterable[FormerName], variants: Sequence[Variant]) -> str:
     rows = ["| you used | the same content here | its successor | to know |", "|---|---|---|---|"]
     for former in names:
