@@ -7,13 +7,14 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from imagematrix.build.inputs import build_environment, uv_config
+from imagematrix.build.inputs import SECRETS, build_environment, pip_config, uv_config
 from imagematrix.build.prepare import Request, prepare
 from imagematrix.build.results import Outcome
 from imagematrix.build.run import run_build
 from imagematrix.build.target import build_targets
 from imagematrix.console import say
 from imagematrix.environments.deployment import (
+    PIP_SECRET,
     SERVER_CONTEXT,
     AddedServer,
     Base,
@@ -31,12 +32,12 @@ from imagematrix.environments.foreign import (
     pull_base,
     require_python,
 )
-from imagematrix.environments.specification import Deployment
+from imagematrix.environments.model import Deployment
 from imagematrix.errors import UserError, WorkError
 from imagematrix.files import WORK_FOLDER, write_atomically
 from imagematrix.host.bases import Bases, BaseSource, ensure_bases
 from imagematrix.host.buildx import Builder, find_builder
-from imagematrix.host.config import read_host_config
+from imagematrix.host.config import HostConfig, read_host_config
 from imagematrix.host.debian import DebianMirrors, debian_mirrors
 from imagematrix.host.engine import Engine
 from imagematrix.host.setup import ensure_engine
@@ -56,6 +57,7 @@ DEPLOYMENTS = WORK_FOLDER / "deployments"
 # The Pythons that the server runs on.
 PYTHONS = tuple(f"3.{minor}" for minor in range(7, 14))
 _UV_VARIABLE = "IMAGEMATRIX_SECRET_UV"
+_PIP_VARIABLE = "IMAGEMATRIX_SECRET_PIP"
 
 
 @dataclass(frozen=True)
@@ -199,14 +201,14 @@ def _build(
     if added is not None:
         # The tools image is made of Debian, and so is the stage that has what is added.
         bases = ensure_bases(engine, [added.lock], source)
-    mirrors = debian_mirrors() if added else DebianMirrors()
+    mirrors = debian_mirrors() if added or deployment.docker_steps else DebianMirrors()
     environment, variables = build_environment(
         project.root, engine, builder, bases, host, mirrors, [], {}
     )
     local = [base.reference, *([options.environment.reference] if options.environment else [])]
     contexts = {model.context: str(model.folder) for model in models}
     contexts |= {reference: f"{LOCAL_IMAGE}{reference}" for reference in local}
-    uv = {_UV_VARIABLE: uv_config(host, Supply())}
+    given = {_UV_VARIABLE: uv_config(host, Supply()), _PIP_VARIABLE: _pip_of_steps(host)}
     definition = other_image(
         OtherImage(
             image=options.image,
@@ -214,9 +216,16 @@ def _build(
             dockerfile=str(file),
             contexts=contexts | ({SERVER_CONTEXT: "base"} if added else {}),
             bases=(TOOLS_SUITE.debian_image,) if added else (),
-            secrets=(f"id=uv-config,env={_UV_VARIABLE}",) if added else (),
+            secrets=(f"id=uv-config,env={_UV_VARIABLE}", f"id={PIP_SECRET},env={_PIP_VARIABLE}"),
+            suite=base.variant.suite if base.variant else TOOLS_SUITE,
             tools=added is not None,
         ),
         environment,
     )
-    build_targets(project.root, engine, builder, definition, {**variables, **uv})
+    build_targets(project.root, engine, builder, definition, {**variables, **given})
+
+
+def _pip_of_steps(host: HostConfig) -> str:
+    """The pip.conf of the steps that a user writes, in which nothing else names the CA bundle."""
+    text = pip_config(host) or "[global]\n"
+    return text + (f"cert = {SECRETS['ca-bundle']}\n" if host.ca_bundle else "")

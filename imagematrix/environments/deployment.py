@@ -13,7 +13,8 @@ from pathlib import Path, PurePosixPath
 
 import jinja2
 
-from imagematrix.environments.specification import Deployment
+from imagematrix.build.inputs import SECRETS
+from imagematrix.environments.model import Deployment
 from imagematrix.errors import UserError
 from imagematrix.files import read_text
 from imagematrix.matrix.schema import MINIMAL, Accelerator, Track
@@ -29,14 +30,21 @@ MODELS = f"{APP}/azureml-models"
 # The name of the context with the server and what adds it to a base image.
 SERVER_CONTEXT = "inference-base"
 
+# The secret with pip's settings for the steps of a user, which are the host's with its CA bundle.
+PIP_SECRET = "steps-pip-config"
+_EVERYWHERE = ("ca-bundle", PIP_SECRET)
+# Debian's mirrors are of no use to the apt of other distributions.
+_ON_DEBIAN = ("apt-sources", "apt-config")
+
 # https://github.com/distribution/reference/blob/main/regexp.go, without its limits of length.
 _REFERENCE = re.compile(
     r"[A-Za-z0-9][A-Za-z0-9._-]*(:[0-9]+)?(/[A-Za-z0-9._-]+)*"
     r"(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?(@sha256:[0-9a-f]{64})?"
 )
+_HEREDOC = re.compile(r"(?<!<)<<-?[\"']?([A-Za-z_][A-Za-z0-9_]*)")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-# Where the images of the historical names and of the recipes were.
-_MICROSOFT = ("", "mcr.microsoft.com")
+# The registry of the historical images and of the recipes' base images.
+_MICROSOFT = "mcr.microsoft.com"
 
 
 @dataclass(frozen=True)
@@ -118,21 +126,17 @@ def choose_base(
 
 def _named_base(deployment: Deployment, variants: Sequence[Variant]) -> Base:
     named = deployment.base_image
-    address = deployment.registry.address.rstrip("/") if deployment.registry else ""
-    address = re.sub(r"^https?://", "", address)
-    if address in _MICROSOFT:
-        last = named.rpartition("/")[2]
+    host, _, last = named.rpartition("/")
+    if not host or host.partition("/")[0] == _MICROSOFT:
         for variant in variants:
-            if named in (variant.name, image_tag(variant.name)):
+            if last in (variant.name, image_tag(variant.name)) and not host:
                 return Base(image_tag(variant.name), variant)
         if (instead := image_for(last, variants)) is not None:
             return Base(image_tag(instead.name), instead, f"it takes the place of {named}")
-    reference = f"{address}/{named}" if address else named
-    if not _REFERENCE.fullmatch(reference):
-        raise UserError(f"{deployment.file}: {reference!r} is no name of an image")
-    if ":" not in reference.rpartition("/")[2] and "@" not in reference:
-        reference = image_tag(reference)
-    return Base(reference, foreign=True)
+    if not _REFERENCE.fullmatch(named):
+        raise UserError(f"{deployment.file}: {named!r} is no name of an image")
+    tagged = ":" in last or "@" in last
+    return Base(named if tagged else image_tag(named), foreign=True)
 
 
 def _cuda_base(deployment: Deployment, variants: Sequence[Variant]) -> Base:
@@ -213,7 +217,7 @@ def render_deployment(
         "environment_image": environment.reference if environment else "",
         "prefix": environment.prefix if environment else "",
         "app": APP,
-        "steps": _steps(deployment),
+        "steps": with_host_settings(_steps(deployment), _mounts(base)),
         "code": _code(deployment),
         "models": models,
         "variables": sorted(_variables(deployment, models).items()),
@@ -249,8 +253,14 @@ def _code(deployment: Deployment) -> list[str]:
 
 
 def _literal(path: str) -> str:
-    """A path in which no character stands for others: COPY reads patterns of Go's path.Match."""
-    return re.sub(r"([*?\[])", r"[\1]", path)
+    """A file that COPY is to find by its name. Raises UserError for one that it would read as a
+    pattern (of Go's path.Match); BuildKit has no way to write that down that always works."""
+    if re.search(r"[\\*?\[]", path):
+        raise UserError(
+            f"{path!r} would be read as a pattern of names (by * ? [ or \\): rename it, or copy its"
+            " folder as a whole"
+        )
+    return path
 
 
 def _variables(deployment: Deployment, models: Sequence[Model]) -> Mapping[str, str]:
@@ -277,6 +287,33 @@ def _steps(deployment: Deployment) -> str:
     return steps
 
 
+def _mounts(base: Base) -> str:
+    """The options by which a RUN gets the settings of the host."""
+    names = (*_EVERYWHERE, *(() if base.foreign else _ON_DEBIAN))
+    targets = {**SECRETS, PIP_SECRET: SECRETS["pip-config"]}
+    return " ".join(
+        f"--mount=type=secret,id={name},target={targets[name]},mode=0444" for name in names
+    )
+
+
+def with_host_settings(steps: str, mounts: str) -> str:
+    """Steps in which each RUN has the options `mounts`, so that package managers get to know how
+    this host reaches indexes and mirrors. BuildKit leaves out secrets that it is not given."""
+    lines, ends, goes_on = [], list[str](), False
+    for line in steps.splitlines():
+        if ends:
+            if line.lstrip("\t") == ends[0]:
+                ends.pop(0)
+        elif not (goes_on and re.match(r"\s*(#|$)", line)):
+            begins = re.match(r"\s*(RUN|COPY|ADD)\s", line, re.IGNORECASE) if not goes_on else None
+            ends = _HEREDOC.findall(line)
+            if begins and begins[1].upper() == "RUN":
+                line = f"RUN {mounts} {line[begins.end() :]}"
+            goes_on = line.rstrip().endswith("\\") and not line.lstrip().startswith("#")
+        lines.append(line)
+    return "\n".join(lines)
+
+
 def quoted(text: str) -> str:
     """A value as one word of ENV and LABEL, in which nothing is replaced.
 
@@ -289,11 +326,11 @@ def quoted(text: str) -> str:
 
 
 def _json(paths: Sequence[str]) -> str:
-    """Paths of COPY in its JSON form, in which variables are replaced as well."""
+    """Paths of COPY in its JSON form, in which variables and quotes have their meaning as well."""
     for path in paths:
         if re.search(r"[\n\r\0]", path):
             raise UserError(f"the path {path!r} has a line break; rename it")
-    return json.dumps([path.replace("\\", "\\\\").replace("$", "\\$") for path in paths])
+    return json.dumps([re.sub(r"([\\$\"'])", r"\\\1", path) for path in paths])
 
 
 def _words(words: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from imagematrix.console import say
-from imagematrix.environments.specification import Registry
+from imagematrix.environments.model import Registry
 from imagematrix.errors import UserError, WorkError
 from imagematrix.host.engine import Engine
 from imagematrix.matrix.platforms import PLATFORM

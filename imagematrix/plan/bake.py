@@ -116,7 +116,8 @@ def _definition(variants: Sequence[Variant], environment: BuildEnvironment) -> d
 class OtherImage:
     """An image that is none of the matrix: its name with a tag, its build context and Dockerfile
     (paths of this host), and its named contexts. `bases` are references of base images that local
-    ones may replace, `secrets` are bake's options. With `tools` it uses the tools image."""
+    ones may replace, `secrets` are bake's options, `suite` is the Debian release whose mirrors it
+    gets. With `tools` it uses the tools image."""
 
     image: str
     context: str
@@ -124,6 +125,7 @@ class OtherImage:
     contexts: Mapping[str, str] = field(default_factory=dict)
     bases: tuple[str, ...] = ()
     secrets: tuple[str, ...] = ()
+    suite: Suite = TOOLS_SUITE
     tools: bool = False
 
 
@@ -131,7 +133,7 @@ def other_image(wanted: OtherImage, environment: BuildEnvironment) -> dict[str, 
     """The bake file for one image that is none of the matrix."""
     named = {name: _escaped(context) for name, context in wanted.contexts.items()}
     compression = ",compression=uncompressed" if environment.uncompressed else ""
-    target = _common(TOOLS_SUITE, environment) | {
+    target = _common(wanted.suite, environment) | {
         "context": _escaped(wanted.context),
         "dockerfile": _escaped(wanted.dockerfile),
         "contexts": {**_replaced_bases(wanted.bases, environment), **named},
