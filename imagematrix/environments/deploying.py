@@ -26,6 +26,7 @@ from imagematrix.environments.deployment import (
     models_of,
     render_deployment,
 )
+from imagematrix.environments.details import PYTHON, Details, details_label, image_details
 from imagematrix.environments.foreign import (
     Credentials,
     look_into,
@@ -33,6 +34,7 @@ from imagematrix.environments.foreign import (
     require_python,
 )
 from imagematrix.environments.model import Deployment
+from imagematrix.environments.specification import mutated_specification
 from imagematrix.errors import UserError, WorkError
 from imagematrix.files import WORK_FOLDER, write_atomically
 from imagematrix.host.bases import Bases, BaseSource, ensure_bases
@@ -54,6 +56,7 @@ from imagematrix.plan.bake import (
 from imagematrix.repository.project import Project
 
 DEPLOYMENTS = WORK_FOLDER / "deployments"
+DOCKERFILE = "Dockerfile"
 # The Pythons that the server runs on.
 PYTHONS = tuple(f"3.{minor}" for minor in range(7, 14))
 _UV_VARIABLE = "IMAGEMATRIX_SECRET_UV"
@@ -81,35 +84,38 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Deployed:
-    """A deployment image: its name and tag, its Dockerfile as text and as file, and its base."""
+class Planned:
+    """A deployment that can be built: its base, its Dockerfile, and what its build needs."""
 
-    image: str
+    deployment: Deployment
+    options: Options
+    engine: Engine
     base: Base
     dockerfile: str
-    file: Path
+    models: tuple[Model, ...] = ()
+    added: AddedServer | None = None
+
+    @property
+    def image(self) -> str:
+        """The name and tag of the image."""
+        return self.options.image
 
 
-def build_deployment(project: Project, deployment: Deployment, options: Options) -> Deployed:
-    """Builds the image of a deployment, and writes its Dockerfile to the output folder.
+def plan_deployment(project: Project, deployment: Deployment, options: Options) -> Planned:
+    """The Dockerfile of a deployment, and what its build needs; nothing is built or written.
 
-    The image that it is based on is built if it is one of the matrix, else pulled if the engine
-    lacks it. Raises UserError, or a subclass, for what a person has to fix first, and WorkError
-    with the step that failed.
+    A base image of another maker is pulled if the engine lacks it, and looked into. Raises
+    UserError, or a subclass, for what a person has to fix first.
     """
     models = models_of(options.models)
     base = choose_base(deployment, project.variants, options.environment)
     engine = ensure_engine()
-    builder = find_builder(engine, options.builder)
-    if base.variant is not None:
-        _build_base(project, base.variant, options)
-    python = None
+    added = None
     if base.foreign:
         python = _foreign_python(engine, deployment, base, options)
-    added = None
-    if python is not None:
-        roots = [variant for variant in project.variants if variant.parent is None]
-        added = AddedServer(python, nearest(roots, python.version))
+        if python is not None:
+            roots = [variant for variant in project.variants if variant.parent is None]
+            added = AddedServer(python, nearest(roots, python.version))
     text = render_deployment(
         project.root,
         deployment,
@@ -118,14 +124,28 @@ def build_deployment(project: Project, deployment: Deployment, options: Options)
         environment=options.environment if added else None,
         models=models,
     )
-    folder = options.output or project.root / DEPLOYMENTS / target_name(_name(options.image))
-    file = folder.absolute() / "Dockerfile"
-    write_atomically(file, text)
-    write_atomically(file.with_name(f"{file.name}.dockerignore"), ignored_paths(deployment))
+    return Planned(deployment, options, engine, base, text, models, added)
+
+
+def build_deployment(project: Project, planned: Planned) -> Path:
+    """Builds the image of a deployment; returns the folder with its Dockerfile, which is written.
+
+    The image that it is based on is built if it is one of the matrix. Raises WorkError with the
+    step that failed.
+    """
+    base, options = planned.base, planned.options
+    builder = find_builder(planned.engine, options.builder)
     if base.why:
         say(f"Based on {base.reference}: {base.why}.")
-    _build(project, engine, builder, deployment, options, base, file, models, added)
-    return Deployed(options.image, base, text, file)
+    if base.variant is not None:
+        _build_base(project, base.variant, options)
+    folder = options.output or project.root / DEPLOYMENTS / target_name(_name(options.image))
+    folder = folder.absolute()
+    write_atomically(folder / DOCKERFILE, planned.dockerfile)
+    ignored = ignored_paths(planned.deployment)
+    write_atomically(folder / f"{DOCKERFILE}.dockerignore", ignored)
+    _build(project, planned, builder, folder)
+    return folder
 
 
 def _name(image: str) -> str:
@@ -184,45 +204,48 @@ def nearest(minimals: Sequence[Variant], version: str) -> Variant:
     return min(minimals, key=lambda v: (distance[v.name], -Version(v.python).minor))
 
 
-def _build(
-    project: Project,
-    engine: Engine,
-    builder: Builder,
-    deployment: Deployment,
-    options: Options,
-    base: Base,
-    file: Path,
-    models: Sequence[Model],
-    added: AddedServer | None,
-) -> None:
+def _build(project: Project, planned: Planned, builder: Builder, folder: Path) -> None:
+    deployment, options, added = planned.deployment, planned.options, planned.added
+    base, source = planned.base, options.bases or BaseSource.AUTO
     host = read_host_config(os.environ, Path.home())
-    source = options.bases or BaseSource.AUTO
     bases = Bases(source, {}, {})
     if added is not None:
         # The tools image is made of Debian, and so is the stage that has what is added.
-        bases = ensure_bases(engine, [added.lock], source)
+        bases = ensure_bases(planned.engine, [added.lock], source)
     mirrors = debian_mirrors() if added or deployment.docker_steps else DebianMirrors()
     environment, variables = build_environment(
-        project.root, engine, builder, bases, host, mirrors, [], {}
+        project.root, planned.engine, builder, bases, host, mirrors, [], {}
     )
     local = [base.reference, *([options.environment.reference] if options.environment else [])]
-    contexts = {model.context: str(model.folder) for model in models}
+    contexts = {model.context: str(model.folder) for model in planned.models}
     contexts |= {reference: f"{LOCAL_IMAGE}{reference}" for reference in local}
     given = {_UV_VARIABLE: uv_config(host, Supply()), _PIP_VARIABLE: _pip_of_steps(host)}
     definition = other_image(
         OtherImage(
             image=options.image,
             context=str(deployment.folder.absolute()),
-            dockerfile=str(file),
+            dockerfile=str(folder / DOCKERFILE),
             contexts=contexts | ({SERVER_CONTEXT: "base"} if added else {}),
             bases=(TOOLS_SUITE.debian_image,) if added else (),
             secrets=(f"id=uv-config,env={_UV_VARIABLE}", f"id={PIP_SECRET},env={_PIP_VARIABLE}"),
+            labels=details_label(_details(planned)),
             suite=base.variant.suite if base.variant else TOOLS_SUITE,
             tools=added is not None,
         ),
         environment,
     )
-    build_targets(project.root, engine, builder, definition, {**variables, **given})
+    build_targets(project.root, planned.engine, builder, definition, {**variables, **given})
+
+
+def _details(planned: Planned) -> Details:
+    environment, made = planned.deployment.environment, planned.options.environment
+    return image_details(
+        _name(planned.image),
+        planned.dockerfile,
+        mutated_specification(environment) if environment else "",
+        python=planned.added.python.executable if planned.added else PYTHON,
+        conda_path=made.prefix if made and made.prefix else None,
+    )
 
 
 def _pip_of_steps(host: HostConfig) -> str:

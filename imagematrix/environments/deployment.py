@@ -15,6 +15,7 @@ import jinja2
 
 from imagematrix.build.inputs import SECRETS
 from imagematrix.environments.model import Deployment
+from imagematrix.environments.pypi import minimal_images
 from imagematrix.errors import UserError
 from imagematrix.files import read_text
 from imagematrix.matrix.schema import MINIMAL, Accelerator, Track
@@ -116,12 +117,14 @@ def choose_base(
             return base
     if environment is not None:
         return Base(environment.reference, why="it has the environment of the configuration")
-    if not deployment.enable_gpu:
-        image = newest(variants, MINIMAL)
-        if image is None:
-            raise UserError("the matrix has no current minimal image to deploy on")
-        return Base(image_tag(image.name), image, "the newest minimal image")
-    return _cuda_base(deployment, variants)
+    if deployment.enable_gpu:
+        return _cuda_base(deployment, variants)
+    series = deployment.environment.series if deployment.environment else ""
+    image = minimal_images(variants).get(series) if series else newest(variants, MINIMAL)
+    if image is None:
+        raise UserError(f"{deployment.file}: no minimal image has Python {series}")
+    why = f"the minimal image of Python {series}" if series else "the newest minimal image"
+    return Base(image_tag(image.name), image, why)
 
 
 def _named_base(deployment: Deployment, variants: Sequence[Variant]) -> Base:

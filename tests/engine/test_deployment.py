@@ -18,7 +18,13 @@ from unittest.mock import patch
 import docker.errors
 import pytest
 
-from imagematrix.environments.deploying import Deployed, Options, build_deployment
+from imagematrix.environments.deploying import (
+    DEPLOYMENTS,
+    Options,
+    Planned,
+    build_deployment,
+    plan_deployment,
+)
 from imagematrix.environments.foreign import (
     PASSWORD_VARIABLE,
     USERNAME_VARIABLE,
@@ -97,17 +103,18 @@ def remove(engine: Engine, image: str) -> None:
 @contextmanager
 def deployed(
     engine: Engine, tree: Path, folder: Path, config: dict[str, Any], **options: Any
-) -> Iterator[Deployed]:
+) -> Iterator[Planned]:
     """The image of an inferenceconfig.json in a folder; gone at the end."""
     file = folder / "inferenceconfig.json"
     file.write_text(json.dumps(config))
     deployment = read_deployment(file, DECISIONS)
     given = Options(IMAGE, credentials=credentials_of(deployment.registry, os.environ), **options)
-    found = build_deployment(Project(tree), deployment, given)
+    planned = plan_deployment(Project(tree), deployment, given)
+    build_deployment(Project(tree), planned)
     try:
-        yield found
+        yield planned
     finally:
-        remove(engine, found.image)
+        remove(engine, planned.image)
 
 
 @contextmanager
@@ -196,9 +203,10 @@ def test_values_and_names_reach_the_image_as_they_are(
     deployment = Deployment(
         app / "inferenceconfig.json", app, source=None, script=name, environment=environment
     )
-    found = build_deployment(Project(tree), deployment, Options(IMAGE, models=(model,)))
+    planned = plan_deployment(Project(tree), deployment, Options(IMAGE, models=(model,)))
+    build_deployment(Project(tree), planned)
     try:
-        kept = dict(item.split("=", 1) for item in config_of(engine, found.image)["Env"])
+        kept = dict(item.split("=", 1) for item in config_of(engine, IMAGE)["Env"])
         assert kept["AZUREML_ENTRY_SCRIPT"] == name
         assert kept["AZUREML_MODEL_DIR"] == "/var/azureml-app/azureml-models/my model $x"
         assert kept.items() > variables.items()
@@ -291,8 +299,9 @@ def test_the_password_of_a_registry_stays_nowhere(
             search = partial(words_in, words=[*words, b"azureml-app"])
             read = read_layers(client, found.image, set(layers), search)
             history = json.dumps(client.api.history(found.image))
+        folder = tree / DEPLOYMENTS / "deployment-test"
         log = (tree / WORK_FOLDER / "build.log").read_text()
-        written = "".join(path.read_text() for path in found.file.parent.iterdir())
+        written = "".join(path.read_text() for path in folder.iterdir())
         assert "FROM " in written
         assert "add-server" in log
         assert len(history) > 1000

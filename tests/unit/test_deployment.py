@@ -75,6 +75,17 @@ def test_without_more_it_is_the_newest_minimal_image() -> None:
     assert base.why == "the newest minimal image"
 
 
+@pytest.mark.parametrize(
+    ("series", "image"),
+    [("3.13", "minimal-py313-inference"), ("3.7", "minimal-py3.7-inference-cpu")],
+)
+def test_the_python_that_is_asked_for_chooses_the_image(series: str, image: str) -> None:
+    environment = Environment(Path("env.yml"), series=series)
+    assert chosen(environment=environment).reference == f"{image}:latest"
+    with pytest.raises(UserError, match=r"no minimal image has Python 3\.9"):
+        chosen(environment=replace(environment, series="3.9"))
+
+
 def test_a_gpu_chooses_the_image_with_cuda() -> None:
     base = chosen(enable_gpu=True)
     assert base.variant is not None
