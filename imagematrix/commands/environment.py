@@ -5,39 +5,31 @@ import contextlib
 import json
 import os
 import time
-from dataclasses import replace
 from pathlib import Path
 
-from imagematrix.build.disk import require_disk
-from imagematrix.build.prepare import Request, prepare
-from imagematrix.build.results import Outcome, Result, exit_status, results_json, results_table
-from imagematrix.build.run import run_build
+from imagematrix.build.results import exit_status, results_json, results_table
 from imagematrix.commands.options import add_bases
 from imagematrix.commands.verify_published import image_of
 from imagematrix.console import say
-from imagematrix.environments.checked import check_environment, failed_checks
-from imagematrix.environments.details import Details, details_label, details_of, image_details
-from imagematrix.environments.folder import DETAILS, dockerfile_of, environment_folder, write_folder
+from imagematrix.environments.details import Details, details_of
+from imagematrix.environments.folder import DETAILS
+from imagematrix.environments.making import Settings, environment_dockerfile, make_environment
 from imagematrix.environments.pypi import (
     ENVIRONMENTS,
     decisions,
-    environment_lock,
-    environment_variant,
     from_pypi,
 )
 from imagematrix.environments.specification import (
     Environment,
     Packages,
-    mutated_specification,
     read_environment,
 )
 from imagematrix.errors import UserError, WorkError
 from imagematrix.host.config import read_host_config
-from imagematrix.host.engine import Engine, find_engine
+from imagematrix.host.engine import find_engine
+from imagematrix.host.setup import ensure_engine
 from imagematrix.matrix.schema import Accelerator
-from imagematrix.matrix.selection import Selection
-from imagematrix.matrix.variant import Variant
-from imagematrix.plan.bake import image_tag
+from imagematrix.plan.bake import LATEST, image_tag
 from imagematrix.repository.project import Project
 
 
@@ -88,27 +80,26 @@ def run(project: Project, options: argparse.Namespace) -> int:
         return 0
     started = time.monotonic()
     environment = _pypi_environment(project, options)
-    variant = environment_variant(project, environment)
-    dockerfile = dockerfile_of(project.root, variant)
     if options.print:
-        print(dockerfile, end="")
+        print(environment_dockerfile(project, environment), end="")
         return 0
-    host = read_host_config(os.environ, Path.home())
-    say(f"Resolving {variant.name} …")
-    lock = environment_lock(project, variant, environment, host, upgrade=options.upgrade)
-    specification = mutated_specification(environment)
-    details = image_details(variant.name, dockerfile, specification)
-    files = environment_folder(project.root, variant, lock, specification, details)
-    for folder in filter(None, [project.root / variant.folder, options.output]):
-        write_folder(folder, files)
-    result = build(replace(project, environments=(variant,)), variant, details, options)
-    folder = options.output or variant.folder
+    settings = Settings(
+        options.output,
+        options.upgrade,
+        options.bases,
+        options.pull,
+        options.force,
+        options.builder,
+    )
+    made = make_environment(project, environment, settings)
+    if made.is_right and options.tag:
+        _tag(made.variant.name, options.tag)
     if options.json:
-        print(results_json([result]))
+        print(results_json([made.result]))
     else:
-        print(results_table([result], time.monotonic() - started))
-        print(f"{folder}: its Dockerfile, lock and details")
-    return exit_status([result], strict=True)
+        print(results_table([made.result], time.monotonic() - started))
+        print(f"{made.folder}: its Dockerfile, lock and details")
+    return exit_status([made.result], strict=True)
 
 
 def _pypi_environment(project: Project, options: argparse.Namespace) -> Environment:
@@ -131,48 +122,18 @@ def _pypi_environment(project: Project, options: argparse.Namespace) -> Environm
     return environment
 
 
-def build(
-    project: Project, variant: Variant, details: Details, options: argparse.Namespace
-) -> Result:
-    """Builds and checks the image of an environment, on its parent, which is built if need be.
+def _tag(name: str, tag: str) -> None:
+    """Gives an image of the engine another name."""
+    import docker.errors
 
-    The image gets its other name when it has passed its checks.
-    """
-    request = Request(
-        Selection((variant.name,)), options.bases, options.pull, options.force, options.builder
-    )
-    prepared = prepare(project, request)
-    require_disk(project.budgets.measured, prepared.engine, prepared.steps)
-    labels = {variant.name: details_label(details)}
-    results = run_build(
-        project.root,
-        prepared.engine,
-        prepared.builder,
-        prepared.steps,
-        replace(prepared.environment, image_labels=labels),
-        prepared.variables,
-        prepared.present,
-    )
-    (result,) = (one for one in results if one.name == variant.name)
-    if result.outcome not in (Outcome.BUILT, Outcome.UP_TO_DATE):
-        return result
-    checks = check_environment(project, prepared.engine, variant, again=options.force)
-    if failed := failed_checks(checks):
-        reasons = "\n".join(f"    {name}: {reason}" for name, reason in failed.items())
-        detail = f"{len(failed)} of {len(checks)} checks\n{reasons}"
-        return replace(result, outcome=Outcome.FAILED, detail=detail)
-    if options.tag:
-        _tag(prepared.engine, variant.name, options.tag)
-    passed = f"{len(checks)} checks passed"
-    return replace(result, detail="; ".join(filter(None, [result.detail, passed])))
-
-
-def _tag(engine: Engine, name: str, tag: str) -> None:
     repository, colon, version = tag.rpartition(":")
     if not colon or "/" in version:
-        repository, version = tag, "latest"
-    with contextlib.closing(engine.client()) as client:
-        client.api.tag(image_tag(name), repository, version)
+        repository, version = tag, LATEST
+    with contextlib.closing(ensure_engine().client()) as client:
+        try:
+            client.api.tag(image_tag(name), repository, version)
+        except docker.errors.APIError as error:
+            raise UserError(f"--tag {tag}: {error.explanation or error}") from None
 
 
 def shown(project: Project, image: str) -> Details:

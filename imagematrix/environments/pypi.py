@@ -9,6 +9,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from imagematrix.console import say
 from imagematrix.environments.matchspec import parse_match_spec
 from imagematrix.environments.specification import (
     Decisions,
@@ -125,7 +126,8 @@ def from_pypi(environment: Environment) -> Environment:
         environment,
         channels=(),
         conda=(),
-        pip=tuple(requirements),
+        # In an order of their own: its name does not depend on that of the file.
+        pip=tuple(sorted(requirements, key=str)),
         notes=(*environment.notes, *notes),
     )
 
@@ -162,8 +164,7 @@ def environment_variant(project: Project, environment: Environment) -> Variant:
         framework=ENVIRONMENT,
         title="Environment",
         version=None,
-        # As its name, it does not depend on the order of the file.
-        pins=tuple(sorted(entry.text for entry in environment.pip)),
+        pins=tuple(entry.text for entry in environment.pip),
         slim=project.slim.rules_of(replace(cell, framework=ENVIRONMENT)),
         environment=tuple(environment.variables.items()),
         parent=parent.name,
@@ -189,6 +190,7 @@ def environment_lock(
         text = path.read_text(encoding="utf-8")
         if _has_all(_parsed(text, variant), project.locks[str(variant.parent)]):
             return text
+    say(f"Resolving {variant.name} …")
     constraints = [entry.text for entry in environment.constraints]
     try:
         text = resolved_lock(project.root, variant, host, None if upgrade else path, constraints)
