@@ -1,111 +1,38 @@
 """What users bring: a conda specification, requirements, or an inference configuration.
 
-Sources of the formats:
-env.yml: https://docs.conda.io/projects/conda/en/stable/user-guide/tasks/manage-environments.html
-requirements.txt: https://pip.pypa.io/en/stable/reference/requirements-file-format/
-inferenceconfig.json: https://learn.microsoft.com/azure/machine-learning/v1/reference-azure-machine-learning-cli
+The formats and their sources are in `conda_file`, `requirements` and `inference_config`.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import hashlib
+import json
+from dataclasses import replace
 from pathlib import Path, PurePath
+from typing import Any
 
-from imagematrix.errors import Diagnostic
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from imagematrix.environments.deployment_file import read_deployment_into
+from imagematrix.environments.entries import Entry, Findings
+from imagematrix.environments.environment_file import read_into
+from imagematrix.environments.matchspec import parse_match_spec
+from imagematrix.environments.model import Decisions, Deployment, Environment, Packages, Registry
 from imagematrix.files import Reader, read_bytes
 
-
-@dataclass(frozen=True)
-class Entry:
-    """A text and the place where it is written. Line and column count from 1."""
-
-    text: str
-    file: PurePath
-    line: int
-    column: int
-
-    def __str__(self) -> str:
-        return self.text
-
-    def diagnostic(self, message: str, hint: str = "") -> Diagnostic:
-        """An error at this place."""
-        return Diagnostic(self.file, self.line, self.column, "", message, hint)
-
-
-@dataclass(frozen=True)
-class Environment:
-    """An environment as it is asked for.
-
-    `name` is the name that the file gives, empty if none. `python` is what the file asks of Python:
-    "3.12", "3.10.4", a range such as ">=3.8,<3.11", empty if it says nothing; `series` is the
-    Python that it is built for, "3.12". `channels` are conda channels in their order, `defaults`
-    replaced as decided. `conda` are match specs as written, with that of Python. `pip` are
-    requirements in the form of PEP 508 (a marker and an URL stay, options and hashes do not).
-    `constraints` are those of `-c`. `pip_options` are the options that hold for all requirements
-    ("--index-url https://…"), `hashes` what `--hash` admits under the text of the requirement.
-    `variables` are set in the image.
-    """
-
-    file: PurePath
-    name: str = ""
-    python: str = ""
-    series: str = ""
-    channels: tuple[Entry, ...] = ()
-    conda: tuple[Entry, ...] = ()
-    pip: tuple[Entry, ...] = ()
-    constraints: tuple[Entry, ...] = ()
-    pip_options: tuple[Entry, ...] = ()
-    hashes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    variables: Mapping[str, str] = field(default_factory=dict)
-    notes: tuple[Diagnostic, ...] = ()
-
-
-@dataclass(frozen=True)
-class Registry:
-    """A registry of base images; user name and password are empty where none are given."""
-
-    address: str
-    username: str = ""
-    password: str = field(default="", repr=False)
-
-
-@dataclass(frozen=True)
-class Deployment:
-    """An inference configuration: what is served, and in which environment.
-
-    `source` is the folder whose files are copied, None if only the script is. `script` is the
-    path of the entry script relative to `folder`, which is `source` or the folder of the file.
-    `environment` comes from the conda file or stands in the configuration; None if it has neither.
-    `docker_steps` is the text of the additional steps, empty if there are none.
-    `base_image` has no registry in front of it: that is `registry`.
-    """
-
-    file: PurePath
-    folder: Path
-    source: Path | None
-    script: str
-    environment: Environment | None = None
-    docker_steps: str = ""
-    enable_gpu: bool = False
-    cuda_version: str = ""
-    base_image: str = ""
-    registry: Registry | None = None
-    description: str = ""
-    notes: tuple[Diagnostic, ...] = ()
-
-
-@dataclass(frozen=True)
-class Decisions:
-    """What the reader of a specification has to know from elsewhere.
-
-    `pythons` are the Pythons on which the server runs, oldest first ("3.7" … "3.13"). `python` is
-    the one that is asked for by option, empty if none, and `default_python` that of a specification
-    that asks for none. `channels` replaces channels: {"defaults": "conda-forge"}.
-    """
-
-    pythons: tuple[str, ...]
-    default_python: str
-    python: str = ""
-    channels: Mapping[str, str] = field(default_factory=dict)
+__all__ = [
+    "Decisions",
+    "Deployment",
+    "Entry",
+    "Environment",
+    "Packages",
+    "Registry",
+    "content_of",
+    "mutated_specification",
+    "name_of",
+    "read_deployment",
+    "read_environment",
+]
 
 
 def read_environment(
@@ -116,7 +43,12 @@ def read_environment(
     `shown_as` is the path that messages name, `path` if left out. Raises InputError with every
     error of the file, and of those that it includes, at once.
     """
-    raise NotImplementedError
+    findings = Findings()
+    environment = read_into(path, shown_as or path, decisions, findings, read)
+    findings.raise_errors()
+    if environment is None:  # pragma: no cover
+        raise AssertionError(f"{path} has neither an environment nor an error")
+    return replace(environment, notes=tuple(findings.notes))
 
 
 def read_deployment(
@@ -127,21 +59,59 @@ def read_deployment(
 
     Raises InputError with every error of all these files at once.
     """
-    raise NotImplementedError
+    findings = Findings()
+    deployment = read_deployment_into(path, shown_as or path, decisions, findings, read)
+    findings.raise_errors()
+    if deployment is None:  # pragma: no cover
+        raise AssertionError(f"{path} has neither a deployment nor an error")
+    return replace(deployment, notes=tuple(findings.notes))
 
 
 def content_of(environment: Environment) -> str:
     """The environment in a normal form: the same text for files that ask for the same, whatever
-    their comments, the order of their keys, of their packages, and their own name."""
-    raise NotImplementedError
+    their comments, the order of their keys and packages, and their own name."""
+    content = {
+        "python": [environment.series, environment.python],
+        "channels": [entry.text for entry in environment.channels],
+        "conda": sorted(str(parse_match_spec(entry.text)) for entry in environment.conda),
+        "pip": sorted(map(_normal_requirement, environment.pip)),
+        "constraints": sorted(map(_normal_requirement, environment.constraints)),
+        "options": [entry.text for entry in environment.pip_options],
+        "hashes": {text: sorted(found) for text, found in environment.hashes.items()},
+        "variables": dict(environment.variables),
+    }
+    return json.dumps(content, sort_keys=True)
 
 
 def name_of(environment: Environment) -> str:
     """`azureml_` and a hash of the content: the name of the image and of the conda environment."""
-    raise NotImplementedError
+    digest = hashlib.sha256(content_of(environment).encode("utf-8", "surrogatepass")).hexdigest()
+    return f"azureml_{digest[:32]}"
 
 
 def mutated_specification(environment: Environment) -> str:
     """The text of `mutated_conda_dependencies.yml`: the specification that was used, named as the
-    image."""
-    raise NotImplementedError
+    image. Constraints, for which a conda specification has no place, are comments."""
+    pip = [entry.text for entry in environment.pip_options]
+    for entry in environment.pip:
+        hashes = environment.hashes.get(entry.text, ())
+        pip.append(" ".join([entry.text, *(f"--hash={digest}" for digest in hashes)]))
+    conda: list[Any] = [entry.text for entry in environment.conda]
+    if not any(parse_match_spec(text).name == "python" for text in conda):
+        conda.insert(0, f"python={environment.series}")
+    content: dict[str, Any] = {
+        "channels": [entry.text for entry in environment.channels],
+        "dependencies": [*conda, *([{"pip": pip}] if pip else [])],
+        "name": name_of(environment),
+    }
+    if environment.variables:
+        content["variables"] = dict(environment.variables)
+    comments = "".join(f"# constraint: {entry.text}\n" for entry in environment.constraints)
+    text: str = yaml.safe_dump(content, sort_keys=True, allow_unicode=True, width=10_000)
+    return comments + text
+
+
+def _normal_requirement(entry: Entry) -> str:
+    requirement = Requirement(entry.text)
+    requirement.name = canonicalize_name(requirement.name)
+    return str(requirement)

@@ -3,6 +3,7 @@
 Places come from the marks of PyYAML's node graph (https://pyyaml.org/wiki/PyYAMLDocumentation).
 """
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -93,7 +94,36 @@ def read_document(path: Path, shown_as: PurePath) -> Document:
     text and a value that cannot be read are among the document's errors. `shown_as` is the path
     that messages name.
     """
-    text = read_text(path, shown_as)
+    return parse_document(read_text(path, shown_as), shown_as)
+
+
+def parse_json(text: str, shown_as: PurePath) -> Document:
+    """The document of a text that is to be JSON (https://www.rfc-editor.org/rfc/rfc8259).
+
+    Raises InputError when it is none, and otherwise what `parse_document` does.
+    """
+    # Editors on Windows begin a file with a byte order mark.
+    text = text.removeprefix("\ufeff")
+    try:
+        json.loads(text)
+    except RecursionError:
+        message = "is nested too deeply"
+        raise InputError([Diagnostic(shown_as, 0, 0, "", message)]) from None
+    except json.JSONDecodeError as error:
+        message = f"no valid JSON: {error.msg[:1].lower()}{error.msg[1:]}"
+        if not text.strip():
+            message = "is empty"
+        place = (error.lineno, error.colno)
+        raise InputError([Diagnostic(shown_as, *place, "", message)]) from None
+    except ValueError:
+        message = "no valid JSON: a number has too many digits"
+        raise InputError([Diagnostic(shown_as, 0, 0, "", message)]) from None
+    # JSON may be indented by tabs, and YAML may not. Strings of JSON hold none.
+    return parse_document(text.replace("\t", " "), shown_as)
+
+
+def parse_document(text: str, shown_as: PurePath) -> Document:
+    """The document of a YAML text, as `read_document` reads it from a file."""
     reader = _Reader(shown_as)
     try:
         root = yaml.compose(text, Loader=_Loader)
