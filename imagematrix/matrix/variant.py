@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 from imagematrix.matrix.cuda import Cuda, cuda_of_image, cuda_of_lock
 from imagematrix.matrix.lockfile import Lock
-from imagematrix.matrix.names import Cell, example_of, home_of, name_of, parent_of
+from imagematrix.matrix.names import ENVIRONMENT, Cell, example_of, home_of, name_of, parent_of
 from imagematrix.matrix.rules import Matrix
 from imagematrix.matrix.schema import Accelerator, Suite, Track
 from imagematrix.matrix.slim import Slim, SlimRule, Verb
@@ -93,6 +93,16 @@ class Variant:
         return cuda
 
     @property
+    def is_environment(self) -> bool:
+        """Whether it is made of a user's specification, not declared by the matrix."""
+        return self.framework == ENVIRONMENT
+
+    @property
+    def rendered_by(self) -> str:
+        """The session that writes its rendered files."""
+        return "environment" if self.is_environment else "render"
+
+    @property
     def home(self) -> PurePosixPath:
         """The folder of its framework: template, examples, and a folder per image."""
         return home_of(self.framework)
@@ -119,6 +129,8 @@ class Variant:
     @property
     def template(self) -> PurePosixPath:
         """The template of its Dockerfile, relative to the repository."""
+        if self.is_environment:
+            return _path("base", "environment.Dockerfile.j2")
         return _path("base" if self.parent is None else "frameworks", "Dockerfile.j2")
 
     @property

@@ -37,7 +37,8 @@ class BuildEnvironment:
     the environment's proxy variables.
     With `names_bases`, base images that are not replaced are local images too.
     `cache_from` and `cache_to` are `host/namespace` of a registry with the cache of each image.
-    `tag` is that of the images to build and of their parents.
+    `tag` is that of the images to build and of their parents. `image_labels` are labels of an image
+    that are no part of its content key.
     `python_versions` has CPython's full version by base image. `source` and `revision` are the URL
     of the repository and the commit of its files, empty where they are not known.
     """
@@ -56,6 +57,7 @@ class BuildEnvironment:
     python_versions: Mapping[str, str] = field(default_factory=dict)
     source: str = ""
     revision: str = ""
+    image_labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 def bake_file(steps: Sequence[Step], environment: BuildEnvironment) -> dict[str, Any]:
@@ -83,6 +85,8 @@ def _build_labels(variant: Variant, environment: BuildEnvironment) -> dict[str, 
     """The labels that are no part of the content key, which is the same for commits that change
     nothing of an image."""
     labels = {SOURCE_LABEL: environment.source, REVISION_LABEL: environment.revision}
+    own = environment.image_labels.get(variant.name, {})
+    labels |= {name: _literal(value) for name, value in own.items()}
     if variant.parent is None:
         labels[PYTHON_LABEL] = environment.python_versions.get(variant.python_image, "")
         return {name: value for name, value in labels.items() if value}
@@ -137,8 +141,12 @@ def image_tag(name: str, tag: str = LATEST) -> str:
 
 def file_secret(name: str, path: str) -> str:
     """Bake's option for a secret that is a file of this host."""
-    # Bake expands ${…} and %{…} in its strings.
-    return _csv_row([f"id={name}", "src=" + path.replace("${", "$${").replace("%{", "%%{")])
+    return _csv_row([f"id={name}", "src=" + _literal(path)])
+
+
+def _literal(text: str) -> str:
+    """A text as bake reads it: it expands ${…} and %{…} in its strings."""
+    return text.replace("${", "$${").replace("%{", "%%{")
 
 
 def _csv_row(fields: Sequence[str]) -> str:
@@ -231,7 +239,10 @@ def _cache_of(image: str, where: str) -> str:
 def _image_target(
     variant: Variant, building: Collection[str], environment: BuildEnvironment
 ) -> dict[str, Any]:
-    bases = variant.base_images if variant.parent else [variant.python_image]
+    bases = variant.base_images if variant.parent else (variant.python_image,)
+    if variant.is_environment:
+        # BuildKit looks at the bases of its stages for the tools, which it does not build.
+        bases = (*bases, TOOLS_SUITE.debian_image)
     contexts = {TOOLS: f"target:{TOOLS}", **_replaced_bases(bases, environment)}
     if variant.parent is None:
         contexts[variant.system_image] = f"target:{variant.system_image}"

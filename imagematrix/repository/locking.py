@@ -31,9 +31,10 @@ _NEWEST_MANYLINUX = (2, 40)
 
 def lock_header(variant: Variant) -> str:
     """The first lines of a lock: what it is and how it is made."""
+    session = "environment" if variant.is_environment else "lock"
     return (
         f"# Requirements of {variant.folder.name}, resolved for CPython {variant.python} on x86_64"
-        f" with\n# glibc {variant.suite.glibc}. Written by `nox -s lock`. Do not edit.\n"
+        f" with\n# glibc {variant.suite.glibc}. Written by `nox -s {session}`. Do not edit.\n"
     )
 
 
@@ -41,10 +42,27 @@ def write_lock(root: Path, variant: Variant, host: HostConfig, *, upgrade: bool 
     """Resolves the requirements of `variant` into its lock; returns whether that changed.
 
     Versions that the present lock holds are kept where they still fit, unless `upgrade` is set.
-    The packages of the parent image are kept as its own lock has them, which must exist.
-    Raises WorkError with uv's words when there is no solution or no index.
+    Raises WorkError as `resolved_lock` does.
     """
     path = root / variant.lock
+    text = resolved_lock(root, variant, host, None if upgrade else path)
+    return write_atomically(path, text)
+
+
+def resolved_lock(
+    root: Path,
+    variant: Variant,
+    host: HostConfig,
+    present: Path | None,
+    constraints: Sequence[str] = (),
+) -> str:
+    """The text of the lock of `variant`.
+
+    Versions that the lock `present` holds are kept where they still fit. `constraints` bound the
+    versions of packages that something else requires. The packages of the parent image are kept as
+    its own lock has them, which must exist. Raises WorkError with uv's words when there is no
+    solution or no index.
+    """
     parent_lock = root / "base" / variant.parent / "requirements.txt" if variant.parent else None
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -60,10 +78,12 @@ def write_lock(root: Path, variant: Variant, host: HostConfig, *, upgrade: bool 
         arguments += ["--python-platform", f"x86_64-manylinux_{_manylinux(variant.suite.glibc)}"]
         for wheel in variant.wheels:
             arguments += ["--no-emit-package", wheel.name]
-        present = None if upgrade else path
+        if constraints:
+            text = "".join(f"{constraint}\n" for constraint in constraints)
+            (folder / "constraints.txt").write_text(text, encoding="utf-8")
+            arguments += ["--constraints", "constraints.txt"]
         resolved = _compile(folder, arguments, present, host, variant.name)
-    resolved = _with_declared(resolved, variant.wheels)
-    return write_atomically(path, lock_header(variant) + resolved)
+    return lock_header(variant) + _with_declared(resolved, variant.wheels)
 
 
 def write_tools_lock(root: Path, host: HostConfig, *, upgrade: bool = False) -> bool:

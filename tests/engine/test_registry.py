@@ -28,6 +28,8 @@ from typing import Any
 
 import pytest
 
+from imagematrix.checks import checks_of
+from imagematrix.checks.running import run_image, wait_until_healthy
 from imagematrix.host.config import read_host_config
 from imagematrix.host.engine import Engine
 from imagematrix.matrix.schema import Accelerator, Track
@@ -36,8 +38,6 @@ from imagematrix.repository.project import Project
 from tests.engine.conftest import ROOT, copy_repository, publish_bases
 from tests.engine.engines import OwnEngine
 from tests.example_images import example
-from tests.images.checks import checks_of
-from tests.images.running import run_image, wait_until_healthy
 
 IMAGE = example().name
 WITH_CUDA = example(accelerator=Accelerator.CUDA)
