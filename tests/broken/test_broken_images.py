@@ -11,22 +11,23 @@ from typing import Any, cast
 
 import pytest
 
+from imagematrix.checks import BY_LAYER, Check, NoGpuError, checks_of
+from imagematrix.checks.cuda import (
+    cuda_backend_is_compiled_in,
+    framework_was_built_without_cuda,
+    gpu_computes_as_the_host_does,
+)
+from imagematrix.checks.labels import configuration_keeps_the_contract
+from imagematrix.checks.running import RunningImage, run_image, wait_until_healthy
+from imagematrix.checks.size import layers_of_the_parent_are_shared
+from imagematrix.checks.slim import what_is_stripped_has_no_symbols
 from imagematrix.host.engine import Engine
 from imagematrix.matrix.slim import SlimRule, Verb
 from imagematrix.matrix.variant import Variant
 from imagematrix.plan.bake import image_tag
 from imagematrix.repository.project import Project
 from tests.broken.broken import BROKEN, OTHER_PYTHON, PARENT, ROOT, SITE, WITH_CUDA, Broken
-from tests.images.checks import BY_LAYER, Check, NoGpuError, checks_of
-from tests.images.checks.cuda import (
-    cuda_backend_is_compiled_in,
-    framework_was_built_without_cuda,
-    gpu_computes_as_the_host_does,
-)
-from tests.images.checks.labels import configuration_keeps_the_contract
-from tests.images.checks.size import layers_of_the_parent_are_shared
-from tests.images.checks.slim import what_is_stripped_has_no_symbols
-from tests.images.running import RunningImage, build_images, run_image, wait_until_healthy
+from tests.images.running import build_images
 
 
 @pytest.fixture(scope="session")

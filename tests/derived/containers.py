@@ -18,10 +18,10 @@ import docker
 from docker.models.containers import Container
 
 from imagematrix.build.inputs import APT_CONFIG, SECRETS, pip_config
+from imagematrix.checks.running import APP_ROOT
 from imagematrix.host.config import read_host_config
 from imagematrix.host.debian import debian_mirrors, debian_sources
 from imagematrix.host.engine import Engine
-from tests.images.running import APP_ROOT
 
 START_SECONDS = 30
 PORT = "5001/tcp"

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from imagematrix.checks.serving import differences
 from imagematrix.matrix.variant import Variant
 from imagematrix.plan.bake import image_tag
 from tests.derived.conftest import ROOT, Serve
-from tests.images.checks.serving import differences
 
 LOCKED_DOWN: Mapping[str, Any] = {
     "read_only": True,

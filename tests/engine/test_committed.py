@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from imagematrix.build.inputs import APT_CONFIG, pip_config, uv_config
+from imagematrix.checks.content import distributions_equal_the_lock
+from imagematrix.checks.running import run_image, wait_until_healthy
+from imagematrix.checks.serving import example_is_scored
 from imagematrix.host.bases import Bases, BaseSource, ensure_bases
 from imagematrix.host.config import read_host_config
 from imagematrix.host.debian import debian_mirrors, debian_sources
@@ -19,9 +22,7 @@ from imagematrix.matrix.variant import Variant
 from imagematrix.plan.bake import TOOLS, target_name
 from imagematrix.repository.project import Project
 from tests.engine.conftest import ROOT
-from tests.images.checks.content import distributions_equal_the_lock
-from tests.images.checks.serving import example_is_scored
-from tests.images.running import build_images, run_image, wait_until_healthy
+from tests.images.running import build_images
 
 HOST = read_host_config(os.environ, Path.home())
 BUILT = "test/built-by-hand"

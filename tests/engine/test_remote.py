@@ -17,6 +17,8 @@ from unittest.mock import patch
 
 import pytest
 
+from imagematrix.checks import checks_of
+from imagematrix.checks.running import run_image, wait_until_healthy
 from imagematrix.host.endpoint import configured_endpoint
 from imagematrix.host.engine import Engine, find_engine
 from imagematrix.repository.project import Project
@@ -24,8 +26,7 @@ from tests.engine.conftest import ROOT, publish_bases
 from tests.engine.engines import OwnEngine
 from tests.engine.forwarding import buildkit, connection, forwarding
 from tests.example_images import example, on_another_python, smallest_child
-from tests.images.checks import checks_of
-from tests.images.running import build_images, run_image, wait_until_healthy
+from tests.images.running import build_images
 
 IMAGE = example().name
 CHILD = smallest_child().name

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from imagematrix.checks import checks_of
+from imagematrix.checks.running import run_image, wait_until_healthy
 from imagematrix.host.debian import KEYRING, debian_mirrors, os_release_ids
 from imagematrix.host.engine import Engine
 from imagematrix.repository.project import Project
 from tests.engine.conftest import publish_bases
 from tests.engine.engines import NotToBeHad, fresh_engine, unpack_docker, using_docker
 from tests.example_images import example
-from tests.images.checks import checks_of
-from tests.images.running import run_image, wait_until_healthy
 
 IMAGE = example().name
 # The Debian releases that have them.

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from imagematrix.checks import checks_of
+from imagematrix.checks.running import RunningImage, run_image, wait_until_healthy
 from imagematrix.cli import parse
 from imagematrix.commands.options import selection_of
 from imagematrix.host.bootstrap import bootstrap_name
@@ -27,14 +29,7 @@ from imagematrix.repository.passed import (
     record_results,
 )
 from imagematrix.repository.project import Project
-from tests.images.checks import checks_of
-from tests.images.running import (
-    RunningImage,
-    image_id,
-    is_present,
-    run_image,
-    wait_until_healthy,
-)
+from tests.images.running import image_id, is_present
 
 ROOT = Path(__file__).resolve().parents[2]
 

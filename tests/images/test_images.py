@@ -2,10 +2,10 @@
 
 import pytest
 
+from imagematrix.checks import Check, NoGpuError
+from imagematrix.checks.running import RunningImage
 from imagematrix.repository.passed import CheckResult, Outcome
-from tests.images.checks import Check, NoGpuError
 from tests.images.conftest import options_of
-from tests.images.running import RunningImage
 
 
 def test_image(image: RunningImage, check: Check, request: pytest.FixtureRequest) -> None:

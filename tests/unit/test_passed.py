@@ -5,6 +5,7 @@ from unittest.mock import patch
 
 import pytest
 
+from imagematrix.checks import checks_of
 from imagematrix.host.engine import Engine
 from imagematrix.repository.passed import (
     CheckResult,
@@ -16,7 +17,6 @@ from imagematrix.repository.passed import (
     record_results,
 )
 from tests.images import conftest
-from tests.images.checks import checks_of
 from tests.unit.helpers import XGBOOST, Repository
 
 ID = "sha256:0123"
@@ -51,7 +51,7 @@ def test_digest_covers_whatever_a_check_looks_at(repository: Repository) -> None
     assert digest(repository) == digest(repository)
     assert digest(repository) != digest(repository, parent="sha256:other")
     for path in (
-        "tests/images/checks/content.py",
+        "imagematrix/checks/content.py",
         "imagematrix/plan/content.py",
         "requirements.txt",
         "sizes.json",

@@ -14,6 +14,7 @@ FLOORS = [
     "repository",
     "release",
     "measure",
+    "checks",
     "audit",
     "build",
     "environments",

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import pytest
 
-from tests.images.running import RunningImage
+from imagematrix.checks.running import RunningImage
 
 WHOLE = b"755 d /opt\x00644 f /opt/a b\x00."
 

@@ -3,10 +3,10 @@
 import re
 from pathlib import PurePosixPath
 
+from imagematrix.checks.check import layer, listing
+from imagematrix.checks.running import RunningImage
 from imagematrix.host.config import PROXY_VARIABLES
 from imagematrix.matrix.schema import MINIMAL
-from tests.images.checks.check import layer, listing
-from tests.images.running import RunningImage
 
 _COMPILER = re.compile(
     r"(.*-)?(gcc|g\+\+|cc|c\+\+|cpp|clang|clang\+\+|ld|as|make|cmake|nvcc|rustc|tcc|gfortran)(-[\d.]+)?"

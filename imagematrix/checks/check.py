@@ -4,9 +4,9 @@ checks of its own layer and of those that it is based on.
 
 from collections.abc import Callable, Iterable
 
+from imagematrix.checks.running import RunningImage
 from imagematrix.matrix.schema import MINIMAL, Accelerator
 from imagematrix.matrix.variant import Variant
-from tests.images.running import RunningImage
 
 Check = Callable[[RunningImage], None]
 

@@ -2,6 +2,8 @@
 
 import warnings
 
+from imagematrix.checks.check import layer
+from imagematrix.checks.running import RunningImage
 from imagematrix.host.bases import bases_of
 from imagematrix.matrix.schema import MINIMAL
 from imagematrix.measure.budget import Kind, compare, growth_report
@@ -9,8 +11,6 @@ from imagematrix.measure.layers import image_sizes
 from imagematrix.plan.bake import image_tag
 from imagematrix.plan.content import versions_from_labels
 from imagematrix.repository.sizes import UPDATE, read_budgets
-from tests.images.checks.check import layer
-from tests.images.running import RunningImage
 
 
 @layer(MINIMAL)

@@ -8,9 +8,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from imagematrix.checks.check import layer, listing
+from imagematrix.checks.running import RunningImage
 from imagematrix.matrix.schema import MINIMAL
-from tests.images.checks.check import layer, listing
-from tests.images.running import RunningImage
 
 
 @layer(MINIMAL)

@@ -3,9 +3,9 @@
 import json
 import re
 
+from imagematrix.checks.check import layer
+from imagematrix.checks.running import APP_ROOT, RunningImage
 from imagematrix.matrix.schema import MINIMAL
-from tests.images.checks.check import layer
-from tests.images.running import APP_ROOT, RunningImage
 
 
 @layer(MINIMAL)

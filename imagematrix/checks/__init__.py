@@ -4,8 +4,8 @@ Expectations come from the Variant and its lock alone. Each module adds its chec
 layer when it is imported here.
 """
 
-from tests.images.checks import absent, content, cuda, identity, labels, sbom, serving, size, slim
-from tests.images.checks.check import BY_LAYER, Check, NoGpuError, checks_of
+from imagematrix.checks import absent, content, cuda, identity, labels, sbom, serving, size, slim
+from imagematrix.checks.check import BY_LAYER, Check, NoGpuError, checks_of
 
 __all__ = [
     "BY_LAYER",

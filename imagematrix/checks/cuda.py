@@ -5,9 +5,9 @@ from pathlib import PurePosixPath
 
 from packaging.utils import canonicalize_name
 
+from imagematrix.checks.check import NoGpuError, layer, listing
+from imagematrix.checks.running import RunningImage
 from imagematrix.matrix.schema import MINIMAL, Accelerator
-from tests.images.checks.check import NoGpuError, layer, listing
-from tests.images.running import RunningImage
 
 _CUDA_LIBRARY = re.compile(
     r"lib(cuda|cudart|cublas|cublasLt|cudnn|cufft|cufile|cupti|curand|cusolver|cusparse|cusparseLt"

@@ -3,6 +3,8 @@
 import re
 from pathlib import PurePosixPath
 
+from imagematrix.checks.check import layer, listing
+from imagematrix.checks.running import RunningImage
 from imagematrix.files import file_hash
 from imagematrix.matrix.platforms import CREATED, LICENCES
 from imagematrix.matrix.schema import MINIMAL
@@ -16,8 +18,6 @@ from imagematrix.plan.content import (
     decode_inputs,
     image_key,
 )
-from tests.images.checks.check import layer, listing
-from tests.images.running import RunningImage
 
 
 @layer(MINIMAL)

@@ -5,10 +5,10 @@ from fnmatch import translate
 from functools import cache
 from pathlib import PurePosixPath
 
+from imagematrix.checks.check import layer, listing
+from imagematrix.checks.running import RunningImage
 from imagematrix.matrix.schema import MINIMAL
 from imagematrix.matrix.slim import Verb
-from tests.images.checks.check import layer, listing
-from tests.images.running import RunningImage
 
 
 @layer(MINIMAL)

@@ -5,9 +5,9 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+from imagematrix.checks.check import layer, listing
+from imagematrix.checks.running import APP_ROOT, RunningImage
 from imagematrix.matrix.schema import MINIMAL
-from tests.images.checks.check import layer, listing
-from tests.images.running import APP_ROOT, RunningImage
 
 
 @layer(MINIMAL)

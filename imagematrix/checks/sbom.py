@@ -7,14 +7,14 @@ from typing import Any
 from packageurl import PackageURL
 from packaging.utils import canonicalize_name
 
+from imagematrix.checks.check import layer, listing
+from imagematrix.checks.running import RunningImage
 from imagematrix.matrix.schema import MINIMAL
 from imagematrix.measure.contents import contents_of
 from imagematrix.measure.unowned import CUDA_FOLDER, findings, server_files
 from imagematrix.release.components import components_of
 from imagematrix.release.cyclonedx import cyclonedx_document
 from imagematrix.release.spdx import spdx_document
-from tests.images.checks.check import layer, listing
-from tests.images.running import RunningImage
 
 _DIGEST = f"sha256:{'0' * 64}"
 
