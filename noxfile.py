@@ -210,6 +210,12 @@ def format(session: nox.Session) -> None:
 
 
 @nox.session
+def environment(session: nox.Session) -> None:
+    """Build the image of an environment: -- SPEC, or show how one was made: -- --show IMAGE."""
+    imagematrix(session, "environment")
+
+
+@nox.session
 def render(session: nox.Session) -> None:
     """Write the Dockerfiles, the README's table and the names in the pages from matrix.yaml."""
     imagematrix(session, "render")

@@ -17,6 +17,7 @@ _COMMANDS = {
     "verify": "check whether an image from anywhere is fit to serve",
     "verify_published": "verify published images as a consumer does",
     "tags": "list the tags of published images, and remove old ones",
+    "environment": "build the image of a requirements.txt or an env.yml, or show how one was made",
     "render": "write the files that are derived from the matrix",
     "lock": "resolve the requirements of images",
     "reproduce": "prove that images are reproducible, or compare two existing images",

@@ -76,8 +76,8 @@ def replace_folder(folder: Path, files: Mapping[PurePosixPath, str], marker: Pur
     """Makes `folder` hold these files and nothing else: a new folder is written beside it, and then
     takes its place. Creates missing parents.
 
-    `marker` is one of the files. Raises UserError for a folder that has others and not this one:
-    something else is in it.
+    A text that starts with `#!` becomes a program. `marker` is one of the files. Raises UserError
+    for a folder that has others and not this one: something else is in it.
     """
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise UserError(f"{folder} is no folder; nothing was written")
@@ -95,6 +95,8 @@ def replace_folder(folder: Path, files: Mapping[PurePosixPath, str], marker: Pur
             target = new / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(text.encode("utf-8"))
+            if text.startswith("#!"):
+                target.chmod(0o755)
         if folder.exists():
             folder.replace(old)
         try:

@@ -76,7 +76,7 @@ def _blocks(text: str) -> list[str]:
 def _entries(block: str) -> tuple[tuple[int, str, Version | None, frozenset[str], str], ...]:
     """The requirements of a part of a lock: line, name, version, hashes, and what is wrong."""
     found = []
-    for number, line in _logical_lines(block):
+    for number, line in logical_lines(block):
         requirement, *hashes = _HASH_OPTION.split(line)
         pin = _PIN.fullmatch(requirement)
         name = canonicalize_name(pin[1] if pin else requirement)
@@ -103,7 +103,9 @@ def _why_no_pin(text: str) -> str:
 _version = lru_cache(maxsize=4096)(Version)
 
 
-def _logical_lines(text: str) -> list[tuple[int, str]]:
+def logical_lines(text: str) -> list[tuple[int, str]]:
+    """The lines of requirements without comments and what is empty, each with its number: that of
+    its first part where it goes on after a backslash."""
     lines: list[tuple[int, str]] = []
     start = 0
     parts: list[str] = []

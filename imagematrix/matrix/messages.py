@@ -8,6 +8,7 @@ from types import NoneType
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from imagematrix.errors import Diagnostic
 from imagematrix.matrix.document import Document, KeyPath
@@ -53,7 +54,7 @@ def _diagnostic(document: Document, model: type[BaseModel], error: Any) -> Diagn
     kind, value = error["type"], error["input"]
     shown = repr(value) if at_key else _shown(document, path, value)
     if kind == "extra_forbidden":
-        known = list(_section_at(model, path[:-1]).model_fields)
+        known = list(_fields(_section_at(model, path[:-1])))
         hint = nearest(str(path[-1]), known) or f"known here: {', '.join(known)}"
         return document.diagnostic(path, f"unknown key {path[-1]}", hint, at_key=True)
     if kind == "missing":
@@ -63,7 +64,9 @@ def _diagnostic(document: Document, model: type[BaseModel], error: Any) -> Diagn
         yaml_kind = _YAML_KINDS.get(type(value))
         if yaml_kind is None:
             return document.diagnostic(path, f"must be text, is {shown}")
-        message = f"{shown} is {yaml_kind} for YAML, not text"
+        # In JSON the quotes are the only way to write text, in YAML most texts need none.
+        language = "" if document.file.suffix == ".json" else " for YAML"
+        message = f"{shown} is {yaml_kind}{language}, not text"
         return document.diagnostic(path, message, f'write "{shown}" in quotes')
     if kind == "enum":
         allowed = [str(item) for item in _enum_values(error)]
@@ -106,12 +109,17 @@ def _enum_values(error: Any) -> list[str]:
     return re.findall(r"'([^']*)'", expected)
 
 
+def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The fields of a section, by the keys that documents write."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
+
+
 def _section_at(model: type[BaseModel], path: KeyPath) -> type[BaseModel]:
     """The model of the mapping at a path of a document of `model`."""
     kind: Any = model
     for key in path:
         if isinstance(kind, type) and issubclass(kind, BaseModel):
-            kind = kind.model_fields[str(key)].annotation
+            kind = _fields(kind)[str(key)].annotation
         else:
             # Of dict[str, X] and list[X].
             kind = get_args(kind)[-1]

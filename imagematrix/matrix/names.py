@@ -8,6 +8,9 @@ from pathlib import PurePosixPath
 from imagematrix.matrix.document import KeyPath
 from imagematrix.matrix.schema import MINIMAL, Accelerator, ReleaseSpec, Track
 
+# What the image of a user's specification has for its framework.
+ENVIRONMENT = "environment"
+
 # Thousands of images share the folders of their frameworks.
 _path = cache(PurePosixPath)
 

@@ -97,7 +97,7 @@ def _requirement(value: str) -> str:
     try:
         requirement = parsed_requirement(value)
     except InvalidRequirement as error:
-        raise ValueError(_no_requirement(value, error)) from None
+        raise ValueError(why_no_requirement(value, error)) from None
     if not requirement.specifier:
         raise ValueError(f"{value!r} promises no version; write {requirement.name}==…")
     if requirement.url or requirement.marker or requirement.extras:
@@ -109,7 +109,7 @@ def _dependency(value: str) -> str:
     try:
         parsed_requirement(value)
     except InvalidRequirement as error:
-        raise ValueError(_no_requirement(value, error)) from None
+        raise ValueError(why_no_requirement(value, error)) from None
     return value
 
 
@@ -122,7 +122,7 @@ _SLIPS = (
 )
 
 
-def _no_requirement(value: str, error: InvalidRequirement) -> str:
+def why_no_requirement(value: str, error: InvalidRequirement) -> str:
     """What is wrong with a text that is to be a requirement, and what it may be meant to be."""
     meant = value
     for slip, repair in _SLIPS:

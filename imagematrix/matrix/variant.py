@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 from imagematrix.matrix.cuda import Cuda, cuda_of_image, cuda_of_lock
 from imagematrix.matrix.lockfile import Lock
-from imagematrix.matrix.names import Cell, example_of, home_of, name_of, parent_of
+from imagematrix.matrix.names import ENVIRONMENT, Cell, example_of, home_of, name_of, parent_of
 from imagematrix.matrix.rules import Matrix
 from imagematrix.matrix.schema import Accelerator, Suite, Track
 from imagematrix.matrix.slim import Slim, SlimRule, Verb
@@ -22,11 +22,20 @@ _path = cache(PurePosixPath)
 
 @dataclass(frozen=True)
 class Index:
-    """A package index beside PyPI, and the packages that are taken from it."""
+    """A package index beside PyPI, and the packages that are taken from it.
+
+    That of a user's specification may be several, in `url` with spaces between, and has no
+    `packages`: any may come from there.
+    """
 
     name: str
     url: str
     packages: tuple[str, ...]
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The URL of each."""
+        return tuple(self.url.split())
 
 
 @dataclass(frozen=True)
@@ -93,6 +102,16 @@ class Variant:
         return cuda
 
     @property
+    def is_environment(self) -> bool:
+        """Whether it is made of a user's specification, not declared by the matrix."""
+        return self.framework == ENVIRONMENT
+
+    @property
+    def rendered_by(self) -> str:
+        """The session that writes its rendered files."""
+        return "environment" if self.is_environment else "render"
+
+    @property
     def home(self) -> PurePosixPath:
         """The folder of its framework: template, examples, and a folder per image."""
         return home_of(self.framework)
@@ -119,6 +138,8 @@ class Variant:
     @property
     def template(self) -> PurePosixPath:
         """The template of its Dockerfile, relative to the repository."""
+        if self.is_environment:
+            return _path("base", "environment.Dockerfile.j2")
         return _path("base" if self.parent is None else "frameworks", "Dockerfile.j2")
 
     @property

@@ -37,7 +37,8 @@ class BuildEnvironment:
     the environment's proxy variables.
     With `names_bases`, base images that are not replaced are local images too.
     `cache_from` and `cache_to` are `host/namespace` of a registry with the cache of each image.
-    `tag` is that of the images to build and of their parents.
+    `tag` is that of the images to build and of their parents. `image_labels` are labels of an image
+    that are no part of its content key.
     `python_versions` has CPython's full version by base image. `source` and `revision` are the URL
     of the repository and the commit of its files, empty where they are not known.
     """
@@ -56,6 +57,7 @@ class BuildEnvironment:
     python_versions: Mapping[str, str] = field(default_factory=dict)
     source: str = ""
     revision: str = ""
+    image_labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 def bake_file(steps: Sequence[Step], environment: BuildEnvironment) -> dict[str, Any]:
@@ -83,6 +85,8 @@ def _build_labels(variant: Variant, environment: BuildEnvironment) -> dict[str, 
     """The labels that are no part of the content key, which is the same for commits that change
     nothing of an image."""
     labels = {SOURCE_LABEL: environment.source, REVISION_LABEL: environment.revision}
+    own = environment.image_labels.get(variant.name, {})
+    labels |= {name: _literal(value) for name, value in own.items()}
     if variant.parent is None:
         labels[PYTHON_LABEL] = environment.python_versions.get(variant.python_image, "")
         return {name: value for name, value in labels.items() if value}
@@ -112,6 +116,47 @@ def _definition(variants: Sequence[Variant], environment: BuildEnvironment) -> d
     return {"target": targets}
 
 
+@dataclass(frozen=True)
+class OtherImage:
+    """An image that is none of the matrix: its name with a tag, its build context and Dockerfile
+    (paths of this host), and its named contexts. `bases` are references of base images that local
+    ones may replace, `secrets` are bake's options, `suite` is the Debian release whose mirrors it
+    gets. With `tools` it uses the tools image."""
+
+    image: str
+    context: str
+    dockerfile: str
+    contexts: Mapping[str, str] = field(default_factory=dict)
+    bases: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    suite: Suite = TOOLS_SUITE
+    tools: bool = False
+
+
+def other_image(wanted: OtherImage, environment: BuildEnvironment) -> dict[str, Any]:
+    """The bake file for one image that is none of the matrix."""
+    named = {name: _literal(context) for name, context in wanted.contexts.items()}
+    compression = ",compression=uncompressed" if environment.uncompressed else ""
+    target = _common(wanted.suite, environment) | {
+        "context": _literal(wanted.context),
+        "dockerfile": _literal(wanted.dockerfile),
+        "contexts": {**_replaced_bases(wanted.bases, environment), **named},
+        "tags": [wanted.image],
+        "labels": {name: _literal(value) for name, value in wanted.labels.items()},
+        "output": [f"type=docker{compression}"],
+    }
+    target["secret"] += wanted.secrets
+    targets = {"image": target}
+    if wanted.tools:
+        target["contexts"][TOOLS] = f"target:{TOOLS}"
+        targets[TOOLS] = _tools_target(environment)
+    definition: dict[str, Any] = {"target": targets, "group": {"default": {"targets": ["image"]}}}
+    if environment.proxies:
+        definition["variable"] = {name: {"default": ""} for name in environment.proxies}
+    return definition
+
+
 def targets_of(steps: Sequence[Step]) -> dict[str, tuple[str, ...]]:
     """The images that need each target of the bake file: what cannot be built if it fails."""
     building = [step.variant for step in steps if step.action is Action.BUILD]
@@ -137,8 +182,17 @@ def image_tag(name: str, tag: str = LATEST) -> str:
 
 def file_secret(name: str, path: str) -> str:
     """Bake's option for a secret that is a file of this host."""
-    # Bake expands ${…} and %{…} in its strings.
-    return _csv_row([f"id={name}", "src=" + path.replace("${", "$${").replace("%{", "%%{")])
+    return _csv_row([f"id={name}", "src=" + _literal(path)])
+
+
+def _literal(text: str) -> str:
+    """A text as bake reads it: it expands ${…} and %{…} in its strings."""
+    return text.replace("${", "$${").replace("%{", "%%{")
+
+
+def _plain(text: str) -> str:
+    """The text that bake reads."""
+    return text.replace("$${", "${").replace("%%{", "%{")
 
 
 def _csv_row(fields: Sequence[str]) -> str:
@@ -152,11 +206,13 @@ def local_paths(definition: Mapping[str, Any]) -> tuple[str, ...]:
     found: dict[str, None] = {}
     for target in definition["target"].values():
         contexts = [target.get("context", ""), *target.get("contexts", {}).values()]
-        found |= dict.fromkeys(path for path in contexts if path and not _is_url(path))
+        found |= {_plain(path): None for path in contexts if path and not _is_url(path)}
+        # Others are in the context.
+        if (dockerfile := _plain(target.get("dockerfile", ""))).startswith("/"):
+            found[dockerfile] = None
         for part in (part for row in csv.reader(target.get("secret", [])) for part in row):
             if part.startswith("src="):
-                path = part.removeprefix("src=").replace("$${", "${").replace("%%{", "%{")
-                found[path] = None
+                found[_plain(part.removeprefix("src="))] = None
     return tuple(found)
 
 
@@ -231,7 +287,10 @@ def _cache_of(image: str, where: str) -> str:
 def _image_target(
     variant: Variant, building: Collection[str], environment: BuildEnvironment
 ) -> dict[str, Any]:
-    bases = variant.base_images if variant.parent else [variant.python_image]
+    bases = variant.base_images if variant.parent else (variant.python_image,)
+    if variant.is_environment:
+        # BuildKit looks at the bases of its stages for the tools, which it does not build.
+        bases = (*bases, TOOLS_SUITE.debian_image)
     contexts = {TOOLS: f"target:{TOOLS}", **_replaced_bases(bases, environment)}
     if variant.parent is None:
         contexts[variant.system_image] = f"target:{variant.system_image}"

@@ -1,5 +1,6 @@
 """The Dockerfile of each image, from its template."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -12,6 +13,8 @@ from imagematrix.matrix.variant import Variant
 from imagematrix.plan.bake import TOOLS_DOCKERFILE, TOOLS_SUITE
 
 TOOLS_TEMPLATE = PurePosixPath("base/tools.Dockerfile.j2")
+# The folder with the files of the tools image in the context of an environment's build.
+TOOLS_IN_CONTEXT = PurePosixPath("tools")
 SYSTEM_TEMPLATE = PurePosixPath("base/system.Dockerfile.j2")
 
 
@@ -30,17 +33,18 @@ def render_dockerfiles(root: Path, variants: Iterable[Variant]) -> dict[PurePosi
         auto_reload=False,
         cache_size=-1,
     )
+    environment.filters["word"] = _word
     environment.globals |= {"created": CREATED, "licences": LICENCES}
     files: dict[PurePosixPath, str] = {}
     errors: dict[str, Diagnostic] = {}
-    for path, (template, values) in _jobs(variants).items():
+    for path, (template, values, session) in _jobs(variants).items():
         try:
             text = environment.get_template(str(template)).render(values)
         except Exception as error:  # What a template computes may raise anything.
             diagnostic = _diagnostic(error, root, template, path)
             errors.setdefault(str(diagnostic.file), diagnostic)
         else:
-            header = f"# Rendered from {template} by `nox -s render`. Do not edit.\n"
+            header = f"# Rendered from {template} by `nox -s {session}`. Do not edit.\n"
             files[path] = header + text.lstrip("\n")
     if errors:
         raise InputError(list(errors.values()))
@@ -49,15 +53,34 @@ def render_dockerfiles(root: Path, variants: Iterable[Variant]) -> dict[PurePosi
 
 def _jobs(
     variants: Iterable[Variant],
-) -> dict[PurePosixPath, tuple[PurePosixPath, dict[str, Any]]]:
-    """The template of each Dockerfile, and what it is given."""
-    jobs: dict[PurePosixPath, tuple[PurePosixPath, dict[str, Any]]] = {}
+) -> dict[PurePosixPath, tuple[PurePosixPath, dict[str, Any], str]]:
+    """The template of each Dockerfile, what it is given, and the session that writes it."""
+    jobs: dict[PurePosixPath, tuple[PurePosixPath, dict[str, Any], str]] = {}
     for variant in variants:
-        jobs[TOOLS_DOCKERFILE] = (TOOLS_TEMPLATE, {"suite": TOOLS_SUITE})
+        # `at` is the folder of the tools' files in the build context.
+        tools = {"suite": TOOLS_SUITE, "at": ""}
+        jobs[TOOLS_DOCKERFILE] = (TOOLS_TEMPLATE, tools, "render")
         if variant.parent is None:
-            jobs[variant.system_dockerfile] = (SYSTEM_TEMPLATE, {"suite": variant.suite})
-        jobs[variant.dockerfile] = (variant.template, {"variant": variant})
+            jobs[variant.system_dockerfile] = (SYSTEM_TEMPLATE, {"suite": variant.suite}, "render")
+        values: dict[str, Any] = {"variant": variant}
+        if variant.is_environment:
+            values |= {**tools, "at": f"{TOOLS_IN_CONTEXT}/"}
+        jobs[variant.dockerfile] = (variant.template, values, variant.rendered_by)
     return jobs
+
+
+# What a value of ENV may hold without quotes.
+_PLAIN = re.compile(r"[\w./:=,@%+-]+", re.ASCII)
+
+
+def _word(value: str) -> str:
+    """A value of `ENV`: in quotes if Docker would take it for something else without.
+
+    https://docs.docker.com/reference/dockerfile/#environment-replacement
+    """
+    if _PLAIN.fullmatch(value):
+        return value
+    return '"' + re.sub(r'(["\\$])', r"\\\1", value) + '"'
 
 
 def _diagnostic(

@@ -17,12 +17,13 @@ from imagematrix.matrix.ends import (
 )
 from imagematrix.matrix.lockfile import Lock, parse_lock
 from imagematrix.matrix.rules import Matrix, load_matrix
-from imagematrix.matrix.slim import read_slim
+from imagematrix.matrix.slim import Slim, read_slim
 from imagematrix.matrix.variant import Variant, expand
 from imagematrix.plan.bake import committed_bake_file
 from imagematrix.plan.content import Content, image_contents
 from imagematrix.repository.dockerfiles import render_dockerfiles
 from imagematrix.repository.examples import missing_examples
+from imagematrix.repository.former import FORMER, where_it_went
 from imagematrix.repository.pages import (
     CATALOGUE,
     DOCS,
@@ -50,9 +51,13 @@ BAKE_FILE = PurePosixPath("docker-bake.json")
 
 @dataclass(frozen=True)
 class Project:
-    """The repository at `root`."""
+    """The repository at `root`.
+
+    `environments` are images that its matrix does not declare: those of users' specifications.
+    """
 
     root: Path
+    environments: tuple[Variant, ...] = ()
 
     @cached_property
     def _read(self) -> Reader:
@@ -68,7 +73,13 @@ class Project:
     def variants(self) -> tuple[Variant, ...]:
         """Every image, parents before their children; raises InputError when the matrix or the
         rules by which images are slimmed are wrong."""
-        return expand(self.matrix, self._readable_lock, read_slim(self.root, self.matrix))
+        declared = expand(self.matrix, self._readable_lock, self.slim)
+        return (*declared, *self.environments)
+
+    @cached_property
+    def slim(self) -> Slim:
+        """The rules by which images are slimmed; raises InputError when they are wrong."""
+        return read_slim(self.root, self.matrix)
 
     def _readable_lock(self, path: PurePosixPath) -> Lock | None:
         """A lock, or None: what is wrong with it is reported where `locks` are asked for."""
@@ -114,6 +125,7 @@ class Project:
         return {
             **pages,
             CATALOGUE: catalogue(self.variants, self.budgets.measured),
+            FORMER: where_it_went(self.variants),
             BAKE_FILE: json.dumps(committed_bake_file(self.variants), indent=2) + "\n",
         }
 

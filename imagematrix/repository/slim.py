@@ -21,4 +21,6 @@ def rule_files(root: Path, variant: Variant) -> tuple[PurePosixPath, ...]:
 def _text(root: Path, variant: Variant) -> str:
     files = " and ".join(map(str, rule_files(root, variant)))
     rules = [f"{rule.verb} {rule.pattern}  # {rule.reason}\n" for rule in variant.slim]
-    return f"# Rendered from {files} by `nox -s render`. Do not edit.\n{''.join(rules)}"
+    return (
+        f"# Rendered from {files} by `nox -s {variant.rendered_by}`. Do not edit.\n{''.join(rules)}"
+    )

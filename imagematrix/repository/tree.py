@@ -27,8 +27,11 @@ _RENDERED = {
 _BASE_FILES = frozenset(
     {
         "macros.j2",
+        "environment.Dockerfile.j2",
         "system.Dockerfile.j2",
         "tools.Dockerfile.j2",
+        "deployment.Dockerfile.j2",
+        "custom",
         "dpkg-excludes",
         "server",
         "tools",
@@ -53,7 +56,7 @@ def read_locks(
             text = read_text(f"{root}/{variant.lock}", variant.lock, read)
             locks[variant.name] = parse_lock(text, variant.lock)
         except InputError as error:
-            if (root / variant.lock).is_file():
+            if variant.is_environment or (root / variant.lock).is_file():
                 errors += error.diagnostics
                 continue
             message = f"{variant.name} has no lock"
@@ -62,8 +65,10 @@ def read_locks(
             errors.append(matrix.document.diagnostic(at, message, hint))
     for variant in variants:
         if variant.name in locks:
-            errors += _pin_contradictions(matrix, variant, locks[variant.name])
-            errors += _missing_cuda(matrix, variant)
+            # The lock of an environment is resolved before each build.
+            if not variant.is_environment:
+                errors += _pin_contradictions(matrix, variant, locks[variant.name])
+                errors += _missing_cuda(matrix, variant)
             if variant.parent in locks:
                 errors += _parent_contradictions(
                     variant, locks[variant.name], locks[variant.parent]

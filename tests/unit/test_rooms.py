@@ -17,6 +17,7 @@ FLOORS = [
     "checks",
     "audit",
     "build",
+    "environments",
     "publish",
     "catalogue",
     "commands",

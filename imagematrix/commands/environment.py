@@ -1,0 +1,162 @@
+"""`environment`: from a user's specification to a checked image, and how an image was made."""
+
+import argparse
+import contextlib
+import json
+import os
+import time
+from pathlib import Path
+
+from imagematrix.build.results import exit_status, results_json, results_table
+from imagematrix.commands.options import add_bases
+from imagematrix.commands.verify_published import image_of
+from imagematrix.console import say
+from imagematrix.environments.details import Details, details_of
+from imagematrix.environments.folder import DETAILS
+from imagematrix.environments.making import Settings, environment_dockerfile, make_environment
+from imagematrix.environments.pypi import (
+    ENVIRONMENTS,
+    decisions,
+    from_pypi,
+)
+from imagematrix.environments.specification import (
+    Environment,
+    Packages,
+    read_environment,
+)
+from imagematrix.errors import UserError, WorkError
+from imagematrix.host.config import read_host_config
+from imagematrix.host.engine import find_engine
+from imagematrix.host.setup import ensure_engine
+from imagematrix.matrix.schema import Accelerator
+from imagematrix.plan.bake import LATEST, image_tag
+from imagematrix.repository.project import Project
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    parser.add_argument(
+        "specification", nargs="?", type=Path, metavar="SPEC", help="requirements.txt or env.yml"
+    )
+    parser.add_argument(
+        "--packages",
+        type=Packages,
+        choices=list(Packages),
+        help="where packages come from (default: pypi for requirements.txt, conda for env.yml)",
+    )
+    parser.add_argument(
+        "--python", default="", metavar="X.Y", help="the Python (default: that of SPEC, else 3.12)"
+    )
+    parser.add_argument(
+        "--accelerator",
+        type=Accelerator,
+        choices=[Accelerator.CPU],
+        default=Accelerator.CPU,
+        help="what it computes on (default: cpu)",
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="also write the folder of the image here"
+    )
+    parser.add_argument("--upgrade", action="store_true", help="newest versions that SPEC admits")
+    parser.add_argument("--tag", default="", metavar="NAME[:TAG]", help="another name of the image")
+    parser.add_argument("--force", action="store_true", help="rebuild it although it is up to date")
+    parser.add_argument("--print", action="store_true", help="only print the Dockerfile")
+    parser.add_argument(
+        "--show",
+        metavar="IMAGE",
+        help="print how an image was made, from the engine or a registry: a name, or"
+        " HOST/NAMESPACE/NAME with :TAG or @DIGEST",
+    )
+    parser.add_argument("--json", action="store_true", help="print the results as JSON")
+    add_bases(parser)
+
+
+def run(project: Project, options: argparse.Namespace) -> int:
+    """Runs the command; returns its exit status."""
+    if (options.specification is None) == (options.show is None):
+        raise UserError("name a specification (requirements.txt, env.yml), or an image by --show")
+    if options.show is not None:
+        print(json.dumps(shown(project, options.show), indent=2, ensure_ascii=False))
+        return 0
+    started = time.monotonic()
+    environment = _pypi_environment(project, options)
+    if options.print:
+        print(environment_dockerfile(project, environment), end="")
+        return 0
+    settings = Settings(
+        options.output,
+        options.upgrade,
+        options.bases,
+        options.pull,
+        options.force,
+        options.builder,
+    )
+    made = make_environment(project, environment, settings)
+    if made.is_right and options.tag:
+        _tag(made.variant.name, options.tag)
+    if options.json:
+        print(results_json([made.result]))
+    else:
+        print(results_table([made.result], time.monotonic() - started))
+        print(f"{made.folder}: its Dockerfile, lock and details")
+    return exit_status([made.result], strict=True)
+
+
+def _pypi_environment(project: Project, options: argparse.Namespace) -> Environment:
+    """The environment that is asked for, of PyPI's packages."""
+    path: Path = options.specification
+    requirements = path.suffix == ".txt"
+    packages = options.packages or (Packages.PYPI if requirements else Packages.CONDA)
+    # Channels have no meaning for PyPI.
+    channels = {"defaults": ("conda-forge",)} if packages is Packages.PYPI else {}
+    known = decisions(project, packages, options.python, channels)
+    environment = read_environment(path, known)
+    if packages is Packages.CONDA:
+        raise UserError(
+            f"{path}: packages of conda cannot be installed yet; `--packages pypi` takes those that"
+            " are the same on PyPI"
+        )
+    environment = from_pypi(environment)
+    for note in environment.notes:
+        say(str(note))
+    return environment
+
+
+def _tag(name: str, tag: str) -> None:
+    """Gives an image of the engine another name."""
+    import docker.errors
+
+    repository, colon, version = tag.rpartition(":")
+    if not colon or "/" in version:
+        repository, version = tag, LATEST
+    with contextlib.closing(ensure_engine().client()) as client:
+        try:
+            client.api.tag(image_tag(name), repository, version)
+        except docker.errors.APIError as error:
+            raise UserError(f"--tag {tag}: {error.explanation or error}") from None
+
+
+def shown(project: Project, image: str) -> Details:
+    """How an image was made, from the engine if it has the image, else from its registry.
+
+    The folder of an environment that was not built here says it, too. Raises UserError where
+    nothing does.
+    """
+    engine = find_engine()
+    found = engine.inspect([image]) if engine is not None else {}
+    if image in found:
+        return details_of(image, found[image]["Config"].get("Labels") or {})
+    if "/" not in image:
+        folder = project.root / ENVIRONMENTS / image / DETAILS
+        if folder.is_file():
+            return dict(json.loads(folder.read_text(encoding="utf-8")))
+        raise UserError(
+            f"there is no image {image} here; one in a registry is HOST/NAMESPACE/NAME:TAG"
+        )
+    registry, repository, reference = image_of(
+        image, read_host_config(os.environ, Path.home()).ca_bundle
+    )
+    present = registry.image(repository, reference)
+    if present is None:
+        raise WorkError(f"the registry has no {image}")
+    return details_of(image, present.labels, image.partition("/")[0])

@@ -1,0 +1,67 @@
+"""The checks of an environment's image: those of the matrix's images, in a running container."""
+
+from imagematrix.checks import NoGpuError, checks_of
+from imagematrix.checks.content import promised_pins_are_kept
+from imagematrix.checks.running import run_image, wait_until_healthy
+from imagematrix.checks.size import size_is_within_budget
+from imagematrix.errors import WorkError
+from imagematrix.host.engine import Engine
+from imagematrix.matrix.variant import Variant
+from imagematrix.plan.bake import image_tag
+from imagematrix.repository.passed import (
+    CheckResult,
+    Outcome,
+    Results,
+    checks_digest,
+    read_results,
+    record_results,
+)
+from imagematrix.repository.project import Project
+
+# No size is recorded of an environment. Its requirements may be for other systems, or none at all:
+# the lock has those that hold.
+_NOT_OF_ENVIRONMENTS = (size_is_within_budget, promised_pins_are_kept)
+
+
+def check_environment(
+    project: Project, engine: Engine, variant: Variant, *, again: bool = False
+) -> Results:
+    """How each check of an environment's image ended; those that it passed before on this machine
+    are not run a second time, unless `again` is set.
+
+    `project` has the environment among its images. Raises WorkError where the image does not serve.
+    """
+    image, parent = image_tag(variant.name), image_tag(str(variant.parent))
+    ids = engine.ids([image, parent])
+    digest = checks_digest(project.root, variant, ids[parent] or "")
+    recorded = read_results(project.root, str(ids[image]), digest)
+    if recorded and not again and not failed_checks(recorded):
+        return recorded
+    results: dict[str, CheckResult] = {}
+    try:
+        with run_image(
+            engine, image, variant, project.locks[variant.name], project.root
+        ) as running:
+            wait_until_healthy(running)
+            for check in checks_of(variant):
+                if check in _NOT_OF_ENVIRONMENTS:
+                    continue
+                try:
+                    check(running)
+                except NoGpuError as reason:
+                    results[check.__name__] = CheckResult(Outcome.SKIPPED, str(reason))
+                except AssertionError as error:
+                    results[check.__name__] = CheckResult(Outcome.FAILED, str(error))
+                else:
+                    results[check.__name__] = CheckResult(Outcome.PASSED)
+    except AssertionError as error:
+        raise WorkError(f"{variant.name} is built, but does not serve: {error}") from None
+    record_results(project.root, str(ids[image]), variant.name, digest, results)
+    return results
+
+
+def failed_checks(results: Results) -> dict[str, str]:
+    """The checks that failed, with the reason of each."""
+    return {
+        name: result.reason for name, result in results.items() if result.outcome is Outcome.FAILED
+    }
