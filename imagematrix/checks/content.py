@@ -81,7 +81,7 @@ def promised_pins_are_kept(image: RunningVariant) -> None:
 @layer(MINIMAL)
 def extension_modules_resolve(image: RunningImage) -> None:
     """Every library that the interpreter's own extension modules link to is there."""
-    folder = f"{image.interpreter.library}/lib-dynload"
+    folder = f"{image.library}/lib-dynload"
     modules = [
         e.path for e in image.entries if e.path.startswith(folder) and e.path.endswith(".so")
     ]

@@ -193,16 +193,7 @@ class RunningImage:
 
     def _find(self, *arguments: str) -> list[str]:
         """What find prints of the image's own file systems, in rows that each end with a zero."""
-        # The last byte shows that all came: a busy engine may give a part, and say nothing.
-        command = ["sh", "-c", 'find / -xdev "$@" && printf .', "sh", *arguments]
-        end = b""
-        for _ in range(3):
-            status, output = self.container.exec_run(command, user="0", stderr=False)
-            assert isinstance(output, bytes)
-            if status == 0 and output.endswith(b"\0."):
-                return output.decode().split("\0")[:-1]
-            end = output[-80:]
-        raise AssertionError(f"find ended with {status}, its output with {end!r}")
+        return _whole(self.container, 'find / -xdev "$@"', *arguments).split("\0")[:-1]
 
     @property
     def uid(self) -> str:
@@ -232,6 +223,11 @@ class RunningImage:
     def interpreter(self) -> Interpreter:
         """The version of its Python, and where that is."""
         return Interpreter(*self.python(_INTERPRETER))
+
+    @property
+    def library(self) -> str:
+        """The folder of its Python's standard library."""
+        return self.interpreter.library
 
     @property
     def framework(self) -> str:
@@ -298,11 +294,8 @@ class RunningImage:
             f"touch {seen} && cat /proc/self/mountinfo &&"
             f" find / -xdev -newercc {APP_ROOT}/{ENTRY_SCRIPT} -printf '%p\\0'"
         )
-        status, output = self.container.exec_run(["sh", "-c", script], user="0", stderr=False)
-        assert isinstance(output, bytes)
         # 1 where a file went while find looked at it.
-        assert status in (0, 1), f"find ended with {status}"
-        mounts, _, paths = output.decode().rpartition("\n")
+        mounts, _, paths = _whole(self.container, script, statuses=(0, 1)).rpartition("\n")
         # man 5 proc_pid_mountinfo: the fifth field is where it is mounted.
         mounted = {line.split(" ")[4] for line in mounts.splitlines()}
         found = set(paths.split("\0"))
@@ -354,6 +347,10 @@ class RunningVariant(RunningImage):
     @property
     def uid(self) -> str:
         return "1000"
+
+    @property
+    def library(self) -> str:
+        return f"/usr/local/lib/python{self.variant.python}"
 
     @property
     def framework(self) -> str:
@@ -452,6 +449,23 @@ def _layers(client: docker.DockerClient, image: str | None) -> tuple[str, ...]:
     if image is None:
         return ()
     return tuple(client.api.inspect_image(f"{image}:latest")["RootFS"]["Layers"])
+
+
+def _whole(
+    container: Container, script: str, *arguments: str, statuses: tuple[int, ...] = (0,)
+) -> str:
+    """What a script that runs find as root prints, which ends with a zero. It has to end with one
+    of the statuses."""
+    # The last byte shows that all came: a busy engine may give a part, and say nothing.
+    command = ["sh", "-c", f"{script}\nstatus=$?; printf .; exit $status", "sh", *arguments]
+    end = b""
+    for _ in range(3):
+        status, output = container.exec_run(command, user="0", stderr=False)
+        assert isinstance(output, bytes)
+        if status in statuses and output.endswith(b"\0."):
+            return output[:-1].decode()
+        end = output[-80:]
+    raise AssertionError(f"find ended with {status}, its output with {end!r}")
 
 
 def address_of(container: Container) -> str:
