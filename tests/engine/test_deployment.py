@@ -7,6 +7,7 @@ The base image of another maker is a stand-in, made of what is on this host: Deb
 import json
 import os
 import subprocess
+import sys
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -265,48 +266,63 @@ def test_a_private_base_is_refused_without_its_password(
     assert not engine.inspect([private])
 
 
-@pytest.mark.parametrize("place", ["environment", "file"])
+@pytest.mark.parametrize("place", ["environment", "standard input", "file"])
 def test_the_password_of_a_registry_stays_nowhere(
-    place: str,
-    engine: Engine,
-    tree: Path,
-    private: str,
-    app: Path,
-    capfd: pytest.CaptureFixture[str],
+    place: str, engine: Engine, tree: Path, private: str, app: Path
 ) -> None:
-    """Neither that of the environment nor that of the configuration, which lies beside the code."""
+    """From wherever it comes, and be it in the configuration, which lies beside the code."""
     registry: dict[str, str] = {"address": private.partition("/")[0]}
-    environ = {}
-    if place == "file":
-        registry |= {"username": USER, "password": PASSWORD}
-    else:
-        environ = {USERNAME_VARIABLE: USER, PASSWORD_VARIABLE: PASSWORD}
+    environ, given = dict(os.environ), ""
+    options = ["--tag", IMAGE]
+    match place:
+        case "file":
+            registry |= {"username": USER, "password": PASSWORD}
+        case "environment":
+            environ |= {USERNAME_VARIABLE: USER, PASSWORD_VARIABLE: PASSWORD}
+        case "standard input":
+            environ |= {USERNAME_VARIABLE: USER}
+            options, given = [*options, "--password-stdin"], f"{PASSWORD}\n"
     config = {
         "entryScript": "score.py",
         "sourceDirectory": ".",
         "baseImage": private.partition("/")[2],
         "baseImageRegistry": registry,
     }
-    words = [PASSWORD.encode(), b64encode(f"{USER}:{PASSWORD}".encode())]
-    with patch.dict(os.environ, environ), deployed(engine, tree, app, config) as found:
-        with hardened(engine, found.image) as service:
+    file = app / "inferenceconfig.json"
+    file.write_text(json.dumps(config))
+    result = subprocess.run(
+        [sys.executable, "-m", "imagematrix", "environment", str(file), *options],
+        cwd=tree,
+        env=environ,
+        input=given,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    try:
+        with hardened(engine, IMAGE) as service:
             assert scores(service)
-        output = "".join(capfd.readouterr())
+        words = [PASSWORD.encode(), b64encode(f"{USER}:{PASSWORD}".encode())]
         with closing(engine.client()) as client:
-            description = client.api.inspect_image(found.image)
+            description = client.api.inspect_image(IMAGE)
             layers = layers_of(description)
             # The last word is in a layer: what is not found there would have been found, too.
             search = partial(words_in, words=[*words, b"azureml-app"])
-            read = read_layers(client, found.image, set(layers), search)
-            history = json.dumps(client.api.history(found.image))
-        folder = tree / DEPLOYMENTS / "deployment-test"
-        log = (tree / WORK_FOLDER / "build.log").read_text()
-        written = "".join(path.read_text() for path in folder.iterdir())
-        assert "FROM " in written
-        assert "add-server" in log
-        assert len(history) > 1000
-        for text in (output, log, written, history, json.dumps(description), found.dockerfile):
-            assert not [word for word in words if word in text.encode()]
+            read = read_layers(client, IMAGE, set(layers), search)
+            history = json.dumps(client.api.history(IMAGE))
+    finally:
+        remove(engine, IMAGE)
+    folder = tree / DEPLOYMENTS / "deployment-test"
+    log = (tree / WORK_FOLDER / "build.log").read_text()
+    written = "".join(path.read_text() for path in folder.iterdir())
+    assert f"FROM {private}\n" in written
+    assert "add-server" in log
+    assert len(history) > 1000
+    assert "deployment-test:latest" in result.stdout
+    shown = (result.stdout, result.stderr, log, written, history, json.dumps(description))
+    for text in shown:
+        assert not [word for word in words if word in text.encode()]
     assert read.keys() == set(layers)
     assert set().union(*read.values()) == {b"azureml-app"}
 
