@@ -11,7 +11,13 @@ from imagematrix.host.config import read_host_config
 from imagematrix.matrix.schema import Track
 from imagematrix.matrix.selection import Selection, select
 from imagematrix.matrix.variant import Variant
-from imagematrix.repository.locking import TOOLS_LOCK, write_lock, write_tools_lock
+from imagematrix.repository.locking import (
+    GROUP_LOCKS,
+    TOOLS_LOCK,
+    write_group_lock,
+    write_lock,
+    write_tools_lock,
+)
 from imagematrix.repository.project import Project
 
 
@@ -33,6 +39,9 @@ def run(project: Project, options: argparse.Namespace) -> int:
     if options.tools:
         changed = write_tools_lock(project.root, host, upgrade=options.upgrade)
         print(f"{'wrote' if changed else 'unchanged'} {TOOLS_LOCK}")
+        for group, lock in GROUP_LOCKS.items():
+            changed = write_group_lock(project.root, group, lock, host, upgrade=options.upgrade)
+            print(f"{'wrote' if changed else 'unchanged'} {lock}")
         return 0
     selection = selection_of(options)
     chosen = select(project.variants, selection)
