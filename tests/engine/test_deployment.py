@@ -10,7 +10,7 @@ import subprocess
 import sys
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,6 +26,7 @@ from imagematrix.environments.deploying import (
     build_deployment,
     plan_deployment,
 )
+from imagematrix.environments.deployment import EnvironmentImage
 from imagematrix.environments.foreign import (
     PASSWORD_VARIABLE,
     USERNAME_VARIABLE,
@@ -46,7 +47,8 @@ from tests.example_images import example
 from tests.images.running import build_images
 
 BASE = "deployment-stand-in"
-IMAGE = "deployment-test:latest"
+IMAGE_NAME = "deployment-test"
+IMAGE = f"{IMAGE_NAME}:latest"
 EXAMPLE = Path(__file__).resolve().parents[2] / "base/example"
 REQUEST = json.loads((EXAMPLE / "request.json").read_text())
 RESPONSE = json.loads((EXAMPLE / "response.json").read_text())
@@ -188,6 +190,47 @@ def test_a_recipe_of_2019_serves_on_a_base_of_another_maker(
         assert service.await_exit() == 0
 
 
+# A conda environment at its place, and a base image on whose PATH there is no Python.
+_ENVIRONMENT = """\
+FROM {stand_in} AS made
+FROM scratch
+COPY --from=made /opt/miniconda/ /azureml-envs/azureml_1/
+"""
+_WITHOUT_PYTHON = """\
+FROM {stand_in}
+ENV PATH=/usr/bin:/bin
+"""
+
+
+def test_a_conda_environment_brings_the_python_that_a_base_lacks(
+    engine: Engine, tree: Path, stand_in: str, app: Path
+) -> None:
+    names = {f"{IMAGE_NAME}-environment": _ENVIRONMENT, f"{IMAGE_NAME}-base": _WITHOUT_PYTHON}
+    with ExitStack() as stack:
+        for name, text in names.items():
+            command = ["docker", "build", "--quiet", "--tag", name, "-"]
+            given = text.format(stand_in=stand_in)
+            subprocess.run(command, input=given, text=True, env=engine.environ(), check=True)
+            stack.callback(remove, engine, name)
+        made, base = map(image_tag, names)
+        config = {"entryScript": "score.py", "sourceDirectory": ".", "baseImage": base}
+        with pytest.raises(UserError, match=r"has no Python .* a condaFile brings one"):
+            stack.enter_context(deployed(engine, tree, app, config))
+
+        (app / "env.yml").write_text("dependencies: [python=3.12]\nchannels: [conda-forge]\n")
+        config["condaFile"] = "env.yml"
+        environment = EnvironmentImage(made, "/azureml-envs/azureml_1")
+        stack.enter_context(deployed(engine, tree, app, config, environment=environment))
+        with hardened(engine, IMAGE) as service:
+            assert scores(service)
+            found = service.execute("sh", "-c", "command -v python3").strip()
+            assert found == "/azureml-envs/azureml_1/bin/python3"
+
+        without = EnvironmentImage(made)
+        with pytest.raises(UserError, match="packages of PyPI go into the Python of these images"):
+            stack.enter_context(deployed(engine, tree, app, config, environment=without))
+
+
 def test_values_and_names_reach_the_image_as_they_are(
     engine: Engine, tree: Path, app: Path, tmp_path: Path
 ) -> None:
@@ -306,10 +349,11 @@ def test_the_password_of_a_registry_stays_nowhere(
         words = [PASSWORD.encode(), b64encode(f"{USER}:{PASSWORD}".encode())]
         with closing(engine.client()) as client:
             description = client.api.inspect_image(IMAGE)
-            layers = layers_of(description)
+            below = layers_of(client.api.inspect_image(private))
+            own = set(layers_of(description)) - set(below)
             # The last word is in a layer: what is not found there would have been found, too.
             search = partial(words_in, words=[*words, b"azureml-app"])
-            read = read_layers(client, IMAGE, set(layers), search)
+            read = read_layers(client, IMAGE, own, search)
             history = json.dumps(client.api.history(IMAGE))
     finally:
         remove(engine, IMAGE)
@@ -323,7 +367,7 @@ def test_the_password_of_a_registry_stays_nowhere(
     shown = (result.stdout, result.stderr, log, written, history, json.dumps(description))
     for text in shown:
         assert not [word for word in words if word in text.encode()]
-    assert read.keys() == set(layers)
+    assert read.keys() == own
     assert set().union(*read.values()) == {b"azureml-app"}
 
 
