@@ -5,18 +5,22 @@ import contextlib
 import json
 import os
 import time
+from functools import partial
 from pathlib import Path
 
 from imagematrix.build.results import exit_status, results_json, results_table
+from imagematrix.commands.deploying import add_deployment_options, deploy
 from imagematrix.commands.options import add_bases
 from imagematrix.commands.verify_published import image_of
 from imagematrix.console import say
+from imagematrix.environments.deployment import EnvironmentImage
 from imagematrix.environments.details import Details, details_of
 from imagematrix.environments.folder import DETAILS
 from imagematrix.environments.making import Settings, environment_dockerfile, make_environment
 from imagematrix.environments.pypi import (
     ENVIRONMENTS,
     decisions,
+    environment_variant,
     from_pypi,
 )
 from imagematrix.environments.specification import (
@@ -36,7 +40,11 @@ from imagematrix.repository.project import Project
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     parser.add_argument(
-        "specification", nargs="?", type=Path, metavar="SPEC", help="requirements.txt or env.yml"
+        "specification",
+        nargs="?",
+        type=Path,
+        metavar="SPEC",
+        help="requirements.txt, env.yml, or inferenceconfig.json",
     )
     parser.add_argument(
         "--packages",
@@ -68,6 +76,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         " HOST/NAMESPACE/NAME with :TAG or @DIGEST",
     )
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
+    add_deployment_options(parser)
     add_bases(parser)
 
 
@@ -78,6 +87,12 @@ def run(project: Project, options: argparse.Namespace) -> int:
     if options.show is not None:
         print(json.dumps(shown(project, options.show), indent=2, ensure_ascii=False))
         return 0
+    if options.specification.suffix == ".json":
+        packages = options.packages or Packages.CONDA
+        known = decisions(project, packages, options.python, _channels(packages))
+        return deploy(project, options, known, partial(_environment_image, project, options))
+    if options.model or options.password_stdin:
+        raise UserError("--model and --password-stdin are for an inferenceconfig.json")
     started = time.monotonic()
     environment = _pypi_environment(project, options)
     if options.print:
@@ -107,19 +122,42 @@ def _pypi_environment(project: Project, options: argparse.Namespace) -> Environm
     path: Path = options.specification
     requirements = path.suffix == ".txt"
     packages = options.packages or (Packages.PYPI if requirements else Packages.CONDA)
-    # Channels have no meaning for PyPI.
-    channels = {"defaults": ("conda-forge",)} if packages is Packages.PYPI else {}
-    known = decisions(project, packages, options.python, channels)
-    environment = read_environment(path, known)
+    known = decisions(project, packages, options.python, _channels(packages))
+    return _of_packages(read_environment(path, known), packages)
+
+
+def _channels(packages: Packages) -> dict[str, tuple[str, ...]]:
+    """What channels are replaced by; they have no meaning for PyPI."""
+    return {"defaults": ("conda-forge",)} if packages is Packages.PYPI else {}
+
+
+def _of_packages(environment: Environment, packages: Packages) -> Environment:
     if packages is Packages.CONDA:
         raise UserError(
-            f"{path}: packages of conda cannot be installed yet; `--packages pypi` takes those that"
-            " are the same on PyPI"
+            f"{environment.file}: packages of conda cannot be installed yet; `--packages pypi`"
+            " takes those that are the same on PyPI"
         )
     environment = from_pypi(environment)
     for note in environment.notes:
         say(str(note))
     return environment
+
+
+def _environment_image(
+    project: Project, options: argparse.Namespace, environment: Environment
+) -> EnvironmentImage:
+    """The image of the environment of a deployment, which is made unless only a Dockerfile is to be
+    printed. Raises WorkError where it is not right."""
+    environment = _of_packages(environment, options.packages or Packages.CONDA)
+    if options.print:
+        return EnvironmentImage(image_tag(environment_variant(project, environment).name))
+    settings = Settings(
+        None, options.upgrade, options.bases, options.pull, options.force, options.builder
+    )
+    made = make_environment(project, environment, settings)
+    if not made.is_right:
+        raise WorkError(f"{made.variant.name}, the environment of it: {made.result.detail}")
+    return EnvironmentImage(image_tag(made.variant.name))
 
 
 def _tag(name: str, tag: str) -> None:

@@ -4,12 +4,17 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path, PurePath, PurePosixPath
+from unittest.mock import Mock
 
 import pytest
 
 from imagematrix import cli
 from imagematrix.build.inputs import uv_config
+from imagematrix.checks.content import promised_pins_are_kept
+from imagematrix.checks.cuda import cuda_only_where_declared
+from imagematrix.checks.running import Entry as PathEntry
 from imagematrix.environments import pypi
+from imagematrix.environments.checked import failed_checks, outcome_of, remarks
 from imagematrix.environments.details import (
     DETAILS_LABEL,
     details_label,
@@ -102,13 +107,14 @@ def test_conda_package_that_is_not_clear_is_an_error_with_its_place(
 
 def test_all_errors_come_at_once() -> None:
     environment = asked(
+        "thing @ https://example.org/thing-1-py3-none-any.whl",
         conda=entries("graphviz", "snappy"),
         pip_options=entries("--index-url https://example.org", "--only-binary :all:"),
         variables={"TEXT": "two\nlines"},
     )
     errors = errors_of(environment)
 
-    assert len(errors) == 4
+    assert len(errors) == 5
     assert not any("--only-binary" in error for error in errors)
 
 
@@ -522,3 +528,23 @@ def test_print_gives_the_dockerfile_alone_and_writes_nothing(
 
     assert "ARG BASE_IMAGE=minimal-py312-inference\n" in capsys.readouterr().out
     assert repository.files() == before
+
+
+# --- its checks ----------------------------------------------------------------------------------
+
+
+def test_cuda_that_a_wheel_carries_is_a_remark_and_other_faults_are_failures(
+    project: Project,
+) -> None:
+    """By a container that has what `xgboost` of PyPI brings."""
+    variant = environment_variant(project, asked("xgboost"))
+    entries_ = [PathEntry(f"/usr/lib/lib{number}.so", "f", 0o644) for number in range(101)]
+    running = Mock(entries=entries_, variant=variant, installed={"nvidia-nccl-cu12": "2.28"})
+    running.carries_cuda = False
+
+    cuda = outcome_of(cuda_only_where_declared, running)
+    pins = outcome_of(promised_pins_are_kept, running)
+
+    results = {"cuda": cuda, "pins": pins}
+    assert "nvidia-nccl-cu12" in remarks(results)["cuda"]
+    assert failed_checks(results).keys() == {"pins"}
