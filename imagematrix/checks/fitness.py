@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import StrEnum
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 from unittest.mock import patch
@@ -85,6 +86,9 @@ class _Requirement(Generic[_Image]):
     needs: tuple[Callable[..., object], ...] = (a_shell_runs,)
     applies: Callable[[RunningImage], bool] = lambda _: True
 
+
+# What a check raises of an image: by itself, or for an answer or metadata that are none.
+_REJECTIONS = (AssertionError, OSError, ValueError, HTTPException)
 
 _BASED_ON_OURS = (
     "base it on an image of this repository, or make one of your environment:"
@@ -319,7 +323,7 @@ def _run(
             try:
                 found = one.check(image) or ""
                 outcome = Outcome.PASSED
-            except (AssertionError, OSError) as error:
+            except _REJECTIONS as error:
                 outcome, found, mend = Outcome.FAILED, str(error), one.mend
         results[one.check] = _Result(outcome, one.what)
         yield Finding(one.group, one.what, outcome, holding(one.check), found, mend)

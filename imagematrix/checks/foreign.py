@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -46,7 +47,7 @@ class ForeignImage(RunningImage):
         while True:
             try:
                 status, _, _ = self.request("/", timeout=5)
-            except OSError:
+            except (OSError, HTTPException):
                 status = 0
             if status == 200:
                 return ""

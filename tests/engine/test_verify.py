@@ -32,6 +32,12 @@ SERVING = {
     *("health route", "score", "processes", "read-only root", "any user", "exit codes", "stop"),
 }
 NEED_PYTHON = {"standard library", "compilers", "no CUDA", "requirements"}
+SITE = f"/usr/local/lib/python{MINIMAL.python}/site-packages"
+# Answers on the port, but not by HTTP.
+ANOTHER_PROTOCOL = (
+    "import socket; server = socket.create_server(('', 5001)); print('listening', flush=True)\n"
+    "while True: server.accept()[0].send(b'220 hello\\r\\n')"
+)
 # Ends at once, which spares the tests the time in which it would serve.
 SHELL = 'CMD ["sh", "-c", "echo hello"]\n'
 # As an image from elsewhere has it: a Python on Debian, of which nothing is ours any more.
@@ -55,6 +61,7 @@ class Foreign:
     failed: dict[str, str]
     skipped: set[str] = field(default_factory=set)
     shown: dict[str, str] = field(default_factory=dict)
+    wait: int = 8
 
 
 def on_ours(steps: str) -> str:
@@ -115,6 +122,21 @@ IMAGES = (
             "health": "no answer on port 5001 in 8 s; the last line of its log: ",
         },
         {*SERVING, "health check"},
+    ),
+    Foreign(
+        "another-protocol",
+        on_ours(
+            f"USER 0\nRUN cd {SITE} && mkdir odd-1.dist-info && printf"
+            " 'Metadata-Version: 2.1\\nName: odd\\nVersion: 1\\nRequires-Dist: !?\\n'"
+            " > odd-1.dist-info/METADATA\nUSER 1000:1000\n"
+            f"CMD {json.dumps(['python3', '-c', ANOTHER_PROTOCOL])}"
+        ),
+        {
+            "health": "no answer on port 5001 in 2 s; the last line of its log: listening",
+            "requirements": "!?",
+        },
+        {*SERVING, "health check"},
+        wait=2,
     ),
     Foreign(
         "broken",
@@ -258,7 +280,7 @@ def test_verdict(
     """Exactly the checks that are named fail, each with what it found and how to mend it."""
     dockerfile = foreign.dockerfile.replace(DEBIAN, debian)
     with built(engine, f"verify-{foreign.name}", dockerfile) as name:
-        status, document = verified(capsys, name, "--wait", "8")
+        status, document = verified(capsys, name, "--wait", str(foreign.wait))
     found = {one["what"]: one for one in document["findings"]}
     text = "\n".join(f"{one['what']}: {one['outcome']} {one['found']}" for one in found.values())
     outcomes = {
