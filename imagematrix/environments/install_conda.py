@@ -57,7 +57,7 @@ def install_environment(context: Path, prefix: Path) -> None:
     _trim(prefix)
     python = prefix / "bin" / "python3"
     requirements = context / "requirements.txt"
-    if requirements.is_file():
+    if "==" in requirements.read_text(encoding="utf-8"):
         uv = ("pip", "install", "--system", "--python", python, "--no-deps", "--require-hashes")
         _uv(*uv, "--only-binary", ":all:", "--requirement", requirements)
     # Those of packages depend on times.

@@ -40,6 +40,19 @@ class DeclaredWheel:
 
 
 @dataclass(frozen=True)
+class Conda:
+    """A conda environment that an image has beside its own Python.
+
+    `prefix` is its folder in the image, `builder` the name of the image in which it is installed,
+    of which nothing stays. `digest` is that of the files that say what is installed, and how.
+    """
+
+    prefix: str
+    builder: str
+    digest: str
+
+
+@dataclass(frozen=True)
 class Variant:
     """One image. `parent` is the name of the image that it is based on, None for a root.
 
@@ -49,7 +62,8 @@ class Variant:
     holds of it; with an accelerator that needs it, None means that no lock says it yet.
     `cuda_image` is where its libraries are taken from, None for its own packages. `bundled_cuda` is
     the version of a CUDA that a package carries inside although the image is for the CPU.
-    `supported_until` is the last day of its support, None where it is unsupported.
+    `supported_until` is the last day of its support, None where it is unsupported. With `conda`,
+    its packages are in a conda environment, whose Python runs the server.
     """
 
     name: str
@@ -74,6 +88,7 @@ class Variant:
     bundled_cuda: str | None
     example: PurePosixPath
     parent: str | None
+    conda: Conda | None = None
 
     @property
     def description(self) -> str:
@@ -129,6 +144,8 @@ class Variant:
     @property
     def template(self) -> PurePosixPath:
         """The template of its Dockerfile, relative to the repository."""
+        if self.conda is not None:
+            return _path("base", "conda.Dockerfile.j2")
         if self.is_environment:
             return _path("base", "environment.Dockerfile.j2")
         return _path("base" if self.parent is None else "frameworks", "Dockerfile.j2")
