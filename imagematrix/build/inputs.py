@@ -94,7 +94,7 @@ def uv_config(host: HostConfig, supply: Supply) -> str:
     lines += ["[pip]", 'index-strategy = "unsafe-best-match"']
     if host.index_url != PYPI:
         lines.append(f"index-url = {json.dumps(host.index_url)}")
-    extra = [*host.extra_index_urls, *([supply.index.url] if supply.index else [])]
+    extra = [*host.extra_index_urls, *(supply.index.urls if supply.index else ())]
     if extra:
         lines.append(f"extra-index-url = {json.dumps(extra)}")
     links = [*host.find_links, *([WHEELS] if supply.wheels else [])]

@@ -1,7 +1,10 @@
 """The checks of an environment's image: those of the matrix's images, in a running container."""
 
-from imagematrix.checks import NoGpuError, checks_of
+from typing import Any
+
+from imagematrix.checks import Check, NoGpuError, checks_of
 from imagematrix.checks.content import promised_pins_are_kept
+from imagematrix.checks.cuda import cuda_only_where_declared
 from imagematrix.checks.running import run_image, wait_until_healthy
 from imagematrix.checks.size import size_is_within_budget
 from imagematrix.errors import WorkError
@@ -21,6 +24,8 @@ from imagematrix.repository.project import Project
 # No size is recorded of an environment. Its requirements may be for other systems, or none at all:
 # the lock has those that hold.
 _NOT_OF_ENVIRONMENTS = (size_is_within_budget, promised_pins_are_kept)
+# Many wheels of PyPI carry CUDA, and have no other form there.
+_CHOICES_OF_THE_USER = (cuda_only_where_declared,)
 
 
 def check_environment(
@@ -44,24 +49,35 @@ def check_environment(
         ) as running:
             wait_until_healthy(running)
             for check in checks_of(variant):
-                if check in _NOT_OF_ENVIRONMENTS:
-                    continue
-                try:
-                    check(running)
-                except NoGpuError as reason:
-                    results[check.__name__] = CheckResult(Outcome.SKIPPED, str(reason))
-                except AssertionError as error:
-                    results[check.__name__] = CheckResult(Outcome.FAILED, str(error))
-                else:
-                    results[check.__name__] = CheckResult(Outcome.PASSED)
+                if check not in _NOT_OF_ENVIRONMENTS:
+                    results[check.__name__] = outcome_of(check, running)
     except AssertionError as error:
         raise WorkError(f"{variant.name} is built, but does not serve: {error}") from None
     record_results(project.root, str(ids[image]), variant.name, digest, results)
     return results
 
 
+def outcome_of(check: Check, running: Any) -> CheckResult:
+    """How a check of a running image ends. What is for the user to decide is no failure."""
+    try:
+        check(running)
+    except NoGpuError as reason:
+        return CheckResult(Outcome.SKIPPED, str(reason))
+    except AssertionError as error:
+        is_choice = check in _CHOICES_OF_THE_USER
+        return CheckResult(Outcome.SKIPPED if is_choice else Outcome.FAILED, str(error))
+    return CheckResult(Outcome.PASSED)
+
+
 def failed_checks(results: Results) -> dict[str, str]:
     """The checks that failed, with the reason of each."""
-    return {
-        name: result.reason for name, result in results.items() if result.outcome is Outcome.FAILED
-    }
+    return _of(results, Outcome.FAILED)
+
+
+def remarks(results: Results) -> dict[str, str]:
+    """What checks found that is for the user to decide, or why they did not run."""
+    return _of(results, Outcome.SKIPPED)
+
+
+def _of(results: Results, outcome: Outcome) -> dict[str, str]:
+    return {name: one.reason for name, one in results.items() if one.outcome is outcome}

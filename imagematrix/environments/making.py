@@ -9,7 +9,8 @@ from imagematrix.build.disk import require_disk
 from imagematrix.build.prepare import Request, prepare
 from imagematrix.build.results import Outcome, Result
 from imagematrix.build.run import run_build
-from imagematrix.environments.checked import check_environment, failed_checks
+from imagematrix.console import say
+from imagematrix.environments.checked import check_environment, failed_checks, remarks
 from imagematrix.environments.details import Details, details_label, image_details
 from imagematrix.environments.folder import dockerfile_of, environment_folder, write_folder
 from imagematrix.environments.model import Environment
@@ -127,5 +128,8 @@ def built_image(
         reasons = "".join(f"\n    {name}: {reason}" for name, reason in failed.items())
         detail = f"{len(failed)} of {len(checks)} checks{reasons}"
         return replace(result, outcome=Outcome.FAILED, detail=detail)
-    passed = f"{len(checks)} checks passed"
+    noted = remarks(checks)
+    for reason in noted.values():
+        say(f"{variant.name}: {reason}")
+    passed = f"{len(checks) - len(noted)} checks passed"
     return replace(result, detail="; ".join(filter(None, [result.detail, passed])))

@@ -26,7 +26,7 @@ from imagematrix.matrix.lockfile import Lock, parse_lock
 from imagematrix.matrix.names import ENVIRONMENT
 from imagematrix.matrix.schema import MINIMAL, Track
 from imagematrix.matrix.selection import newest
-from imagematrix.matrix.variant import Variant
+from imagematrix.matrix.variant import Index, Variant
 from imagematrix.repository.locking import resolved_lock
 from imagematrix.repository.project import Project
 
@@ -112,9 +112,9 @@ def from_pypi(environment: Environment) -> Environment:
         elif found:
             requirements.append(replace(entry, text=found))
     for option in environment.pip_options:
-        if not _NO_EFFECT.fullmatch(option.text):
+        if not _NO_EFFECT.fullmatch(option.text) and not _extra_index(option):
             message = f"{option} is not taken from a specification: it is a setting of this host"
-            hint = "remove it here; indexes are those of pip's configuration (PIP_EXTRA_INDEX_URL)"
+            hint = "remove it, and set it in pip's configuration where it is needed"
             errors.append(option.diagnostic(message, hint))
     for name, value in environment.variables.items():
         if not value.isprintable():
@@ -130,6 +130,13 @@ def from_pypi(environment: Environment) -> Environment:
         pip=tuple(sorted(requirements, key=str)),
         notes=(*environment.notes, *notes),
     )
+
+
+def _extra_index(option: Entry) -> str:
+    """The URL of an index that is asked besides that of the host; empty for other options."""
+    name, _, url = option.text.replace("=", " ", 1).partition(" ")
+    is_url = re.fullmatch(r"https?://\S+", url.strip()) is not None
+    return url.strip().rstrip("/") if name == "--extra-index-url" and is_url else ""
 
 
 def _requirement(entry: Entry) -> str | Diagnostic:
@@ -157,6 +164,7 @@ def environment_variant(project: Project, environment: Environment) -> Variant:
     parent = minimal_images(project.variants)[environment.series]
     name = name_of(environment)
     cell = project.matrix.by_folder[parent.folder.name]
+    indexes = " ".join(filter(None, map(_extra_index, environment.pip_options)))
     return replace(
         parent,
         name=name,
@@ -167,6 +175,7 @@ def environment_variant(project: Project, environment: Environment) -> Variant:
         pins=tuple(entry.text for entry in environment.pip),
         slim=project.slim.rules_of(replace(cell, framework=ENVIRONMENT)),
         environment=tuple(environment.variables.items()),
+        index=Index("specification", indexes, ()) if indexes else None,
         parent=parent.name,
     )
 
@@ -199,6 +208,9 @@ def environment_lock(
         # An index that answers need not have that page.
         if problem.startswith("cannot be reached"):
             raise WorkError(f"{variant.name} is unavailable: the index {problem}") from None
+        for url in variant.index.urls if variant.index else ():
+            if problem := why_unreachable(f"{url}/", host.ca_bundle):
+                raise WorkError(f"{variant.name} is unavailable: {url} {problem}") from None
         raise WorkError(f"{error}{_hint(str(error), variant, project)}") from None
     return _admitted(text, variant, environment)
 

@@ -66,6 +66,10 @@ def resolve_supply(
     wheels = tuple(path for path in files if _admitted(path, variant.python, lock, digests))
     if variant.index is None:
         return Supply(wheels)
+    if not variant.index.packages:
+        problems = [f"{url} {why}" for url in variant.index.urls if (why := why_not(f"{url}/"))]
+        reason = f"the index {problems[0]}" if problems else ""
+        return Supply(wheels, variant.index, reason)
     here = {canonicalize_name(parse_wheel_filename(path.name)[0]) for path in wheels}
     wanted = {canonicalize_name(name) for name in variant.index.packages} & lock.keys()
     missing = sorted(wanted - here)

@@ -22,11 +22,20 @@ _path = cache(PurePosixPath)
 
 @dataclass(frozen=True)
 class Index:
-    """A package index beside PyPI, and the packages that are taken from it."""
+    """A package index beside PyPI, and the packages that are taken from it.
+
+    That of a user's specification may be several, in `url` with spaces between, and has no
+    `packages`: any may come from there.
+    """
 
     name: str
     url: str
     packages: tuple[str, ...]
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The URL of each."""
+        return tuple(self.url.split())
 
 
 @dataclass(frozen=True)

@@ -179,6 +179,12 @@ def _project(variant: Variant, requirements: Sequence[str]) -> str:
         f"dependencies = {json.dumps(_undeclared(variant, requirements))}",
     ]
     if variant.index is not None:
+        if not variant.index.packages:
+            for number, url in enumerate(variant.index.urls):
+                lines += ["[[tool.uv.index]]", f"name = {json.dumps(f'index-{number}')}"]
+                lines += [f"url = {json.dumps(url)}"]
+            # As pip does it, and builds: the best version, from wherever it comes.
+            lines += ["[tool.uv]", 'index-strategy = "unsafe-best-match"']
         declared = {wheel.name for wheel in variant.wheels}
         asked = [name for name in variant.index.packages if name not in declared]
         if asked:

@@ -4,11 +4,17 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path, PurePath, PurePosixPath
+from unittest.mock import Mock
 
 import pytest
 
 from imagematrix import cli
+from imagematrix.build.inputs import uv_config
+from imagematrix.checks.content import promised_pins_are_kept
+from imagematrix.checks.cuda import cuda_only_where_declared
+from imagematrix.checks.running import Entry as PathEntry
 from imagematrix.environments import pypi
+from imagematrix.environments.checked import failed_checks, outcome_of, remarks
 from imagematrix.environments.details import (
     DETAILS_LABEL,
     details_label,
@@ -24,6 +30,7 @@ from imagematrix.environments.pypi import (
 )
 from imagematrix.environments.specification import Entry, Environment, Packages, read_environment
 from imagematrix.errors import InputError, UserError, WorkError
+from imagematrix.host.supply import resolve_supply
 from imagematrix.matrix.slim import Verb
 from imagematrix.matrix.variant import Variant
 from imagematrix.plan.bake import BuildEnvironment, bake_file
@@ -31,7 +38,7 @@ from imagematrix.plan.content import Content
 from imagematrix.plan.plan import make_plan
 from imagematrix.repository.dockerfiles import render_dockerfiles
 from imagematrix.repository.project import Project
-from tests.unit.helpers import REPOSITORY, Repository, host_config, lock_text
+from tests.unit.helpers import MINIMAL, REPOSITORY, Repository, host_config, lock_text
 from tests.unit.test_locking import FakeUv, fake
 
 __all__ = ["fake"]
@@ -101,7 +108,7 @@ def test_conda_package_that_is_not_clear_is_an_error_with_its_place(
 def test_all_errors_come_at_once() -> None:
     environment = asked(
         conda=entries("graphviz", "snappy"),
-        pip_options=entries("--extra-index-url https://example.org", "--only-binary :all:"),
+        pip_options=entries("--index-url https://example.org", "--only-binary :all:"),
         variables={"TEXT": "two\nlines"},
     )
     errors = errors_of(environment)
@@ -196,6 +203,45 @@ def test_variables_are_quoted_where_docker_would_read_them_in_another_way(
     project: Project, value: str, line: str
 ) -> None:
     assert line in rendered(project, asked("six", variables={"A": value})).splitlines()
+
+
+WITH_INDEXES = entries(
+    "--extra-index-url https://one.example/simple/", "--extra-index-url=https://two.example/a&b"
+)
+
+
+def test_indexes_of_the_file_are_asked_by_the_lock_and_by_every_build(
+    resolve: Callable[..., str], fake: FakeUv, repository: Repository, project: Project
+) -> None:
+    environment = from_pypi(asked("six", pip_options=WITH_INDEXES))
+    urls = ["https://one.example/simple", "https://two.example/a&b"]
+
+    resolve(environment)
+    assert [index["url"] for index in fake.project["tool"]["uv"]["index"]] == urls
+    assert fake.project["tool"]["uv"]["index-strategy"] == "unsafe-best-match"
+
+    # The shell of the step would take the second one apart.
+    assert f'UV_INDEX="{urls[0]} {urls[1]}" /tools/install-locked' in rendered(project, environment)
+    variant = environment_variant(repository.project, environment)
+    lock = repository.project.locks[MINIMAL]
+    supply = resolve_supply(variant, lock, [], {}, lambda _: "")
+    assert f"extra-index-url = {json.dumps(urls)}" in uv_config(host_config(), supply)
+
+
+def test_index_of_the_file_that_cannot_be_reached_makes_it_unavailable(
+    repository: Repository,
+) -> None:
+    variant = environment_variant(
+        repository.project, from_pypi(asked("six", pip_options=WITH_INDEXES))
+    )
+    down = resolve_supply(
+        variant,
+        repository.project.locks[MINIMAL],
+        [],
+        {},
+        lambda url: "answers 503" if "two" in url else "",
+    )
+    assert down.unavailable == "the index https://two.example/a&b answers 503"
 
 
 # --- its folder ----------------------------------------------------------------------------------
@@ -481,3 +527,23 @@ def test_print_gives_the_dockerfile_alone_and_writes_nothing(
 
     assert "ARG BASE_IMAGE=minimal-py312-inference\n" in capsys.readouterr().out
     assert repository.files() == before
+
+
+# --- its checks ----------------------------------------------------------------------------------
+
+
+def test_cuda_that_a_wheel_carries_is_a_remark_and_other_faults_are_failures(
+    project: Project,
+) -> None:
+    """By a container that has what `xgboost` of PyPI brings."""
+    variant = environment_variant(project, asked("xgboost"))
+    entries_ = [PathEntry(f"/usr/lib/lib{number}.so", "f", 0o644) for number in range(101)]
+    running = Mock(entries=entries_, variant=variant, installed={"nvidia-nccl-cu12": "2.28"})
+    running.carries_cuda = False
+
+    cuda = outcome_of(cuda_only_where_declared, running)
+    pins = outcome_of(promised_pins_are_kept, running)
+
+    results = {"cuda": cuda, "pins": pins}
+    assert "nvidia-nccl-cu12" in remarks(results)["cuda"]
+    assert failed_checks(results).keys() == {"pins"}
