@@ -39,8 +39,8 @@ _TRIMMED = (
     "share/gtk-doc",
     "CACHEDIR.TAG",
 )
-# Where the scripts that nobody ran are listed, by package.
-NOT_RUN = "conda-meta/scripts-not-run.json"
+# Where the packages are listed whose scripts nobody ran. Not among conda's records.
+NOT_RUN = "etc/conda/scripts-not-run.json"
 
 
 def install_tool(lock: Path, folder: Path) -> None:
@@ -164,8 +164,9 @@ def _report(prefix: Path, answer: dict[str, Any]) -> None:
     for kind, names in found.items():
         print(f"not run: {what[kind]}, of {', '.join(names)}")
     if found:
-        text = json.dumps(found, indent=1, sort_keys=True) + "\n"
-        (prefix / NOT_RUN).write_text(text, encoding="utf-8")
+        path = prefix / NOT_RUN
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     print(f"{len(answer['packages'])} conda packages in {prefix}")
 
 

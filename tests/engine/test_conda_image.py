@@ -142,10 +142,13 @@ def made(engine: Engine, tree: Path, site: Site, gateway: str) -> Iterator[MadeE
     build_images(engine, PARENT.name)
     with mirrored(site, gateway):
         found = make_conda_environment(Project(tree), site.environment, Settings())
-    assert found.is_right, found.result.detail
-    yield found
-    names = [image_tag(found.variant.name, tag) for tag in ("latest", "again", "offline")]
-    subprocess.run(["docker", "rmi", "--force", *names], env=engine.environ(), capture_output=True)
+    try:
+        assert found.is_right, found.result.detail
+        yield found
+    finally:
+        names = [image_tag(found.variant.name, tag) for tag in ("latest", "again", "offline")]
+        remove = ["docker", "rmi", "--force", *names]
+        subprocess.run(remove, env=engine.environ(), capture_output=True)
 
 
 def build(
@@ -243,7 +246,7 @@ def test_environment_is_active_and_trimmed(
     # Nobody runs these, and the build says so.
     built = (tree / "build/build.log").read_text()
     assert "not run: scripts that would run when they are installed, of with_linker" in built
-    not_run = json.loads(docker(engine, *run, f"cat {prefix}/conda-meta/scripts-not-run.json"))
+    not_run = json.loads(docker(engine, *run, f"cat {prefix}/etc/conda/scripts-not-run.json"))
     assert not_run == {"activation": ["with_linker"], "link_scripts": ["with_linker"]}
     # All modules have bytecode that depends on no time.
     code = (
