@@ -26,7 +26,7 @@ from imagematrix.plan.bake import (
 from imagematrix.plan.content import Present
 from imagematrix.plan.plan import Action, Step
 
-_LOG = WORK_FOLDER / "build.log"
+LOG = WORK_FOLDER / "build.log"
 # The gRPC status of a connection that broke (https://grpc.io/docs/guides/status-codes/).
 _BROKEN = "code = Unavailable"
 _ASTRAY = "it is not based on the layers of its parent, though it was built on them"
@@ -58,7 +58,7 @@ def run_build(
     older layers of the parent, and a run that builds both uses it. Such a child is built again,
     based on the image of its parent, which BuildKit identifies by its layers.
     """
-    log_file = root / _LOG
+    log_file = root / LOG
     log_file.parent.mkdir(exist_ok=True)
     pending = {step.variant.name for step in plan if step.action is Action.BUILD}
     failed: dict[str, str] = {}
@@ -74,7 +74,7 @@ def run_build(
             progress = BuildLog(needed_by)
             # In every run: the cache may hold steps that a failed run did not reach.
             options = ["--no-cache"] if no_cache else []
-            status = _bake(root, engine, builder, definition, options, variables, progress, log)
+            status = bake(root, engine, builder, definition, options, variables, progress, log)
             for name in targets:
                 seconds[name] += progress.seconds[target_name(name)]
             if status == 0:
@@ -95,15 +95,14 @@ def run_build(
                 one_run = False
                 continue
             failures = {
-                image: _explain(failure)
+                image: explain(failure)
                 for failure in failed_steps
                 for image in needed_by[failure.target]
             }
             if not failures:
                 why = f" ({progress.last_error})" if progress.last_error else ""
                 raise WorkError(
-                    f"the build on {builder.title} ended without a step that failed{why};"
-                    f" see {_LOG}"
+                    f"the build on {builder.title} ended without a step that failed{why}; see {LOG}"
                 )
             failed |= failures
             failed |= _children_of(failed, plan)
@@ -155,7 +154,7 @@ def _restricted(
     return replace(step, action=Action.UP_TO_DATE if built else Action.UNAVAILABLE)
 
 
-def _bake(
+def bake(
     root: Path,
     engine: Engine,
     builder: Builder,
@@ -165,6 +164,7 @@ def _bake(
     progress: BuildLog,
     log: TextIO,
 ) -> int:
+    """Runs bake, shows and logs its output; returns its exit status."""
     with running_bake(
         root, engine, builder, definition, options=options, variables=variables
     ) as process:
@@ -175,9 +175,10 @@ def _bake(
     return process.returncode
 
 
-def _explain(failure: FailedStep) -> str:
+def explain(failure: FailedStep) -> str:
+    """A step that failed, with the end of its output."""
     output = "\n    ".join(line for line in failure.output if line.strip())
-    text = f"{failure.step.split(' ')[0]} failed: {failure.error}; the whole log: {_LOG}"
+    text = f"{failure.step.split(' ')[0]} failed: {failure.error}; the whole log: {LOG}"
     return f"{text}\n    {output}" if output else text
 
 

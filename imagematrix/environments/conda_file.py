@@ -196,6 +196,9 @@ class CondaReader:
             self._findings.error(entry.diagnostic(message, "change one of them"))
         elif not fitting:
             self._findings.error(entry.diagnostic(*self._no_python(asked, spec)))
+        elif spec.pin.count(".") > 1 and decisions.packages is Packages.PYPI:
+            message = f"Python {asked}: the image has the newest patch of its Python"
+            self._findings.note(entry.diagnostic(message, "--packages conda has that one"))
         preferred = (decisions.python, decisions.default_python)
         chosen = next((one for one in preferred if one in fitting), fitting[-1] if fitting else "")
         return asked, chosen or ".".join(spec.pin.split(".")[:2])
@@ -266,23 +269,21 @@ def with_requirements(environment: Environment, reader: RequirementsReader) -> E
 def read_variables(
     document: Document, path: KeyPath, values: Mapping[str, Any] | None, findings: Findings
 ) -> Mapping[str, str]:
-    """Variables with their values as they were typed."""
+    """Variables with their values as they were typed; what is wrong is among the findings."""
     variables: dict[str, str] = {}
     for name, value in (values or {}).items():
         at = (*path, name)
+        variables[name] = value if isinstance(value, str) else document.scalars.get(at, str(value))
         if not _VARIABLE_NAME.fullmatch(name):
-            message = f"{name!r} is no name of a variable"
-            hint = "letters, digits and _ only"
+            message, hint = f"{name!r} is no name of a variable", "letters, digits and _ only"
             findings.error(document.diagnostic(at, message, hint, at_key=True))
         elif name in _RESERVED:
-            message, hint = f"{name} is set by the image", "remove it"
-            findings.error(document.diagnostic(at, message, hint, at_key=True))
-        elif at in document.unreadable:
-            continue
+            message = f"{name} is set by the image"
+            findings.error(document.diagnostic(at, message, "remove it", at_key=True))
         elif value is None or isinstance(value, dict | list):
-            findings.error(document.diagnostic(at, "must be text", 'write "" if it is empty'))
-        elif re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", text := document.scalars[at]):
-            findings.error(document.diagnostic(at, "has a character that no line can hold"))
-        else:
-            variables[name] = text
+            if at not in document.unreadable:
+                findings.error(document.diagnostic(at, "must be text", 'write "" if it is empty'))
+        elif not variables[name].isprintable():
+            message = "has a character that a Dockerfile cannot hold, such as the end of a line"
+            findings.error(document.diagnostic(at, message))
     return variables

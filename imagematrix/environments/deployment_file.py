@@ -85,6 +85,9 @@ class _DeploymentReader:
         if config.runtime not in (None, "python"):
             message = f"there is no runtime {config.runtime!r} here"
             self._error(("runtime",), message, 'write "python"')
+        if "\\" in (config.source_directory or ""):
+            message = f"{config.source_directory!r} has \\ between its folders"
+            self._error(("sourceDirectory",), message, "write /")
         if config.cuda_version and not _CUDA.fullmatch(config.cuda_version):
             message = f"{config.cuda_version!r} is no version of CUDA, such as 12.5"
             self._error(("cudaVersion",), message)
@@ -108,8 +111,8 @@ class _DeploymentReader:
         at, name = ("entryScript",), self._config.entry_script
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or not name.strip():
-            folder = "sourceDirectory" if self._config.source_directory else "the folder of this"
-            self._error(at, f"{name!r} is not below {folder}", "write its path relative to that")
+            hint = "write its path relative to that"
+            self._error(at, f"{name!r} is not below {self._start}", hint)
         elif (source := self._content(at, name)) is not None:
             check_script(source, self._shown_in / name, series, self._findings)
         return str(path)
@@ -120,6 +123,7 @@ class _DeploymentReader:
         if name and config.docker_file_steps:
             message = "stands here with a second spelling, extraDockerFileSteps"
             self._error(at, message, "keep one of them", at_key=True)
+            return ""
         if not name:
             at, name = ("extraDockerFileSteps",), config.docker_file_steps
         if not name or self._content(at, name) is None:
@@ -268,10 +272,14 @@ class _DeploymentReader:
             message = f"{name} cannot be read: {error.strerror}"
         except ValueError:
             message = f"{name!r} is no path"
-        source = self._config.source_directory
-        folder = f"sourceDirectory, {source}" if source else "the folder of this file"
-        self._error(at, message, f"its path is relative to {folder}")
+        self._error(at, message, f"its path is relative to {self._start}")
         return None
+
+    @property
+    def _start(self) -> str:
+        """What relative paths are relative to, in words."""
+        source = self._config.source_directory
+        return f"sourceDirectory, {source}" if source else "the folder of this file"
 
     def _error(self, at: KeyPath, message: str, hint: str = "", *, at_key: bool = False) -> None:
         self._findings.error(self._document.diagnostic(at, message, hint, at_key=at_key))

@@ -16,7 +16,7 @@ _CLAUSE = rf"(?:{_OPERATOR})?[0-9A-Za-z_.*+!-]+"
 _SPEC = re.compile(
     r"(?:(?P<channel>[^\s\[\]]+?)::)?"
     r"(?P<name>[A-Za-z0-9_][A-Za-z0-9_.-]*|\*)"
-    rf"(?P<version> ?\(?{_CLAUSE}\)?(?:[,|]\(?{_CLAUSE}\)?)*)?"
+    rf"(?P<version>(?: |(?=[=<>!~]))\(?{_CLAUSE}\)?(?:[,|]\(?{_CLAUSE}\)?)*)?"
     r"(?:(?:=| )(?P<build>[A-Za-z0-9_.*+^$|()?-]+))?"
     r"(?P<keys>\[[^\]]*\])?"
 )
@@ -137,6 +137,8 @@ def _clause(clause: str, build: str) -> str:
     if operator not in ("", "=", "=="):
         return clause
     value = clause[len(operator) :]
+    if value == "*":
+        return value
     if value.endswith("*"):
         return f"={value.rstrip('*').rstrip('.')}"
     return f"={value}" if operator == "=" and not build else f"=={value}"
@@ -150,7 +152,8 @@ def _specifiers(version: str) -> tuple[SpecifierSet, ...] | None:
         clauses = []
         for clause in alternative.split(","):
             fuzzy = re.match(r"=([^=].*)", clause)
-            clauses.append(f"=={fuzzy[1].rstrip('.')}.*" if fuzzy else clause)
+            if clause != "*":
+                clauses.append(f"=={fuzzy[1].rstrip('.')}.*" if fuzzy else clause)
         try:
             found.append(SpecifierSet(",".join(clauses)))
         except InvalidSpecifier:

@@ -60,7 +60,7 @@ _SHORT = {
 _KNOWN = {*_OPTIONS, *_IGNORED, *_REFUSED, *_FILES, *_SHORT}
 _ADDRESSES = {"--index-url", "--extra-index-url", "--find-links"}
 # Which options are not of the whole file, and stand behind a requirement.
-_OF_REQUIREMENT = re.compile(r"\s+(--[a-z][a-z-]*)(?:=|\s+|$)")
+_OF_REQUIREMENT = re.compile(r"(?<=\s)(--[a-z][a-z-]*)(?:=|\s+|$)")
 _HASH = re.compile(r"(sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128})")
 _VARIABLE = re.compile(r"\$\{[A-Z0-9_]+\}")
 _VCS = re.compile(r"(?:git|hg|svn|bzr)(?:\+|:|@)")

@@ -5,7 +5,7 @@ Places come from the marks of PyYAML's node graph (https://pyyaml.org/wiki/PyYAM
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -105,7 +105,7 @@ def parse_json(text: str, shown_as: PurePath) -> Document:
     # Editors on Windows begin a file with a byte order mark.
     text = text.removeprefix("\ufeff")
     try:
-        json.loads(text)
+        data = json.loads(text)
     except RecursionError:
         message = "is nested too deeply"
         raise InputError([Diagnostic(shown_as, 0, 0, "", message)]) from None
@@ -118,8 +118,31 @@ def parse_json(text: str, shown_as: PurePath) -> Document:
     except ValueError:
         message = "no valid JSON: a number has too many digits"
         raise InputError([Diagnostic(shown_as, 0, 0, "", message)]) from None
-    # JSON may be indented by tabs, and YAML may not. Strings of JSON hold none.
-    return parse_document(text.replace("\t", " "), shown_as)
+    if halves := [found for found in _SURROGATES.finditer(text) if found["half"]]:
+        raise InputError([_half(text, found, shown_as) for found in halves])
+    # YAML takes neither tabs between values nor an escape in two halves.
+    places = parse_document(_SURROGATES.sub(_whole, text.replace("\t", " ")), shown_as)
+    return replace(places, data=data)
+
+
+# Escapes of JSON for a character beyond the first 65,536 (RFC 8259, section 7), and a half of one.
+_SURROGATES = re.compile(
+    r"\\\\|(?P<pair>\\u[dD][89abAB]\w\w\\u[dD][c-fC-F]\w\w)|(?P<half>\\u[dD][89a-fA-F]\w\w)"
+)
+
+
+def _whole(found: re.Match[str]) -> str:
+    """The escape as YAML writes it."""
+    if found["pair"] is None:
+        return found[0]
+    character: str = json.loads(f'"{found[0]}"')
+    return rf"\U{ord(character):08x}"
+
+
+def _half(text: str, found: re.Match[str], file: PurePath) -> Diagnostic:
+    before = text[: found.start()].split("\n")
+    message = f"no valid JSON: {found[0]} is one half of a character"
+    return Diagnostic(file, len(before), len(before[-1]) + 1, "", message)
 
 
 def parse_document(text: str, shown_as: PurePath) -> Document:

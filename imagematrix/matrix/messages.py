@@ -64,7 +64,9 @@ def _diagnostic(document: Document, model: type[BaseModel], error: Any) -> Diagn
         yaml_kind = _YAML_KINDS.get(type(value))
         if yaml_kind is None:
             return document.diagnostic(path, f"must be text, is {shown}")
-        message = f"{shown} is {yaml_kind} for YAML, not text"
+        # In JSON the quotes are the only way to write text, in YAML most texts need none.
+        language = "" if document.file.suffix == ".json" else " for YAML"
+        message = f"{shown} is {yaml_kind}{language}, not text"
         return document.diagnostic(path, message, f'write "{shown}" in quotes')
     if kind == "enum":
         allowed = [str(item) for item in _enum_values(error)]

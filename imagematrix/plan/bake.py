@@ -116,6 +116,47 @@ def _definition(variants: Sequence[Variant], environment: BuildEnvironment) -> d
     return {"target": targets}
 
 
+@dataclass(frozen=True)
+class OtherImage:
+    """An image that is none of the matrix: its name with a tag, its build context and Dockerfile
+    (paths of this host), and its named contexts. `bases` are references of base images that local
+    ones may replace, `secrets` are bake's options, `suite` is the Debian release whose mirrors it
+    gets. With `tools` it uses the tools image."""
+
+    image: str
+    context: str
+    dockerfile: str
+    contexts: Mapping[str, str] = field(default_factory=dict)
+    bases: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    suite: Suite = TOOLS_SUITE
+    tools: bool = False
+
+
+def other_image(wanted: OtherImage, environment: BuildEnvironment) -> dict[str, Any]:
+    """The bake file for one image that is none of the matrix."""
+    named = {name: _literal(context) for name, context in wanted.contexts.items()}
+    compression = ",compression=uncompressed" if environment.uncompressed else ""
+    target = _common(wanted.suite, environment) | {
+        "context": _literal(wanted.context),
+        "dockerfile": _literal(wanted.dockerfile),
+        "contexts": {**_replaced_bases(wanted.bases, environment), **named},
+        "tags": [wanted.image],
+        "labels": {name: _literal(value) for name, value in wanted.labels.items()},
+        "output": [f"type=docker{compression}"],
+    }
+    target["secret"] += wanted.secrets
+    targets = {"image": target}
+    if wanted.tools:
+        target["contexts"][TOOLS] = f"target:{TOOLS}"
+        targets[TOOLS] = _tools_target(environment)
+    definition: dict[str, Any] = {"target": targets, "group": {"default": {"targets": ["image"]}}}
+    if environment.proxies:
+        definition["variable"] = {name: {"default": ""} for name in environment.proxies}
+    return definition
+
+
 def targets_of(steps: Sequence[Step]) -> dict[str, tuple[str, ...]]:
     """The images that need each target of the bake file: what cannot be built if it fails."""
     building = [step.variant for step in steps if step.action is Action.BUILD]
@@ -149,6 +190,11 @@ def _literal(text: str) -> str:
     return text.replace("${", "$${").replace("%{", "%%{")
 
 
+def _plain(text: str) -> str:
+    """The text that bake reads."""
+    return text.replace("$${", "${").replace("%%{", "%{")
+
+
 def _csv_row(fields: Sequence[str]) -> str:
     row = io.StringIO()
     csv.writer(row, lineterminator="").writerow(fields)
@@ -160,11 +206,13 @@ def local_paths(definition: Mapping[str, Any]) -> tuple[str, ...]:
     found: dict[str, None] = {}
     for target in definition["target"].values():
         contexts = [target.get("context", ""), *target.get("contexts", {}).values()]
-        found |= dict.fromkeys(path for path in contexts if path and not _is_url(path))
+        found |= {_plain(path): None for path in contexts if path and not _is_url(path)}
+        # Others are in the context.
+        if (dockerfile := _plain(target.get("dockerfile", ""))).startswith("/"):
+            found[dockerfile] = None
         for part in (part for row in csv.reader(target.get("secret", [])) for part in row):
             if part.startswith("src="):
-                path = part.removeprefix("src=").replace("$${", "${").replace("%%{", "%{")
-                found[path] = None
+                found[_plain(part.removeprefix("src="))] = None
     return tuple(found)
 
 

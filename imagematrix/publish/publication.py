@@ -13,7 +13,7 @@ other one, and what is attached stays. Of two publishers at once, each verifies 
 """
 
 import datetime
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -129,9 +129,9 @@ class _Publication:
         return self.to.repository(self.name)
 
     def run(self) -> Row:
-        newest, latest = self.newest_tag(), self.signed(LATEST)
+        latest = self.signed(LATEST)
         manifest = self.upload(latest)
-        release, is_new = self.attach(manifest, newest, latest)
+        release, is_new = self.attach(manifest, latest)
         if is_new:
             self.verify(release)
         moved = not release.held and self.move_latest(release, manifest)
@@ -150,9 +150,9 @@ class _Publication:
         found = filter(None, map(DatedTag.parse, self.to.registry.tags(self.repository)))
         return sorted(found, reverse=True)
 
-    def newest_tag(self) -> tuple[DatedTag, Manifest] | None:
-        """The newest dated tag, complete or not."""
-        for tag in self.tags():
+    def newest_of(self, tags: Sequence[DatedTag]) -> tuple[DatedTag, Manifest] | None:
+        """The newest of these tags, and what it is, complete or not."""
+        for tag in tags:
             if (manifest := self.to.registry.manifest(self.repository, str(tag))) is not None:
                 return tag, manifest
         return None
@@ -198,29 +198,29 @@ class _Publication:
             self.to.repository(parent) if parent else "",
         )
 
-    def attach(
-        self,
-        manifest: Manifest,
-        newest: tuple[DatedTag, Manifest] | None,
-        latest: Published | None,
-    ) -> tuple[ReleaseStatement, bool]:
+    def attach(self, manifest: Manifest, latest: Published | None) -> tuple[ReleaseStatement, bool]:
         """Takes a dated tag where the newest one is of another image, and attaches all statements.
 
         Returns the release statement that is attached, and whether the image was not complete.
         """
-        if newest is not None and newest[1].digest == manifest.digest:
-            there = self.complete(str(newest[0]))
-            if there is not None and not self.is_accepted_now(there.release, latest):
-                return there.release, False
-            return self.attach_all(manifest, self.release(manifest, newest[0], latest)), True
         for _ in range(_CLAIMS):
-            tag = next_tag(self.to.now().date(), map(str, self.tags()))
-            if self.to.registry.claim_tag(self.repository, str(tag), manifest):
+            # One list for both questions: another publisher may take a tag between two.
+            tags = self.tags()
+            newest = self.newest_of(tags)
+            if newest is not None and newest[1].digest == manifest.digest:
+                tag = newest[0]
+                there = self.complete(str(tag))
+                if there is not None and not self.is_accepted_now(there.release, latest):
+                    return there.release, False
+            else:
+                tag = next_tag(self.to.now().date(), map(str, tags))
+                if not self.to.registry.claim_tag(self.repository, str(tag), manifest):
+                    say(f"{self.name}: another publisher took {tag}; looking again.")
+                    continue
                 say(f"{self.name}: {tag} is {manifest.digest}.")
-                release = self.attach_all(manifest, self.release(manifest, tag, latest))
-                if self.is_ours(tag, manifest):
-                    return release, True
-            say(f"{self.name}: another publisher took {tag}; taking the next one.")
+            release = self.attach_all(manifest, self.release(manifest, tag, latest))
+            if self.is_ours(tag, manifest):
+                return release, True
         raise WorkError(f"{self.name}: other publishers take each tag first; run this again later")
 
     def is_accepted_now(self, release: ReleaseStatement, latest: Published | None) -> bool:

@@ -23,6 +23,7 @@ from imagematrix.plan.bake import committed_bake_file
 from imagematrix.plan.content import Content, image_contents
 from imagematrix.repository.dockerfiles import render_dockerfiles
 from imagematrix.repository.examples import missing_examples
+from imagematrix.repository.former import FORMER, where_it_went
 from imagematrix.repository.pages import (
     CATALOGUE,
     DOCS,
@@ -124,6 +125,7 @@ class Project:
         return {
             **pages,
             CATALOGUE: catalogue(self.variants, self.budgets.measured),
+            FORMER: where_it_went(self.variants),
             BAKE_FILE: json.dumps(committed_bake_file(self.variants), indent=2) + "\n",
         }
 

@@ -31,6 +31,8 @@ _BASE_FILES = frozenset(
         "environment.Dockerfile.j2",
         "system.Dockerfile.j2",
         "tools.Dockerfile.j2",
+        "deployment.Dockerfile.j2",
+        "custom",
         "dpkg-excludes",
         "server",
         "tools",

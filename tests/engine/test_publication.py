@@ -22,6 +22,7 @@ from imagematrix import cli
 from imagematrix.audit.facts import ArchiveFacts
 from imagematrix.host.engine import Engine
 from imagematrix.host.registry import Registry
+from imagematrix.measure.layers import image_sizes
 from imagematrix.plan.bake import image_tag
 from imagematrix.publish.cosign import Verifier, find_cosign, key_verifier
 from imagematrix.publish.verify import is_verified, signed_release, verify
@@ -241,6 +242,28 @@ def verdicts(rows: dict[str, dict[str, str]]) -> dict[str, str]:
     return {name: row["verdict"] for name, row in rows.items()}
 
 
+def test_what_is_published_is_what_was_built(shop: Shop) -> None:
+    """Its layers are compressed to the sizes that are recorded, and its config is the same."""
+    with patch.dict(os.environ, shop.environ):
+        registry, repository = shop.registry(), f"first/{GAMMA}"
+        manifest = registry.manifest(repository, LATEST)
+        assert manifest is not None
+        config = registry.config(repository, manifest)
+    layers, reference = manifest.document["layers"], image_tag(GAMMA)
+    assert {layer["mediaType"] for layer in layers} == {
+        "application/vnd.oci.image.layer.v1.tar+zstd"
+    }
+    with closing(shop.engine.client()) as client:
+        local = client.api.inspect_image(reference)
+        measured = image_sizes(shop.root, client, [reference])[reference]
+    said = shop.said("first", GAMMA)
+    assert (said.uncompressed, said.compressed) == (measured.uncompressed, measured.compressed)
+    assert sum(layer["size"] for layer in layers) == measured.compressed
+    assert config["rootfs"]["diff_ids"] == local["RootFS"]["Layers"]
+    assert config["config"]["Labels"] == local["Config"]["Labels"]
+    assert config["config"]["User"] == "1000:1000"
+
+
 def test_second_publication_pushes_what_changed_and_holds_a_jump(shop: Shop) -> None:
     namespace = shop.copy("first", "second")
     before, images = {name: shop.tags(namespace, name) for name in IMAGES}, images_of(shop)
@@ -376,7 +399,8 @@ def both(shop: Shop, namespace: str, *options: list[str]) -> list[dict[str, str]
     """The rows of publications of one image at the same time."""
     running = [shop.start(namespace, ALPHA, *more) for more in options]
     ended = [process.communicate() for process in running]
-    assert [process.returncode for process in running] == [0] * len(options), ended
+    failed = [process.returncode for process in running] != [0] * len(options)
+    assert not failed, "\n".join(output + errors[-3000:] for output, errors in ended)
     return [_rows(output)[ALPHA] for output, _ in ended]
 
 
@@ -388,6 +412,7 @@ def test_two_publishers_of_one_image_give_it_one_tag(shop: Shop) -> None:
 
     assert {row["verdict"] for row in rows} <= {"pushed", "unchanged"}
     after = shop.dated(namespace, ALPHA)
+    assert len(after) == len(before) + 1
     assert {row["digest"] for row in rows} == set(after.values()) - set(before.values())
     assert {tag: after[tag] for tag in before} == before
     assert not shop.refused(namespace, ALPHA)

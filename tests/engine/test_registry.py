@@ -17,14 +17,11 @@ import subprocess
 import sys
 import tarfile
 import threading
-import urllib.request
 import zipfile
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -32,8 +29,7 @@ from imagematrix.checks import checks_of
 from imagematrix.checks.running import run_image, wait_until_healthy
 from imagematrix.host.config import read_host_config
 from imagematrix.host.engine import Engine
-from imagematrix.matrix.schema import Accelerator, Track
-from imagematrix.measure.layers import image_sizes
+from imagematrix.matrix.schema import Accelerator
 from imagematrix.repository.project import Project
 from tests.engine.conftest import ROOT, copy_repository, publish_bases
 from tests.engine.engines import OwnEngine
@@ -249,67 +245,6 @@ def test_a_registry_that_lacks_the_image_is_an_error_that_names_it(
         pytest.skip("this host reaches a registry that has every base image")
     assert result.returncode == 1
     assert f"python:{other.python}-slim-{other.suite}" in result.stderr
-    assert "Traceback" not in result.stderr
-
-
-# --- publishing -----------------------------------------------------------------------------------
-
-
-def test_what_is_published_is_what_was_built(registry_build: RegistryBuild, registry: str) -> None:
-    """Its layers are packed with zstd, its configuration is the same, and its tag never moves."""
-    engine = registry_build.engine
-    publish = ["publish", IMAGE, "--registry", f"{registry}/ours", "--json"]
-    pushed_tags = [json.loads(_imagematrix(ROOT, engine.environ(), *publish)) for _ in range(2)]
-    today = datetime.now(UTC).strftime("%Y%m%d")
-    assert pushed_tags == [[f"{registry}/ours/{IMAGE}:{today}.v{number}"] for number in (1, 2)]
-
-    first, second, latest = (
-        _get_json(f"http://{registry}/v2/ours/{IMAGE}/manifests/{tag}")
-        for tag in (f"{today}.v1", f"{today}.v2", "latest")
-    )
-    assert latest == second
-    assert {layer["mediaType"] for layer in first["layers"]} == {
-        "application/vnd.oci.image.layer.v1.tar+zstd"
-    }
-    config = _get_json(f"http://{registry}/v2/ours/{IMAGE}/blobs/{first['config']['digest']}")
-    client = engine.client()
-    try:
-        local = client.api.inspect_image(f"{IMAGE}:latest")
-        measured = image_sizes(ROOT, client, [f"{IMAGE}:latest"])[f"{IMAGE}:latest"]
-    finally:
-        client.close()
-    pushed = sum(layer["size"] for layer in first["layers"])
-    assert pushed == pytest.approx(measured.compressed, rel=0.01), "sizes are of another level"
-    assert config["rootfs"]["diff_ids"] == local["RootFS"]["Layers"]
-    assert config["config"]["Labels"] == local["Config"]["Labels"]
-    assert config["config"]["User"] == "1000:1000"
-
-
-def _get_json(url: str) -> Any:
-    kinds = "application/vnd.oci.image.manifest.v1+json, application/json"
-    request = urllib.request.Request(url, headers={"Accept": kinds})
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(request, timeout=30) as response:
-        return json.load(response)
-
-
-def test_historical_image_is_published_only_with_its_option(
-    second_engine: OwnEngine, registry: str
-) -> None:
-    """Nothing is pushed, and the message says what to say."""
-    command = [sys.executable, "-m", "imagematrix", "publish", "--track", "historical"]
-    command += ["--registry", f"{registry}/ours"]
-    result = subprocess.run(
-        command,
-        cwd=ROOT,
-        env=second_engine.engine.environ(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 2, result.stderr[-2000:]
-    assert "nothing was pushed" in result.stderr
-    assert f"{example(track=Track.HISTORICAL).name} is unsupported" in result.stderr
     assert "Traceback" not in result.stderr
 
 

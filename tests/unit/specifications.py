@@ -29,6 +29,8 @@ def reader(files: Mapping[str, str | bytes]) -> Reader:
     """Reads files that are in no folder."""
 
     def read(path: Path | str) -> bytes:
+        if "\0" in str(path):
+            raise ValueError("embedded null byte")
         content = files.get(os.path.normpath(path))
         if content is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))

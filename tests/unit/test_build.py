@@ -59,7 +59,7 @@ def outcomes(
             progress.feed(line)
         return status
 
-    monkeypatch.setattr(build, "_bake", bake)
+    monkeypatch.setattr(build, "bake", bake)
     results = run_build(
         root,
         cast("Engine", engine),

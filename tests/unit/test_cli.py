@@ -211,7 +211,8 @@ def test_render_removes_the_folder_of_an_image_that_is_no_longer_declared(
     status, out, err = run(capsys, "render")
 
     assert (status, err) == (0, "")
-    pages = "wrote README.md\nwrote docs/images.md\nwrote docker-bake.json\n"
+    written = ("README.md", "docs/images.md", "docs/where-did-it-go.md", "docker-bake.json")
+    pages = "".join(f"wrote {page}\n" for page in written)
     files = f"wrote {new}/Dockerfile\nwrote {new}/slim.txt\n"
     assert out == f"{files}{pages}removed {XGBOOST_HOME}\n"
     assert not (repository.root / XGBOOST_HOME).exists()

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from imagematrix.repository.former import FORMER
 from imagematrix.repository.pages import CATALOGUE
 from imagematrix.repository.project import Project
 from tests.unit.helpers import REPOSITORY
@@ -87,9 +88,8 @@ def attributes(clone: Path, attribute: str) -> Mapping[str, str]:
 def test_what_is_written_is_marked_as_generated(clone: Path) -> None:
     project = Project(REPOSITORY)
     # In pages that people write, only names of images and a table are.
-    written = {
-        str(path) for path in project.rendered() if path.suffix != ".md" or path == CATALOGUE
-    }
+    pages = {CATALOGUE, FORMER}
+    written = {str(path) for path in project.rendered() if path.suffix != ".md" or path in pages}
     written |= {str(variant.lock) for variant in project.variants}
     written |= {"requirements.txt", ".github/requirements.txt", "sizes.json"}
     found = attributes(clone, "linguist-generated")

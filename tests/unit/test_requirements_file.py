@@ -144,6 +144,7 @@ NO_HASH = "what a repository holds has no hash"
             "--trusted-host: the certificate of an index is always checked; remove it;"
             " SSL_CERT_FILE or PIP_CERT names the certificate of your own authority",
         ),
+        ("-r a\0b", "'a\\x00b' is no path"),
         ("-r 'a", "has a quotation mark without its second; close or remove it"),
         (
             "-r https://i.example/a.txt",

@@ -110,6 +110,17 @@ def test_each_entry_knows_its_place() -> None:
             ],
         ),
         (
+            conda("numpy", more="name: a\nname: b\n"),
+            ["env.yml:5:1: name: duplicate key name, first on line 4; keep one of them"],
+        ),
+        (
+            conda("azureml-samples==0+unknown"),
+            [
+                "env.yml:3:5: azureml-samples 0+unknown: this version is that of a working copy,"
+                " and in no channel; name a version that was released, or remove it"
+            ],
+        ),
+        (
             conda("numpy=1.2", "Numpy"),
             ["env.yml:4:5: numpy is here twice, first on line 3; keep one of them"],
         ),
@@ -146,7 +157,8 @@ def test_each_entry_knows_its_place() -> None:
                 "env.yml:4:30: variables.1C: '1C' is no name of a variable; letters, digits and"
                 " _ only",
                 "env.yml:4:37: variables.PATH: PATH is set by the image; remove it",
-                "env.yml:4:49: variables.D: has a character that no line can hold",
+                "env.yml:4:49: variables.D: has a character that a Dockerfile cannot hold, such as"
+                " the end of a line",
             ],
         ),
     ],
@@ -228,6 +240,16 @@ def test_python_of_an_environment(spec: str, packages: Packages, series: str) ->
 def test_python_that_there_is_not(spec: str, packages: Packages, error: str) -> None:
     found = errors_of(environment, conda(spec), decided=decisions(packages))
     assert found == [f"env.yml:3:5: {error}"]
+
+
+def test_patch_of_python_that_no_image_has_is_noted() -> None:
+    text = conda("python=3.11.4")
+    (note,) = environment(text, decided=decisions(Packages.PYPI)).notes
+    assert str(note) == (
+        "env.yml:3:5: Python 3.11.4: the image has the newest patch of its Python;"
+        " --packages conda has that one"
+    )
+    assert environment(text).notes == ()
 
 
 def test_python_of_the_option() -> None:

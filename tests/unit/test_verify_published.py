@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from imagematrix import cli
-from imagematrix.commands import verify_published
+from imagematrix.commands import verifying
 from imagematrix.commands.verify_published import image_of
 from imagematrix.errors import UserError
 from imagematrix.publish.cosign import Cosign
@@ -56,7 +56,7 @@ def test_wrong_image(text: str, message: str) -> None:
 def key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A public key, which no signature is checked with: there is no cosign."""
     monkeypatch.setattr(
-        verify_published, "find_cosign", lambda *_, **__: Cosign(tmp_path / "cosign")
+        verifying, "find_cosign", lambda *_, **__: Cosign(tmp_path / "cosign")
     )
     (tmp_path / "key.pub").write_text(KEY)
     return str(tmp_path / "key.pub")
