@@ -55,9 +55,7 @@ def test_wrong_image(text: str, message: str) -> None:
 @pytest.fixture
 def key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A public key, which no signature is checked with: there is no cosign."""
-    monkeypatch.setattr(
-        verifying, "find_cosign", lambda *_, **__: Cosign(tmp_path / "cosign")
-    )
+    monkeypatch.setattr(verifying, "find_cosign", lambda *_, **__: Cosign(tmp_path / "cosign"))
     (tmp_path / "key.pub").write_text(KEY)
     return str(tmp_path / "key.pub")
 
