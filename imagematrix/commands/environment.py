@@ -5,12 +5,15 @@ import contextlib
 import json
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from imagematrix.build.results import exit_status, results_json, results_table
 from imagematrix.commands.options import add_bases
 from imagematrix.commands.verify_published import image_of
 from imagematrix.console import say
+from imagematrix.environments.conda_making import conda_dockerfile, make_conda_environment
+from imagematrix.environments.condarc import read_conda_settings
 from imagematrix.environments.details import Details, details_of
 from imagematrix.environments.folder import DETAILS
 from imagematrix.environments.making import Settings, environment_dockerfile, make_environment
@@ -18,6 +21,7 @@ from imagematrix.environments.pypi import (
     ENVIRONMENTS,
     decisions,
     from_pypi,
+    without_server,
 )
 from imagematrix.environments.specification import (
     Environment,
@@ -46,6 +50,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--python", default="", metavar="X.Y", help="the Python (default: that of SPEC, else 3.12)"
+    )
+    parser.add_argument(
+        "--channel",
+        action="append",
+        default=[],
+        metavar="NAME=CHANNEL",
+        help="take a conda channel for one that SPEC names: defaults=conda-forge",
     )
     parser.add_argument(
         "--accelerator",
@@ -79,10 +90,10 @@ def run(project: Project, options: argparse.Namespace) -> int:
         print(json.dumps(shown(project, options.show), indent=2, ensure_ascii=False))
         return 0
     started = time.monotonic()
-    environment = _pypi_environment(project, options)
-    if options.print:
-        print(environment_dockerfile(project, environment), end="")
-        return 0
+    path: Path = options.specification
+    usual = Packages.PYPI if path.suffix == ".txt" else Packages.CONDA
+    packages = options.packages or usual
+    environment = _environment(project, packages, options)
     settings = Settings(
         options.output,
         options.upgrade,
@@ -91,7 +102,13 @@ def run(project: Project, options: argparse.Namespace) -> int:
         options.force,
         options.builder,
     )
-    made = make_environment(project, environment, settings)
+    dockerfile, make = environment_dockerfile, make_environment
+    if packages is Packages.CONDA:
+        dockerfile, make = conda_dockerfile, make_conda_environment
+    if options.print:
+        print(dockerfile(project, environment), end="")
+        return 0
+    made = make(project, environment, settings)
     if made.is_right and options.tag:
         _tag(made.variant.name, options.tag)
     if options.json:
@@ -102,24 +119,36 @@ def run(project: Project, options: argparse.Namespace) -> int:
     return exit_status([made.result], strict=True)
 
 
-def _pypi_environment(project: Project, options: argparse.Namespace) -> Environment:
-    """The environment that is asked for, of PyPI's packages."""
-    path: Path = options.specification
-    requirements = path.suffix == ".txt"
-    packages = options.packages or (Packages.PYPI if requirements else Packages.CONDA)
-    # Channels have no meaning for PyPI.
-    channels = {"defaults": ("conda-forge",)} if packages is Packages.PYPI else {}
+def _environment(project: Project, packages: Packages, options: argparse.Namespace) -> Environment:
+    """The environment that is asked for."""
+    channels = _channels(options.channel)
+    if "defaults" not in channels:
+        # Channels have no meaning for PyPI.
+        chosen = ("conda-forge",) if packages is Packages.PYPI else _defaults_of_host()
+        channels |= {"defaults": chosen} if chosen else {}
     known = decisions(project, packages, options.python, channels)
-    environment = read_environment(path, known)
-    if packages is Packages.CONDA:
-        raise UserError(
-            f"{path}: packages of conda cannot be installed yet; `--packages pypi` takes those that"
-            " are the same on PyPI"
-        )
-    environment = from_pypi(environment)
+    environment = read_environment(options.specification, known)
+    chosen_from = from_pypi if packages is Packages.PYPI else without_server
+    environment = chosen_from(environment)
     for note in environment.notes:
         say(str(note))
     return environment
+
+
+def _channels(options: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The channels that are taken for others."""
+    channels = {}
+    for option in options:
+        name, equals, channel = option.partition("=")
+        if not (name and equals and channel):
+            raise UserError(f"--channel {option}: write NAME=CHANNEL, as defaults=conda-forge")
+        channels[name] = tuple(channel.split(","))
+    return channels
+
+
+def _defaults_of_host() -> tuple[str, ...]:
+    home = Path.home()
+    return read_conda_settings(os.environ, home, read_host_config(os.environ, home)).defaults
 
 
 def _tag(name: str, tag: str) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from imagematrix.console import say
@@ -22,8 +23,23 @@ from imagematrix.matrix.variant import LOCK_NAME, Variant
 from imagematrix.repository.project import Project
 
 
+@dataclass(frozen=True)
+class _Locked:
+    variant: Variant
+    lock: CondaLock
+    settings: CondaSettings
+
+
+def conda_dockerfile(project: Project, environment: Environment) -> str:
+    """The Dockerfile of an environment of conda's packages, which are locked for that.
+
+    Raises what `lock_conda` raises.
+    """
+    return dockerfile_of(project.root, _locked(project, environment).variant)
+
+
 def make_conda_environment(
-    project: Project, environment: Environment, settings: Settings, *, cuda: str = ""
+    project: Project, environment: Environment, settings: Settings, cuda: str = ""
 ) -> MadeEnvironment:
     """Makes the image of an environment of conda's packages, if it is not up to date, and its
     parent where that is not.
@@ -31,28 +47,37 @@ def make_conda_environment(
     `cuda` is the version that a driver offers (`12.4`), empty on CPU. Nothing is written before its
     packages are locked. Raises what `lock_conda` raises.
     """
-    host = read_host_config(os.environ, Path.home())
-    channels = read_conda_settings(os.environ, Path.home(), host)
-    name, parent, builder = name_of(environment), *images_of(project, environment)
-    lock = environment_conda_lock(
-        project, environment, name, parent, host, channels, cuda, upgrade=settings.upgrade
-    )
-    accelerator = Accelerator.CUDA if cuda else Accelerator.CPU
-    variant = conda_variant(project.root, environment, name, lock, parent, builder, accelerator)
+    locked = _locked(project, environment, cuda, upgrade=settings.upgrade)
+    variant = locked.variant
     assert variant.conda is not None
     specification = mutated_specification(environment)
     details = image_details(
-        name,
+        variant.name,
         dockerfile_of(project.root, variant),
         specification,
         python=f"{variant.conda.prefix}/bin/python3",
         conda_path=variant.conda.prefix,
     )
-    files = conda_folder(project.root, variant, lock, specification, details)
+    files = conda_folder(project.root, variant, locked.lock, specification, details)
     for folder in filter(None, [project.root / variant.folder, settings.output]):
         write_folder(folder, files)
-    result = built_image(project, variant, details, settings, secrets_of(channels))
+    result = built_image(project, variant, details, settings, secrets_of(locked.settings))
     return MadeEnvironment(variant, settings.output or Path(variant.folder), result)
+
+
+def _locked(
+    project: Project, environment: Environment, cuda: str = "", *, upgrade: bool = False
+) -> _Locked:
+    host = read_host_config(os.environ, Path.home())
+    settings = read_conda_settings(os.environ, Path.home(), host)
+    parent, builder = images_of(project, environment)
+    name = name_of(environment) + (f"-cuda{cuda}" if cuda else "")
+    lock = environment_conda_lock(
+        project, environment, name, parent, host, settings, cuda, upgrade=upgrade
+    )
+    accelerator = Accelerator.CUDA if cuda else Accelerator.CPU
+    variant = conda_variant(project.root, environment, name, lock, parent, builder, accelerator)
+    return _Locked(variant, lock, settings)
 
 
 def images_of(project: Project, environment: Environment) -> tuple[Variant, Variant]:

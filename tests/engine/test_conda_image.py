@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -25,7 +26,7 @@ from imagematrix.environments.conda_making import make_conda_environment
 from imagematrix.environments.condarc import OFFICIAL
 from imagematrix.environments.making import MadeEnvironment, Settings
 from imagematrix.environments.model import Environment, Packages
-from imagematrix.environments.pypi import decisions
+from imagematrix.environments.pypi import decisions, minimal_images, without_server
 from imagematrix.environments.specification import read_environment
 from imagematrix.host.bases import BaseSource, ensure_bases
 from imagematrix.host.bootstrap import find_interpreter
@@ -55,6 +56,7 @@ dependencies:
   - with_linker
   - pip:
       - six==1.17.0
+      - azureml-defaults
 variables:
   GREETING: hello $USER "you"
 """
@@ -116,6 +118,27 @@ def site(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Site:
     specification = folder / "env.yml"
     # What an earlier run built has another name.
     specification.write_text(f"{SPECIFICATION}  RUN: {uuid.uuid4()}\n")
+    known = decisions(Project(tree), Packages.CONDA)
+    return Site(folder / "channels", without_server(read_environment(specification, known)))
+
+
+@pytest.fixture(scope="module")
+def older(tmp_path_factory: pytest.TempPathFactory, tree: Path) -> Site:
+    """An environment with a Python that has no minimal image."""
+    images = minimal_images(Project(tree).variants)
+    series = next((s for s in ("3.10", "3.9", "3.8") if find_interpreter(s) is not None), "")
+    interpreter = find_interpreter(series) if series else None
+    if interpreter is None or series in images:
+        pytest.skip("no CPython on this host that has no minimal image")
+    folder = tmp_path_factory.mktemp("older")
+    channel = Channel(folder / "channels/conda-forge")
+    channel.add_python(interpreter)
+    channel.write()
+    specification = folder / "env.yml"
+    specification.write_text(
+        f"channels: [conda-forge]\ndependencies: [python={series}]\n"
+        f"variables: {{RUN: {uuid.uuid4()}}}\n"
+    )
     known = decisions(Project(tree), Packages.CONDA)
     return Site(folder / "channels", read_environment(specification, known))
 
@@ -271,6 +294,20 @@ def test_second_run_has_nothing_to_do_and_asks_nobody(
     assert again.variant == made.variant
 
 
+def test_command_finds_it_up_to_date(
+    engine: Engine, tree: Path, site: Site, made: MadeEnvironment, tmp_path: Path
+) -> None:
+    specification = site.channels.parent / "env.yml"
+    command = [sys.executable, "-m", "imagematrix", "environment", str(specification), "--json"]
+    done = subprocess.run(
+        command, cwd=tree, env=engine.environ(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(done.stdout)
+    assert (row["name"], row["outcome"]) == (made.variant.name, "up to date")
+    assert "azureml-defaults is left out" in done.stderr
+
+
 def test_details_say_how_it_was_made(tree: Path, made: MadeEnvironment) -> None:
     folder = tree / made.variant.folder
     details = json.loads((folder / "details.json").read_text())
@@ -283,6 +320,26 @@ def test_details_say_how_it_was_made(tree: Path, made: MadeEnvironment) -> None:
     assert details["ingredients"]["dockerfile"] == (folder / "Dockerfile").read_text()
     lock = (folder / "conda.lock").read_text()
     assert f"{OFFICIAL}conda-forge/linux-64/markupsafe-3.0.3-py312_0.conda" in lock
+
+
+def test_python_without_a_minimal_image(
+    engine: Engine, tree: Path, older: Site, gateway: str
+) -> None:
+    """It is on the usual image, with a parser of HTTP of its own, and passes the same checks."""
+    build_images(engine, PARENT.name)
+    with mirrored(older, gateway):
+        found = make_conda_environment(Project(tree), older.environment, Settings())
+    try:
+        assert found.is_right, found.result.detail
+        assert found.variant.parent == PARENT.name
+        run = ("run", "--rm", image_tag(found.variant.name), "python3", "-c")
+        code = "import httptools, platform; print(platform.python_version(), httptools.__file__)"
+        version, parser = docker(engine, *run, code).split()
+        assert version.startswith(f"{older.environment.series}.")
+        assert parser.startswith(f"/azureml-envs/{found.variant.name}/lib/")
+    finally:
+        remove = ["docker", "rmi", "--force", image_tag(found.variant.name)]
+        subprocess.run(remove, env=engine.environ(), capture_output=True)
 
 
 def test_nothing_of_the_mirror_is_in_the_image(
