@@ -50,7 +50,7 @@ def conda_variant(
         pins=(),
         environment=tuple(environment.variables.items()),
         parent=parent.name,
-        conda=Conda(str(PREFIXES / name), builder.name, digest.hexdigest()),
+        conda=Conda(str(PREFIXES / name), builder.name, digest.hexdigest(), lock.python),
     )
 
 

@@ -53,12 +53,14 @@ class Conda:
     """A conda environment that an image has beside its own Python.
 
     `prefix` is its folder in the image, `builder` the name of the image in which it is installed,
-    of which nothing stays. `digest` is that of the files that say what is installed, and how.
+    of which nothing stays. `digest` is that of the files that say what is installed, and how,
+    `python` CPython's full version.
     """
 
     prefix: str
     builder: str
     digest: str
+    python: str
 
 
 @dataclass(frozen=True)
