@@ -13,8 +13,10 @@ from imagematrix.console import say
 from imagematrix.environments.deploying import Options, build_deployment, plan_deployment
 from imagematrix.environments.deployment import EnvironmentImage
 from imagematrix.environments.foreign import credentials_of
+from imagematrix.environments.matchspec import parse_match_spec
 from imagematrix.environments.model import Decisions, Environment
 from imagematrix.environments.specification import read_deployment
+from imagematrix.host.setup import ensure_engine
 from imagematrix.plan.bake import image_tag
 from imagematrix.repository.project import Project
 
@@ -53,7 +55,7 @@ def deploy(
     password = sys.stdin.readline().rstrip("\r\n") if options.password_stdin else ""
     credentials = credentials_of(deployment.registry, os.environ, password)
     environment = deployment.environment
-    made = made_of(environment) if environment and (environment.pip or environment.conda) else None
+    made = made_of(environment) if environment and _has_packages(environment) else None
     given = Options(
         image=_tagged(options.tag or _name(deployment.folder)),
         output=options.output,
@@ -69,7 +71,7 @@ def deploy(
         print(planned.dockerfile, end="")
         return 0
     folder = build_deployment(project, planned)
-    size = planned.engine.inspect([planned.image])[planned.image]["Size"] / 1e6
+    size = ensure_engine().inspect([planned.image])[planned.image]["Size"] / 1e6
     seconds = time.monotonic() - started
     result = Result(planned.image, Outcome.BUILT, size, seconds, f"on {planned.base.reference}")
     if options.json:
@@ -78,6 +80,12 @@ def deploy(
         print(results_table([result], seconds))
         print(f"{folder}: its Dockerfile")
     return 0
+
+
+def _has_packages(environment: Environment) -> bool:
+    """Whether it asks for more than a minimal image has."""
+    names = {parse_match_spec(entry.text).name for entry in environment.conda}
+    return bool(environment.pip or names - {"python", "pip"})
 
 
 def _name(folder: Path) -> str:

@@ -6,14 +6,18 @@ import json
 import os
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from imagematrix.build.results import exit_status, results_json, results_table
+from imagematrix.commands.deploying import add_deployment_options, deploy
 from imagematrix.commands.options import add_bases
 from imagematrix.commands.verify_published import image_of
 from imagematrix.console import say
+from imagematrix.environments.conda_image import PREFIXES
 from imagematrix.environments.conda_making import conda_dockerfile, make_conda_environment
 from imagematrix.environments.condarc import read_conda_settings
+from imagematrix.environments.deployment import EnvironmentImage
 from imagematrix.environments.details import Details, details_of
 from imagematrix.environments.folder import DETAILS
 from imagematrix.environments.making import Settings, environment_dockerfile, make_environment
@@ -26,6 +30,7 @@ from imagematrix.environments.pypi import (
 from imagematrix.environments.specification import (
     Environment,
     Packages,
+    name_of,
     read_environment,
 )
 from imagematrix.errors import UserError, WorkError
@@ -40,7 +45,11 @@ from imagematrix.repository.project import Project
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     parser.add_argument(
-        "specification", nargs="?", type=Path, metavar="SPEC", help="requirements.txt or env.yml"
+        "specification",
+        nargs="?",
+        type=Path,
+        metavar="SPEC",
+        help="requirements.txt, env.yml, or inferenceconfig.json",
     )
     parser.add_argument(
         "--packages",
@@ -79,6 +88,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         " HOST/NAMESPACE/NAME with :TAG or @DIGEST",
     )
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
+    add_deployment_options(parser)
     add_bases(parser)
 
 
@@ -89,6 +99,12 @@ def run(project: Project, options: argparse.Namespace) -> int:
     if options.show is not None:
         print(json.dumps(shown(project, options.show), indent=2, ensure_ascii=False))
         return 0
+    if options.specification.suffix == ".json":
+        packages = options.packages or Packages.CONDA
+        known = decisions(project, packages, options.python, _channels(packages, options.channel))
+        return deploy(project, options, known, partial(_environment_image, project, options))
+    if options.model or options.password_stdin:
+        raise UserError("--model and --password-stdin are for an inferenceconfig.json")
     started = time.monotonic()
     path: Path = options.specification
     usual = Packages.PYPI if path.suffix == ".txt" else Packages.CONDA
@@ -121,13 +137,12 @@ def run(project: Project, options: argparse.Namespace) -> int:
 
 def _environment(project: Project, packages: Packages, options: argparse.Namespace) -> Environment:
     """The environment that is asked for."""
-    channels = _channels(options.channel)
-    if "defaults" not in channels:
-        # Channels have no meaning for PyPI.
-        chosen = ("conda-forge",) if packages is Packages.PYPI else _defaults_of_host()
-        channels |= {"defaults": chosen} if chosen else {}
-    known = decisions(project, packages, options.python, channels)
-    environment = read_environment(options.specification, known)
+    known = decisions(project, packages, options.python, _channels(packages, options.channel))
+    return _of_packages(read_environment(options.specification, known), packages)
+
+
+def _of_packages(environment: Environment, packages: Packages) -> Environment:
+    """The environment as its packages are taken, after what is said of it."""
     chosen_from = from_pypi if packages is Packages.PYPI else without_server
     environment = chosen_from(environment)
     for note in environment.notes:
@@ -135,20 +150,42 @@ def _environment(project: Project, packages: Packages, options: argparse.Namespa
     return environment
 
 
-def _channels(options: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """The channels that are taken for others."""
+def _channels(packages: Packages, options: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The channels that are taken for others, by options and as this host has chosen."""
     channels = {}
     for option in options:
         name, equals, channel = option.partition("=")
         if not (name and equals and channel):
             raise UserError(f"--channel {option}: write NAME=CHANNEL, as defaults=conda-forge")
         channels[name] = tuple(channel.split(","))
-    return channels
-
-
-def _defaults_of_host() -> tuple[str, ...]:
+    if packages is Packages.PYPI:
+        # They have no meaning there.
+        return {"defaults": ("conda-forge",), **channels}
     home = Path.home()
-    return read_conda_settings(os.environ, home, read_host_config(os.environ, home)).defaults
+    of_host = read_conda_settings(os.environ, home, read_host_config(os.environ, home)).defaults
+    return {**({"defaults": of_host} if of_host else {}), **channels}
+
+
+def _environment_image(
+    project: Project, options: argparse.Namespace, environment: Environment
+) -> EnvironmentImage:
+    """The image of the environment of a deployment, which is made unless only a Dockerfile is to be
+    printed. Raises WorkError where it is not right."""
+    packages = options.packages or Packages.CONDA
+    environment = _of_packages(environment, packages)
+    is_conda = packages is Packages.CONDA
+    name = name_of(environment)
+    image = EnvironmentImage(image_tag(name), str(PREFIXES / name) if is_conda else "")
+    if options.print:
+        return image
+    settings = Settings(
+        None, options.upgrade, options.bases, options.pull, options.force, options.builder
+    )
+    make = make_conda_environment if is_conda else make_environment
+    made = make(project, environment, settings)
+    if not made.is_right:
+        raise WorkError(f"{made.variant.name}, the environment of it: {made.result.detail}")
+    return image
 
 
 def _tag(name: str, tag: str) -> None:

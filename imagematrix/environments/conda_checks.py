@@ -13,7 +13,7 @@ from imagematrix.checks.content import (
     python_version,
 )
 from imagematrix.checks.labels import configuration_keeps_the_contract
-from imagematrix.checks.running import RunningImage
+from imagematrix.checks.running import RunningVariant
 from imagematrix.checks.sbom import every_file_belongs_to_a_package, sbom_equals_what_is_installed
 from imagematrix.checks.slim import bytecode_is_there, files_of_the_records_are_there
 from imagematrix.environments.conda import read_conda_lock
@@ -72,7 +72,7 @@ def checks_instead() -> tuple[tuple[Check, ...], tuple[Check, ...]]:
     return others, own
 
 
-def conda_environment_is_active(image: RunningImage) -> None:
+def conda_environment_is_active(image: RunningVariant) -> None:
     """`python3` is that of the environment, without a shell that activates it."""
     prefix, report = _prefix(image), _report(image)
     assert report["prefix"] == prefix, f"python3 is that of {report['prefix']}, not of {prefix}"
@@ -84,7 +84,7 @@ def conda_environment_is_active(image: RunningImage) -> None:
     assert version.startswith(expected), f"python3 is {version}, expected {expected}…"
 
 
-def conda_packages_equal_the_lock(image: RunningImage) -> None:
+def conda_packages_equal_the_lock(image: RunningVariant) -> None:
     """What conda's records name is what is locked, no more and no less."""
     path = image.root / image.variant.folder / CONDA_LOCK
     locked = read_conda_lock(path.read_text(encoding="utf-8"), "").packages
@@ -92,13 +92,13 @@ def conda_packages_equal_the_lock(image: RunningImage) -> None:
     _require_equal(wanted, set(_report(image)["conda"]))
 
 
-def pip_adds_what_is_locked(image: RunningImage) -> None:
+def pip_adds_what_is_locked(image: RunningVariant) -> None:
     """The distributions that no conda package brought are those of the lock."""
     found = {f"{canonicalize_name(name)} {version}" for name, version in _report(image)["pip"]}
     _require_equal({f"{name} {one.version}" for name, one in image.lock.items()}, found)
 
 
-def configuration_is_that_of_the_parent(image: RunningImage) -> None:
+def configuration_is_that_of_the_parent(image: RunningVariant) -> None:
     """Nothing but the command and the environment is other than in the minimal image."""
     client = image.container.client
     assert client is not None
@@ -115,7 +115,7 @@ def configuration_is_that_of_the_parent(image: RunningImage) -> None:
     assert wanted in _env(image), f"PATH is not {wanted.removeprefix('PATH=')}"
 
 
-def no_linker_is_left(image: RunningImage) -> None:
+def no_linker_is_left(image: RunningVariant) -> None:
     """conda-forge's Python brings a linker, which belongs into no image that serves."""
     found = [
         entry.path
@@ -125,7 +125,7 @@ def no_linker_is_left(image: RunningImage) -> None:
     assert not found, f"a linker is there: {listing(found)}"
 
 
-def standard_library_is_whole(image: RunningImage) -> None:
+def standard_library_is_whole(image: RunningVariant) -> None:
     """Modules that need libraries can be imported, and nearly all modules have bytecode."""
     code = """
 import bz2, ctypes, hashlib, importlib.util, json, lzma, os, sqlite3, ssl, zlib
@@ -149,18 +149,18 @@ def _is_linker(name: str) -> bool:
     return name == "ld" or name.endswith("-ld")
 
 
-def _env(image: RunningImage) -> Sequence[str]:
+def _env(image: RunningVariant) -> Sequence[str]:
     variables: Sequence[str] = image.config["Env"]
     return variables
 
 
-def _prefix(image: RunningImage) -> str:
+def _prefix(image: RunningVariant) -> str:
     conda = image.variant.conda
     assert isinstance(conda, Conda)
     return conda.prefix
 
 
-def _report(image: RunningImage) -> Any:
+def _report(image: RunningVariant) -> Any:
     return image.python(_REPORT)
 
 

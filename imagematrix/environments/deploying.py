@@ -89,7 +89,6 @@ class Planned:
 
     deployment: Deployment
     options: Options
-    engine: Engine
     base: Base
     dockerfile: str
     models: tuple[Model, ...] = ()
@@ -109,10 +108,9 @@ def plan_deployment(project: Project, deployment: Deployment, options: Options) 
     """
     models = models_of(options.models)
     base = choose_base(deployment, project.variants, options.environment)
-    engine = ensure_engine()
     added = None
     if base.foreign:
-        python = _foreign_python(engine, deployment, base, options)
+        python = _foreign_python(ensure_engine(), deployment, base, options)
         if python is not None:
             roots = [variant for variant in project.variants if variant.parent is None]
             added = AddedServer(python, nearest(roots, python.version))
@@ -124,7 +122,7 @@ def plan_deployment(project: Project, deployment: Deployment, options: Options) 
         environment=options.environment if added else None,
         models=models,
     )
-    return Planned(deployment, options, engine, base, text, models, added)
+    return Planned(deployment, options, base, text, models, added)
 
 
 def build_deployment(project: Project, planned: Planned) -> Path:
@@ -134,7 +132,8 @@ def build_deployment(project: Project, planned: Planned) -> Path:
     step that failed.
     """
     base, options = planned.base, planned.options
-    builder = find_builder(planned.engine, options.builder)
+    engine = ensure_engine()
+    builder = find_builder(engine, options.builder)
     if base.why:
         say(f"Based on {base.reference}: {base.why}.")
     if base.variant is not None:
@@ -144,7 +143,7 @@ def build_deployment(project: Project, planned: Planned) -> Path:
     write_atomically(folder / DOCKERFILE, planned.dockerfile)
     ignored = ignored_paths(planned.deployment)
     write_atomically(folder / f"{DOCKERFILE}.dockerignore", ignored)
-    _build(project, planned, builder, folder)
+    _build(project, planned, engine, builder, folder)
     return folder
 
 
@@ -204,17 +203,19 @@ def nearest(minimals: Sequence[Variant], version: str) -> Variant:
     return min(minimals, key=lambda v: (distance[v.name], -Version(v.python).minor))
 
 
-def _build(project: Project, planned: Planned, builder: Builder, folder: Path) -> None:
+def _build(
+    project: Project, planned: Planned, engine: Engine, builder: Builder, folder: Path
+) -> None:
     deployment, options, added = planned.deployment, planned.options, planned.added
     base, source = planned.base, options.bases or BaseSource.AUTO
     host = read_host_config(os.environ, Path.home())
     bases = Bases(source, {}, {})
     if added is not None:
         # The tools image is made of Debian, and so is the stage that has what is added.
-        bases = ensure_bases(planned.engine, [added.lock], source)
+        bases = ensure_bases(engine, [added.lock], source)
     mirrors = debian_mirrors() if added or deployment.docker_steps else DebianMirrors()
     environment, variables = build_environment(
-        project.root, planned.engine, builder, bases, host, mirrors, [], {}
+        project.root, engine, builder, bases, host, mirrors, [], {}
     )
     local = [base.reference, *([options.environment.reference] if options.environment else [])]
     contexts = {model.context: str(model.folder) for model in planned.models}
@@ -234,7 +235,7 @@ def _build(project: Project, planned: Planned, builder: Builder, folder: Path) -
         ),
         environment,
     )
-    build_targets(project.root, planned.engine, builder, definition, {**variables, **given})
+    build_targets(project.root, engine, builder, definition, {**variables, **given})
 
 
 def _details(planned: Planned) -> Details:

@@ -155,5 +155,7 @@ on it without a change, if their packages do; a model may have to be converted o
 ## Another name
 
 Start from the image of the framework, or from a minimal image, and
-[add packages](use-the-images.md#more-packages). Or [add an image](add-an-image.md) here.
+[add packages](use-the-images.md#more-packages). Or [add an image](add-an-image.md) here. An
+inferenceconfig.json that names one of these base images gets the image in its place
+([deployments](deployments.md)).
 """

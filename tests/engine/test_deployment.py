@@ -7,9 +7,10 @@ The base image of another maker is a stand-in, made of what is on this host: Deb
 import json
 import os
 import subprocess
+import sys
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -25,6 +26,7 @@ from imagematrix.environments.deploying import (
     build_deployment,
     plan_deployment,
 )
+from imagematrix.environments.deployment import EnvironmentImage
 from imagematrix.environments.foreign import (
     PASSWORD_VARIABLE,
     USERNAME_VARIABLE,
@@ -45,7 +47,8 @@ from tests.example_images import example
 from tests.images.running import build_images
 
 BASE = "deployment-stand-in"
-IMAGE = "deployment-test:latest"
+IMAGE_NAME = "deployment-test"
+IMAGE = f"{IMAGE_NAME}:latest"
 EXAMPLE = Path(__file__).resolve().parents[2] / "base/example"
 REQUEST = json.loads((EXAMPLE / "request.json").read_text())
 RESPONSE = json.loads((EXAMPLE / "response.json").read_text())
@@ -187,6 +190,47 @@ def test_a_recipe_of_2019_serves_on_a_base_of_another_maker(
         assert service.await_exit() == 0
 
 
+# A conda environment at its place, and a base image on whose PATH there is no Python.
+_ENVIRONMENT = """\
+FROM {stand_in} AS made
+FROM scratch
+COPY --from=made /opt/miniconda/ /azureml-envs/azureml_1/
+"""
+_WITHOUT_PYTHON = """\
+FROM {stand_in}
+ENV PATH=/usr/bin:/bin
+"""
+
+
+def test_a_conda_environment_brings_the_python_that_a_base_lacks(
+    engine: Engine, tree: Path, stand_in: str, app: Path
+) -> None:
+    names = {f"{IMAGE_NAME}-environment": _ENVIRONMENT, f"{IMAGE_NAME}-base": _WITHOUT_PYTHON}
+    with ExitStack() as stack:
+        for name, text in names.items():
+            command = ["docker", "build", "--quiet", "--tag", name, "-"]
+            given = text.format(stand_in=stand_in)
+            subprocess.run(command, input=given, text=True, env=engine.environ(), check=True)
+            stack.callback(remove, engine, name)
+        made, base = map(image_tag, names)
+        config = {"entryScript": "score.py", "sourceDirectory": ".", "baseImage": base}
+        with pytest.raises(UserError, match=r"has no Python .* a condaFile brings one"):
+            stack.enter_context(deployed(engine, tree, app, config))
+
+        (app / "env.yml").write_text("dependencies: [python=3.12]\nchannels: [conda-forge]\n")
+        config["condaFile"] = "env.yml"
+        environment = EnvironmentImage(made, "/azureml-envs/azureml_1")
+        stack.enter_context(deployed(engine, tree, app, config, environment=environment))
+        with hardened(engine, IMAGE) as service:
+            assert scores(service)
+            found = service.execute("sh", "-c", "command -v python3").strip()
+            assert found == "/azureml-envs/azureml_1/bin/python3"
+
+        without = EnvironmentImage(made)
+        with pytest.raises(UserError, match="packages of PyPI go into the Python of these images"):
+            stack.enter_context(deployed(engine, tree, app, config, environment=without))
+
+
 def test_values_and_names_reach_the_image_as_they_are(
     engine: Engine, tree: Path, app: Path, tmp_path: Path
 ) -> None:
@@ -265,49 +309,65 @@ def test_a_private_base_is_refused_without_its_password(
     assert not engine.inspect([private])
 
 
-@pytest.mark.parametrize("place", ["environment", "file"])
+@pytest.mark.parametrize("place", ["environment", "standard input", "file"])
 def test_the_password_of_a_registry_stays_nowhere(
-    place: str,
-    engine: Engine,
-    tree: Path,
-    private: str,
-    app: Path,
-    capfd: pytest.CaptureFixture[str],
+    place: str, engine: Engine, tree: Path, private: str, app: Path
 ) -> None:
-    """Neither that of the environment nor that of the configuration, which lies beside the code."""
+    """From wherever it comes, and be it in the configuration, which lies beside the code."""
     registry: dict[str, str] = {"address": private.partition("/")[0]}
-    environ = {}
-    if place == "file":
-        registry |= {"username": USER, "password": PASSWORD}
-    else:
-        environ = {USERNAME_VARIABLE: USER, PASSWORD_VARIABLE: PASSWORD}
+    environ, given = dict(os.environ), ""
+    options = ["--tag", IMAGE]
+    match place:
+        case "file":
+            registry |= {"username": USER, "password": PASSWORD}
+        case "environment":
+            environ |= {USERNAME_VARIABLE: USER, PASSWORD_VARIABLE: PASSWORD}
+        case "standard input":
+            environ |= {USERNAME_VARIABLE: USER}
+            options, given = [*options, "--password-stdin"], f"{PASSWORD}\n"
     config = {
         "entryScript": "score.py",
         "sourceDirectory": ".",
         "baseImage": private.partition("/")[2],
         "baseImageRegistry": registry,
     }
-    words = [PASSWORD.encode(), b64encode(f"{USER}:{PASSWORD}".encode())]
-    with patch.dict(os.environ, environ), deployed(engine, tree, app, config) as found:
-        with hardened(engine, found.image) as service:
+    file = app / "inferenceconfig.json"
+    file.write_text(json.dumps(config))
+    result = subprocess.run(
+        [sys.executable, "-m", "imagematrix", "environment", str(file), *options],
+        cwd=tree,
+        env=environ,
+        input=given,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    try:
+        with hardened(engine, IMAGE) as service:
             assert scores(service)
-        output = "".join(capfd.readouterr())
+        words = [PASSWORD.encode(), b64encode(f"{USER}:{PASSWORD}".encode())]
         with closing(engine.client()) as client:
-            description = client.api.inspect_image(found.image)
-            layers = layers_of(description)
+            description = client.api.inspect_image(IMAGE)
+            below = layers_of(client.api.inspect_image(private))
+            own = set(layers_of(description)) - set(below)
             # The last word is in a layer: what is not found there would have been found, too.
             search = partial(words_in, words=[*words, b"azureml-app"])
-            read = read_layers(client, found.image, set(layers), search)
-            history = json.dumps(client.api.history(found.image))
-        folder = tree / DEPLOYMENTS / "deployment-test"
-        log = (tree / WORK_FOLDER / "build.log").read_text()
-        written = "".join(path.read_text() for path in folder.iterdir())
-        assert "FROM " in written
-        assert "add-server" in log
-        assert len(history) > 1000
-        for text in (output, log, written, history, json.dumps(description), found.dockerfile):
-            assert not [word for word in words if word in text.encode()]
-    assert read.keys() == set(layers)
+            read = read_layers(client, IMAGE, own, search)
+            history = json.dumps(client.api.history(IMAGE))
+    finally:
+        remove(engine, IMAGE)
+    folder = tree / DEPLOYMENTS / "deployment-test"
+    log = (tree / WORK_FOLDER / "build.log").read_text()
+    written = "".join(path.read_text() for path in folder.iterdir())
+    assert f"FROM {private}\n" in written
+    assert "add-server" in log
+    assert len(history) > 1000
+    assert "deployment-test:latest" in result.stdout
+    shown = (result.stdout, result.stderr, log, written, history, json.dumps(description))
+    for text in shown:
+        assert not [word for word in words if word in text.encode()]
+    assert read.keys() == own
     assert set().union(*read.values()) == {b"azureml-app"}
 
 

@@ -294,7 +294,7 @@ def test_a_conda_environment_is_copied_into_a_base_of_another_maker() -> None:
         environment=EnvironmentImage("azureml_1:latest", prefix),
     )
     assert f'COPY --from=azureml_1:latest ["{prefix}/", "{prefix}/"]\n' in text
-    assert f'ENV PATH="{prefix}/bin":/home/dockeruser/.local/bin:$PATH' in text
+    assert f'ENV PATH="{prefix}/bin":$PATH CONDA_PREFIX="{prefix}" ' in text
 
 
 @pytest.mark.parametrize(
