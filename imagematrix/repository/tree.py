@@ -27,6 +27,7 @@ _RENDERED = {
 _BASE_FILES = frozenset(
     {
         "macros.j2",
+        "conda.Dockerfile.j2",
         "environment.Dockerfile.j2",
         "system.Dockerfile.j2",
         "tools.Dockerfile.j2",

@@ -47,6 +47,14 @@ def test_print_shows_the_dockerfile_and_needs_no_engine(
     assert 'AZUREML_MODEL_DIR="/var/azureml-app/azureml-models/base"\n' in out
 
 
+def test_a_gpu_that_chooses_nothing_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    said = "enableGpu chooses no image: minimal-py312-inference:latest has CUDA only if"
+    named = "minimal-py312-inference"
+    status, _, err = run(capsys, "--print", baseImage=named, enableGpu=True)
+    assert (status, said in err) == (0, True)
+    assert "enableGpu" not in run(capsys, "--print", baseImage=named)[2]
+
+
 def test_an_inline_environment_without_packages_needs_no_image_of_its_own(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
