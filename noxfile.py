@@ -104,6 +104,12 @@ def publish(session: nox.Session) -> None:
 
 
 @nox.session
+def verify(session: nox.Session) -> None:
+    """Check whether an image from anywhere is fit to serve: -- IMAGE --wait SECONDS --json."""
+    imagematrix(session, "verify")
+
+
+@nox.session
 def verify_published(session: nox.Session) -> None:
     """Verify published images: -- HOST/NAMESPACE/NAME[:TAG|@DIGEST]… and --key FILE or …-regexp."""
     imagematrix(session, "verify_published")

@@ -14,6 +14,7 @@ _COMMANDS = {
     "build": "build the images that are not up to date",
     "plan": "show what would be built, and why",
     "publish": "push images that are built and up to date",
+    "verify": "check whether an image from anywhere is fit to serve",
     "verify_published": "verify published images as a consumer does",
     "tags": "list the tags of published images, and remove old ones",
     "environment": "build the image of a requirements.txt or an env.yml, or show how one was made",

@@ -16,7 +16,11 @@ _COMPILER = re.compile(
 @layer(MINIMAL)
 def no_compiler(image: RunningImage) -> None:
     """There is no compiler, assembler, linker or make."""
-    folders = ("/bin/", "/sbin/", "/usr/bin/", "/usr/sbin/", "/usr/local/bin/", "/usr/lib/gcc")
+    folders = (
+        *("/bin/", "/sbin/", "/usr/bin/", "/usr/sbin/", "/usr/local/bin/", "/usr/lib/gcc"),
+        # Where Python is conda's, that brings a linker.
+        *(f"{image.interpreter.prefix}/{name}/" for name in ("bin", "compiler_compat")),
+    )
     programs = [e.path for e in image.entries if e.kind in "fl" and e.path.startswith(folders)]
     assert len(programs) > 50, f"only {len(programs)} programs: the scan saw nothing"
     found = [path for path in programs if _COMPILER.fullmatch(PurePosixPath(path).name)]
@@ -80,3 +84,36 @@ def no_build_secret(image: RunningImage) -> None:
         n for n in names if n in PROXY_VARIABLES or n.startswith(("PIP_", "UV_", "SSL_"))
     ]
     assert not of_the_host, f"the environment names the build host: {listing(of_the_host)}"
+
+
+_SECRET_FILES = re.compile(
+    r".*/(\.netrc|\.pypirc|\.git-credentials|\.docker/config\.json|\.aws/credentials|\.condarc"
+    r"|\.ssh/id_[^./]+|\.kube/config)|/run/secrets/.+|/etc/pip\.conf"
+)
+_SECRET_NAME = re.compile(
+    r".*(PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY|CREDENTIAL|PRIVATE_KEY).*", re.I
+)
+# user:password@ in a URL; what a variable is put into is no password.
+_IN_URL = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/:@]+:(?!\$)[^\s/@]+@")
+_IN_COMMAND = re.compile(
+    r"\b([A-Za-z_]*(?:PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY))=(?![\s$\"'])\S+", re.I
+)
+
+
+def no_credential(image: RunningImage) -> None:
+    """No password, token or key is in its files, its environment, its labels or its history."""
+    found = [e.path for e in image.entries if e.kind == "f" and _SECRET_FILES.fullmatch(e.path)]
+    variables = image.environment.items()
+    found += [f"the variable {n}" for n, value in variables if value and _SECRET_NAME.fullmatch(n)]
+    found += [f"a URL in the variable {n}" for n, value in variables if _IN_URL.search(value)]
+    labels = image.labels.items()
+    found += [f"a URL in the label {name}" for name, value in labels if _IN_URL.search(value)]
+    client = image.container.client
+    assert client is not None
+    for step in client.api.history(image.reference):
+        command = step.get("CreatedBy") or ""
+        if _IN_URL.search(command):
+            found.append("a URL in the history")
+        # The value of a build argument is before the command of each step.
+        found += [f"{name} in the history" for name in _IN_COMMAND.findall(command)]
+    assert not found, f"secrets: {listing(set(found))}"

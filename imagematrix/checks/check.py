@@ -3,12 +3,14 @@ checks of its own layer and of those that it is based on.
 """
 
 from collections.abc import Callable, Iterable
+from typing import TypeVar
 
-from imagematrix.checks.running import RunningImage
+from imagematrix.checks.running import RunningVariant
 from imagematrix.matrix.schema import MINIMAL, Accelerator
 from imagematrix.matrix.variant import Variant
 
-Check = Callable[[RunningImage], None]
+# Some return what they found, for people.
+Check = Callable[[RunningVariant], str | None]
 
 
 class NoGpuError(Exception):
@@ -26,8 +28,11 @@ def checks_of(variant: Variant) -> tuple[Check, ...]:
     return tuple(check for layer in layers for check in BY_LAYER[layer])
 
 
-def layer(name: str) -> Callable[[Check], Check]:
-    def add(check: Check) -> Check:
+_Given = TypeVar("_Given", bound=Check)
+
+
+def layer(name: str) -> Callable[[_Given], _Given]:
+    def add(check: _Given) -> _Given:
         BY_LAYER[name].append(check)
         return check
 

@@ -9,12 +9,12 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from imagematrix.checks.check import layer, listing
-from imagematrix.checks.running import RunningImage
+from imagematrix.checks.running import RunningImage, RunningVariant
 from imagematrix.matrix.schema import MINIMAL
 
 
 @layer(MINIMAL)
-def python_version(image: RunningImage) -> None:
+def python_version(image: RunningVariant) -> None:
     """`python` and `python3` are the Python of the variant, and with `pip` in /usr/local."""
     command = "for name in python python3 pip; do command -v $name; done; python -V; python3 -V"
     reported = image.host.run(command).stdout.splitlines()
@@ -28,7 +28,7 @@ def python_version(image: RunningImage) -> None:
 
 
 @layer(MINIMAL)
-def distributions_equal_the_lock(image: RunningImage) -> None:
+def distributions_equal_the_lock(image: RunningVariant) -> None:
     """What is installed is what is locked, no more and no less."""
     names = Counter(canonicalize_name(found.name) for found in image.distributions)
     twice = [name for name, count in names.items() if count > 1]
@@ -66,7 +66,7 @@ def requirements_are_consistent(image: RunningImage) -> None:
 
 
 @layer(MINIMAL)
-def promised_pins_are_kept(image: RunningImage) -> None:
+def promised_pins_are_kept(image: RunningVariant) -> None:
     """Each pin of the matrix admits the version that is installed."""
     assert image.variant.pins, "the variant promises nothing"
     installed = {canonicalize_name(n): v for n, v in image.installed.items()}
@@ -81,7 +81,7 @@ def promised_pins_are_kept(image: RunningImage) -> None:
 @layer(MINIMAL)
 def extension_modules_resolve(image: RunningImage) -> None:
     """Every library that the interpreter's own extension modules link to is there."""
-    folder = f"/usr/local/lib/python{image.variant.python}/lib-dynload"
+    folder = f"{image.interpreter.library}/lib-dynload"
     modules = [
         e.path for e in image.entries if e.path.startswith(folder) and e.path.endswith(".so")
     ]

@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 from packaging.utils import canonicalize_name
 
 from imagematrix.checks.check import NoGpuError, layer, listing
-from imagematrix.checks.running import RunningImage
+from imagematrix.checks.running import RunningImage, RunningVariant
 from imagematrix.matrix.schema import MINIMAL, Accelerator
 
 _CUDA_LIBRARY = re.compile(
@@ -20,21 +20,25 @@ _CUDA_DISTRIBUTION = re.compile(r"nvidia-.*|cuda-.*|cupy.*|.*-cu1\d|.*-cuda1\d.*
 _CPU_DISTRIBUTION = re.compile(r".*-cpu|onnxruntime|faiss-cpu")
 
 
+def _cuda_libraries(image: RunningImage) -> list[str]:
+    libraries = [e.path for e in image.entries if ".so" in e.path and e.kind in "fl"]
+    assert len(libraries) > 100, f"only {len(libraries)} libraries: the scan saw nothing"
+    return [path for path in libraries if _CUDA_LIBRARY.fullmatch(PurePosixPath(path).name)]
+
+
 @layer("cpu")
 def cuda_only_where_declared(image: RunningImage) -> None:
     """A CPU image holds no distribution that brings CUDA, and no CUDA library but what a package is
     declared to carry."""
-    libraries = [e.path for e in image.entries if ".so" in e.path and e.kind in "fl"]
-    assert len(libraries) > 100, f"only {len(libraries)} libraries: the scan saw nothing"
-    found = [path for path in libraries if _CUDA_LIBRARY.fullmatch(PurePosixPath(path).name)]
-    if image.variant.bundled_cuda is None:
+    found = _cuda_libraries(image)
+    if not image.carries_cuda:
         assert not found, f"CUDA libraries in a CPU image: {listing(found)}"
     brought = [name for name in image.installed if _CUDA_DISTRIBUTION.fullmatch(name)]
     assert not brought, f"CUDA distributions in a CPU image: {listing(brought)}"
 
 
 @layer("cpu")
-def framework_was_built_without_cuda(image: RunningImage) -> None:
+def framework_was_built_without_cuda(image: RunningVariant) -> None:
     """The framework says so, or that it carries the CUDA that is declared; some tell neither."""
     reported = image.accelerator["framework"]
     declared = image.variant.bundled_cuda
@@ -46,7 +50,7 @@ def framework_was_built_without_cuda(image: RunningImage) -> None:
 
 
 @layer("cuda")
-def no_cpu_build(image: RunningImage) -> None:
+def no_cpu_build(image: RunningVariant) -> None:
     """An image with CUDA holds no distribution that was built for the CPU alone."""
     found = [
         f"{name} {version}"
@@ -57,7 +61,7 @@ def no_cpu_build(image: RunningImage) -> None:
 
 
 @layer("cuda")
-def cuda_versions_agree(image: RunningImage) -> None:
+def cuda_versions_agree(image: RunningVariant) -> None:
     """The lock, the label, the runtime itself and the framework name one version of CUDA; and of
     cuDNN, as far as each is known."""
     declared = image.variant.cuda
@@ -97,8 +101,13 @@ def cuda_libraries_resolve(image: RunningImage) -> None:
     assert not missing, f"not found: {listing(missing)}"
 
 
+def declared_cuda_is_there(image: RunningImage) -> None:
+    """An image that says that it is for GPUs holds a CUDA library."""
+    assert _cuda_libraries(image), "it asks for GPUs, and holds no CUDA library"
+
+
 @layer("cuda")
-def cuda_backend_is_compiled_in(image: RunningImage) -> None:
+def cuda_backend_is_compiled_in(image: RunningVariant) -> None:
     """The framework was built with CUDA, and says so; `minimal` is one without a framework."""
     reported = image.accelerator["framework"]
     expected = None if image.variant.framework == MINIMAL else True
@@ -110,7 +119,7 @@ def cuda_backend_is_compiled_in(image: RunningImage) -> None:
 
 
 @layer("cuda")
-def driver_is_asked_for(image: RunningImage) -> None:
+def driver_is_asked_for(image: RunningVariant) -> None:
     """NVIDIA's container runtime is asked for: every GPU, computing, a driver that will
     do."""
     declared = image.variant.cuda
@@ -126,7 +135,7 @@ def driver_is_asked_for(image: RunningImage) -> None:
 
 
 @layer("cuda")
-def gpu_computes_as_the_host_does(image: RunningImage) -> None:
+def gpu_computes_as_the_host_does(image: RunningVariant) -> None:
     """A kernel, and the example's model, give on the GPU what they give on the host."""
     if not image.has_gpu:
         raise NoGpuError("no GPU that containers can use")

@@ -21,6 +21,13 @@ def user_is_dockeruser(image: RunningImage) -> None:
     assert home == ["/home/dockeruser", "dockeruser", "writable"], f"its home is {home}"
 
 
+def user_is_not_root(image: RunningImage) -> str:
+    """The image's user is not root. Kubernetes can verify that only of a user by number."""
+    user = image.config.get("User") or "root"
+    assert image.own_uid != "0", f"the image's user is {user}"
+    return f"uid {image.own_uid}"
+
+
 @layer(MINIMAL)
 def any_user_of_the_group_0_has_a_home(image: RunningImage) -> None:
     """Under an id that the image does not know, as OpenShift gives out: a name, and a home to write
@@ -44,14 +51,14 @@ print(json.dumps([os.getuid(), getpass.getuser(), may_write, site.getuserbase(),
 
 @layer(MINIMAL)
 def nothing_runs_as_root(image: RunningImage) -> None:
-    """Every process of the container has the uid 1000."""
+    """Every process of the container has the uid of the image's user, which is 1000 in ours."""
     # From the kernel: `docker top` runs the ps of the engine's host, which may have none.
     reported = image.host.run("grep -H -E '^(Name|Uid):' /proc/[0-9]*/status").stdout
     rows = re.findall(r"^/proc/(\d+)/status:Name:\t(.*)\n.*:Uid:\t(.*)$", reported, re.MULTILINE)
     running = {int(pid): (name, set(uids.split())) for pid, name, uids in rows}
     assert 1 in running, f"only {running} run: the scan saw nothing"
-    others = [f"{pid} {name}" for pid, (name, uids) in running.items() if uids != {"1000"}]
-    assert not others, f"not as uid 1000: {others}"
+    others = [f"{pid} {name}" for pid, (name, uids) in running.items() if uids != {image.uid}]
+    assert not others, f"not as uid {image.uid}: {others}"
 
 
 @layer(MINIMAL)

@@ -4,7 +4,7 @@ import re
 from pathlib import PurePosixPath
 
 from imagematrix.checks.check import layer, listing
-from imagematrix.checks.running import RunningImage
+from imagematrix.checks.running import RunningImage, RunningVariant
 from imagematrix.files import file_hash
 from imagematrix.matrix.platforms import CREATED, LICENCES
 from imagematrix.matrix.schema import MINIMAL
@@ -23,8 +23,18 @@ from imagematrix.plan.content import (
 @layer(MINIMAL)
 def port_is_5001(image: RunningImage) -> None:
     """5001 is exposed, nothing else, and the server is healthy there."""
+    only_5001_is_exposed(image)
+    health_route_answers(image)
+
+
+def only_5001_is_exposed(image: RunningImage) -> None:
+    """The image exposes the port 5001, and no other."""
     exposed = list(image.config.get("ExposedPorts") or {})
     assert exposed == ["5001/tcp"], f"exposed: {exposed}"
+
+
+def health_route_answers(image: RunningImage) -> None:
+    """GET / is 200, Healthy, of the type text/html."""
     status, headers, body = image.request("/")
     assert (status, body) == (200, b"Healthy"), f"GET / gave {status} {body[:200]!r}"
     kind = headers.get("Content-Type", headers.get("content-type", ""))
@@ -64,7 +74,7 @@ def configuration_keeps_the_contract(image: RunningImage) -> None:
 
 
 @layer(MINIMAL)
-def labels_tell_the_variant(image: RunningImage) -> None:
+def labels_tell_the_variant(image: RunningVariant) -> None:
     """OCI annotations and our own labels say what the variant says."""
     variant = image.variant
     expected = {
@@ -107,7 +117,7 @@ def revision_is_a_commit(image: RunningImage) -> None:
 
 
 @layer(MINIMAL)
-def key_is_that_of_the_tree(image: RunningImage) -> None:
+def key_is_that_of_the_tree(image: RunningVariant) -> None:
     """Its key is the hash of its inputs, and these are the files that stand here now."""
     inputs = decode_inputs(image.labels.get(INPUTS_LABEL, ""))
     assert inputs, f"the label {INPUTS_LABEL} holds no inputs"
@@ -122,6 +132,6 @@ def key_is_that_of_the_tree(image: RunningImage) -> None:
     assert not moved, f"built from other contents of {listing(moved)}; run `nox -s build`"
 
 
-def _hash_now(image: RunningImage, name: str) -> str:
+def _hash_now(image: RunningVariant, name: str) -> str:
     path = image.root / PurePosixPath(name)
     return file_hash(path) if path.is_file() else "no such file"

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 from unittest.mock import patch
 
@@ -32,6 +32,7 @@ from imagematrix.repository.passed import CheckResult
 START_SECONDS = 120
 APP_ROOT = "/var/azureml-app"
 ENTRY_SCRIPT = "score.py"
+PORT = "5001/tcp"
 
 # Not by importlib.metadata, which Python 3.7 lacks, and which leaves out files that are not there;
 # nor by pip, which has no bytecode and takes a second to start. What markers are compared with:
@@ -71,6 +72,11 @@ print(json.dumps([found, {
 """
 
 
+# Of a Python that may be old.
+_INTERPRETER = """
+import json, platform, sys, sysconfig
+print(json.dumps([platform.python_version(), sys.prefix, sysconfig.get_path("stdlib")]))
+"""
 # Prints status, headers and body of an answer.
 _REQUEST = """
 import json, sys, urllib.error, urllib.request
@@ -108,31 +114,37 @@ class Distribution:
     files: Sequence[str]
 
 
+@dataclass(frozen=True)
+class Interpreter:
+    """A Python: its full version, its `sys.prefix`, and the folder of its standard library."""
+
+    version: str
+    prefix: str
+    library: str
+
+
 # Layers are read once, for all images that have them.
 _LAYERS: dict[str, LayerFiles] = {}
 # Made in every container when it starts, with what is mounted there.
 _OF_THE_ENGINE = frozenset({"/", "/.dockerenv", "/etc", "/etc/mtab"})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunningImage:
-    """`reference` is the image that runs, `variant` what it is expected to be, `lock` what it is
-    expected to hold, `parent_layers` the layers of the image that it is based on."""
+    """A container of any image. `reference` is the image that runs, `image` what the engine says of
+    it, `example` the folder below `root` that it serves; `address` is empty where its port is not
+    one of this host."""
 
     reference: str
-    variant: Variant
-    lock: Lock
     root: Path
-    parent_layers: tuple[str, ...]
+    example: PurePath
     image: Mapping[str, Any]
     container: Container
     host: Host
     address: str | None
-    has_gpu: bool
+    has_gpu: bool = False
     # What the start of the container and the loading of the framework took: no work of checks.
     seconds: dict[str, float] = field(default_factory=dict)
-    # How the checks that were run so far ended, by name.
-    results: dict[str, CheckResult] = field(default_factory=dict)
 
     @cached_property
     def config(self) -> Mapping[str, Any]:
@@ -144,6 +156,18 @@ class RunningImage:
     def labels(self) -> Mapping[str, str]:
         """The image's labels."""
         return self.config.get("Labels") or {}
+
+    @property
+    def own_labels(self) -> Mapping[str, str]:
+        """The labels, where they are of this image: it inherits those of the image that it is
+        based on, whose title is another name."""
+        name = self.reference.partition("@")[0].rpartition("/")[2].partition(":")[0]
+        return self.labels if self.labels.get("org.opencontainers.image.title") == name else {}
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """The environment variables of the image's configuration."""
+        return dict(item.split("=", 1) for item in self.config.get("Env") or [])
 
     @cached_property
     def files(self) -> ImageFiles:
@@ -180,24 +204,64 @@ class RunningImage:
             end = output[-80:]
         raise AssertionError(f"find ended with {status}, its output with {end!r}")
 
+    @property
+    def uid(self) -> str:
+        """The user ID that its processes should have: the image's, or 1000 where that is root's."""
+        return self.own_uid if self.own_uid != "0" else "1000"
+
+    @cached_property
+    def own_uid(self) -> str:
+        """The user ID of the image's user, in its container."""
+        reported = self.host.run("id -u")
+        assert reported.rc == 0, f"id ended with {reported.rc}: {reported.stderr[-300:]}"
+        return str(reported.stdout.strip())
+
+    @cached_property
+    def python_command(self) -> str:
+        """The name of its Python; empty where there is none."""
+        found = self.host.run("command -v python3 || command -v python").stdout.strip()
+        return PurePosixPath(found).name
+
     def python(self, code: str) -> Any:
         """What `code` prints as JSON in the image's Python, run as the image's user."""
-        result = self.host.run("python3 -c %s", code)
+        result = self.host.run(f"{self.python_command} -c %s", code)
         assert result.rc == 0, f"python3 ended with {result.rc}: {result.stderr[-800:]}"
         return json.loads(result.stdout)
+
+    @cached_property
+    def interpreter(self) -> Interpreter:
+        """The version of its Python, and where that is."""
+        return Interpreter(*self.python(_INTERPRETER))
+
+    @property
+    def framework(self) -> str:
+        """The framework that is asked what it says of CUDA; empty for none."""
+        return ""
+
+    @property
+    def carries_cuda(self) -> bool:
+        """Whether it says that a package carries CUDA, though the image is for the CPU."""
+        return bool(self.own_labels.get("inference.bundled-cuda"))
+
+    @property
+    def declares_cuda(self) -> bool:
+        """Whether it says that it is for NVIDIA's GPUs: to their runtime, or in a label."""
+        asked = self.environment.get("NVIDIA_VISIBLE_DEVICES", "void") not in ("", "void", "none")
+        return asked or bool(self.own_labels.get("inference.cuda"))
 
     @cached_property
     def accelerator(self) -> Mapping[str, Any]:
         """What `accelerator.py` reports: of CUDA's libraries where it is declared, and of the GPU
         where there is one."""
         script = Path(__file__).with_name("accelerator.py")
-        _put(self.container, "/tmp", _archive(script.parent, [script]))
-        arguments = [self.variant.framework]
-        if self.variant.accelerator is not Accelerator.CPU:
+        put(self.container, "/tmp", archive(script.parent, [script]))
+        arguments = [self.framework or "none"]
+        if self.declares_cuda:
             arguments.append("--libraries")
         if self.has_gpu:
             arguments += ["--device", APP_ROOT]
-        result = self.host.run(f"python3 /tmp/{script.name} {' '.join(arguments)}")
+        command = f"{self.python_command} /tmp/{script.name} {' '.join(arguments)}"
+        result = self.host.run(command)
         assert result.rc == 0, f"{script.name} ended with {result.rc}: {result.stderr[-1500:]}"
         facts: Mapping[str, Any] = json.loads(result.stdout)
         self.seconds["loading"] = facts["loading_seconds"]
@@ -266,7 +330,9 @@ class RunningImage:
     ) -> tuple[int, Mapping[str, str], bytes]:
         """The same from inside of the container: the ports of another machine are not ours."""
         given = [path, "" if body is None else body.hex(), str(timeout)]
-        status, output = self.container.exec_run(["python3", "-c", _REQUEST, *given], stderr=False)
+        status, output = self.container.exec_run(
+            [self.python_command, "-c", _REQUEST, *given], stderr=False
+        )
         assert isinstance(output, bytes)
         if status != 0:
             raise ConnectionError(f"python3 ended with {status} in the container")
@@ -274,10 +340,38 @@ class RunningImage:
         return code, headers, bytes.fromhex(content)
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunningVariant(RunningImage):
+    """A container of an image of the matrix: `variant` is what it is expected to be, `lock` what it
+    is expected to hold, `parent_layers` the layers of the image that it is based on."""
+
+    variant: Variant
+    lock: Lock
+    parent_layers: tuple[str, ...]
+    # How the checks that were run so far ended, by name.
+    results: dict[str, CheckResult] = field(default_factory=dict)
+
+    @property
+    def uid(self) -> str:
+        return "1000"
+
+    @property
+    def framework(self) -> str:
+        return self.variant.framework
+
+    @property
+    def carries_cuda(self) -> bool:
+        return self.variant.bundled_cuda is not None
+
+    @property
+    def declares_cuda(self) -> bool:
+        return self.variant.accelerator is not Accelerator.CPU
+
+
 @contextmanager
 def run_image(
     engine: Engine, reference: str, variant: Variant, lock: Lock, root: Path
-) -> Iterator[RunningImage]:
+) -> Iterator[RunningVariant]:
     """Starts a container of `reference` that serves the example, and removes it at the end."""
     client = engine.client()
     # testinfra runs `docker exec`, which looks for the engine in the environment.
@@ -290,30 +384,25 @@ def run_image(
         container = client.containers.create(
             reference,
             environment={"AZUREML_ENTRY_SCRIPT": ENTRY_SCRIPT},
-            ports={"5001/tcp": ("127.0.0.1", 0)} if local else {},
+            ports={PORT: ("127.0.0.1", 0)} if local else {},
             labels={"inference.test": "true"},
             device_requests=gpus,
         )
         try:
             example = root / variant.example
-            files = [p for p in sorted(example.rglob("*")) if "__pycache__" not in p.parts]
-            _put(container, APP_ROOT, _archive(example, files))
+            put(container, APP_ROOT, example_archive(example))
             container.start()
-            container.reload()
-            address = None
-            if local:
-                (binding,) = container.attrs["NetworkSettings"]["Ports"]["5001/tcp"]
-                address = f"http://127.0.0.1:{binding['HostPort']}"
-            yield RunningImage(
+            yield RunningVariant(
                 reference=reference,
                 variant=variant,
                 lock=lock,
                 root=root,
+                example=variant.example,
                 parent_layers=_layers(client, variant.parent),
                 image=client.api.inspect_image(reference),
                 container=container,
                 host=testinfra.get_host(f"docker://{container.id}"),
-                address=address,
+                address=address_of(container) if local else None,
                 has_gpu=bool(gpus),
             )
         finally:
@@ -329,7 +418,12 @@ def gives_gpus(engine: Engine, reference: str) -> bool:
     client = engine.client()
     try:
         gpus = [DeviceRequest(count=-1, capabilities=[["gpu"]])]
-        client.containers.run(reference, ["true"], device_requests=gpus, remove=True)
+        container = client.containers.create(reference, ["true"], device_requests=gpus)
+        try:
+            container.start()
+        finally:
+            # The engine keeps one that it could not start.
+            container.remove(force=True, v=True)
     except docker.errors.DockerException:
         return False
     finally:
@@ -337,7 +431,7 @@ def gives_gpus(engine: Engine, reference: str) -> bool:
     return True
 
 
-def wait_until_healthy(running: RunningImage) -> None:
+def wait_until_healthy(running: RunningVariant) -> None:
     """Waits for the first 200 of the health route; fails with the log when it does not come."""
     deadline = time.monotonic() + START_SECONDS
     while True:
@@ -360,12 +454,25 @@ def _layers(client: docker.DockerClient, image: str | None) -> tuple[str, ...]:
     return tuple(client.api.inspect_image(f"{image}:latest")["RootFS"]["Layers"])
 
 
-def _put(container: Container, folder: str, archive: bytes) -> None:
+def address_of(container: Container) -> str:
+    """Where this host reaches the port of a container that was started with one."""
+    container.reload()
+    bindings = (container.attrs["NetworkSettings"]["Ports"] or {}).get(PORT)
+    # One that has ended has none.
+    return f"http://127.0.0.1:{bindings[0]['HostPort']}" if bindings else "http://127.0.0.1:0"
+
+
+def put(container: Container, folder: str, content: bytes) -> None:
     """Unpacks an archive in a folder of the container."""
-    assert container.put_archive(folder, archive), f"nothing could be put into {folder}"
+    assert container.put_archive(folder, content), f"nothing could be put into {folder}"
 
 
-def _archive(folder: Path, paths: Iterable[Path]) -> bytes:
+def example_archive(folder: Path) -> bytes:
+    """The files of an example as a tar archive."""
+    return archive(folder, [p for p in sorted(folder.rglob("*")) if "__pycache__" not in p.parts])
+
+
+def archive(folder: Path, paths: Iterable[Path]) -> bytes:
     """The files among the paths as a tar archive, named from the folder on."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:

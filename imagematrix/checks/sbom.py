@@ -8,7 +8,7 @@ from packageurl import PackageURL
 from packaging.utils import canonicalize_name
 
 from imagematrix.checks.check import layer, listing
-from imagematrix.checks.running import RunningImage
+from imagematrix.checks.running import RunningVariant
 from imagematrix.matrix.schema import MINIMAL
 from imagematrix.measure.contents import contents_of
 from imagematrix.measure.unowned import CUDA_FOLDER, findings, server_files
@@ -20,7 +20,7 @@ _DIGEST = f"sha256:{'0' * 64}"
 
 
 @layer(MINIMAL)
-def sbom_equals_what_is_installed(image: RunningImage) -> None:
+def sbom_equals_what_is_installed(image: RunningVariant) -> None:
     """Both forms list what dpkg and Python report in the container, no more and no less."""
     expected = set(_reported(image))
     assert len(expected) > 50, f"only {len(expected)} packages are reported: the scan saw nothing"
@@ -42,14 +42,14 @@ def sbom_equals_what_is_installed(image: RunningImage) -> None:
 
 
 @layer(MINIMAL)
-def every_file_belongs_to_a_package(image: RunningImage) -> None:
+def every_file_belongs_to_a_package(image: RunningVariant) -> None:
     """No file and no link is there that is in no package of the SBOM, and no package is empty."""
     copied = [CUDA_FOLDER] if image.variant.cuda_image else []
     found = findings(image.files, server_files(image.root), copied)
     assert not found, "; ".join(found)
 
 
-def _reported(image: RunningImage) -> Iterator[str]:
+def _reported(image: RunningVariant) -> Iterator[str]:
     """What the container says itself of what is installed, as `kind name version`."""
     shown = "${db:Status-Status} ${Package} ${Version}\\n"
     for line in image.host.run("dpkg-query --show --showformat=%s", shown).stdout.splitlines():

@@ -13,7 +13,7 @@ from imagematrix.matrix.schema import MINIMAL
 @layer(MINIMAL)
 def example_is_scored(image: RunningImage) -> None:
     """The example's real model answers over HTTP what was computed without its framework."""
-    folder = image.root / image.variant.example
+    folder = image.root / image.example
     request = (folder / "request.json").read_bytes()
     expected = json.loads((folder / "response.json").read_bytes())
     assert expected, f"{folder}/response.json expects nothing"

@@ -3,7 +3,7 @@
 import warnings
 
 from imagematrix.checks.check import layer
-from imagematrix.checks.running import RunningImage
+from imagematrix.checks.running import RunningVariant
 from imagematrix.host.bases import bases_of
 from imagematrix.matrix.schema import MINIMAL
 from imagematrix.measure.budget import Kind, compare, growth_report
@@ -14,7 +14,7 @@ from imagematrix.repository.sizes import UPDATE, read_budgets
 
 
 @layer(MINIMAL)
-def size_is_within_budget(image: RunningImage) -> None:
+def size_is_within_budget(image: RunningVariant) -> None:
     """It adds no more to its parent than it did when its size was recorded."""
     variant, client = image.variant, image.container.client
     assert client is not None
@@ -38,7 +38,7 @@ def size_is_within_budget(image: RunningImage) -> None:
 
 
 @layer("framework")
-def layers_of_the_parent_are_shared(image: RunningImage) -> None:
+def layers_of_the_parent_are_shared(image: RunningVariant) -> None:
     """The first layers are the parent's, so that a host holds them once."""
     layers = tuple(image.image["RootFS"]["Layers"])
     assert image.parent_layers, "the parent has no layers"

@@ -6,13 +6,13 @@ from functools import cache
 from pathlib import PurePosixPath
 
 from imagematrix.checks.check import layer, listing
-from imagematrix.checks.running import RunningImage
+from imagematrix.checks.running import RunningVariant
 from imagematrix.matrix.schema import MINIMAL
 from imagematrix.matrix.slim import Verb
 
 
 @layer(MINIMAL)
-def bytecode_is_there(image: RunningImage) -> None:
+def bytecode_is_there(image: RunningVariant) -> None:
     """Modules are compiled, but for those that the matrix leaves without, all of them, and for the
     few that hold sources of another Python than this one."""
     library = f"/usr/local/lib/python{image.variant.python}/"
@@ -39,7 +39,7 @@ def bytecode_is_there(image: RunningImage) -> None:
 
 
 @layer(MINIMAL)
-def bytecode_follows_its_source(image: RunningImage) -> None:
+def bytecode_follows_its_source(image: RunningVariant) -> None:
     """It is by the content of the source, and compared with it on import, so that a source which
     somebody changes runs (PEP 552): the flags say 3; 1 where it is not compared, and 0 where it is
     by the time of the source."""
@@ -77,7 +77,7 @@ def _is_named(path: str, patterns: tuple[str, ...]) -> bool:
 
 
 @layer(MINIMAL)
-def files_of_the_records_are_there(image: RunningImage) -> None:
+def files_of_the_records_are_there(image: RunningVariant) -> None:
     """Each file that a distribution's RECORD names is there, unless a slim rule removes it."""
     recorded = [path for found in image.distributions for path in found.files]
     assert len(recorded) > 300, f"only {len(recorded)} files are recorded: the scan saw nothing"
@@ -95,7 +95,7 @@ def files_of_the_records_are_there(image: RunningImage) -> None:
 
 
 @layer(MINIMAL)
-def what_is_removed_is_gone(image: RunningImage) -> None:
+def what_is_removed_is_gone(image: RunningVariant) -> None:
     """Nothing is left of the interpreter and its packages that a slim rule removes."""
     below = [match[1] for e in image.entries if (match := _LIBRARY.fullmatch(e.path))]
     packaged = sum(path.startswith("site-packages/") for path in below)
@@ -106,7 +106,7 @@ def what_is_removed_is_gone(image: RunningImage) -> None:
 
 
 @layer(MINIMAL)
-def what_is_stripped_has_no_symbols(image: RunningImage) -> None:
+def what_is_stripped_has_no_symbols(image: RunningVariant) -> None:
     """The libraries that a slim rule strips have no table of symbols but that of the loader."""
     strip = image.variant.patterns(Verb.STRIP)
     if not strip:

@@ -99,7 +99,12 @@ def from_pypi(environment: Environment) -> Environment:
     notes: list[Diagnostic] = []
     requirements: list[Entry] = []
     for entry in environment.pip:
-        if canonicalize_name(Requirement(entry.text).name) in _SERVERS:
+        requirement = Requirement(entry.text)
+        if requirement.url:
+            message = f"{requirement.name} is taken from an address, which no lock of versions has"
+            hint = "name a version, and put its wheel into an index or a folder of PIP_FIND_LINKS"
+            errors.append(entry.diagnostic(message, hint))
+        elif canonicalize_name(requirement.name) in _SERVERS:
             message = f"{entry} is left out: the image has a server of its own"
             hint = "name azureml-core where the script imports azureml.core"
             notes.append(entry.diagnostic(message, hint))

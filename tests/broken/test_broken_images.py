@@ -18,7 +18,7 @@ from imagematrix.checks.cuda import (
     gpu_computes_as_the_host_does,
 )
 from imagematrix.checks.labels import configuration_keeps_the_contract
-from imagematrix.checks.running import RunningImage, run_image, wait_until_healthy
+from imagematrix.checks.running import RunningVariant, run_image, wait_until_healthy
 from imagematrix.checks.size import layers_of_the_parent_are_shared
 from imagematrix.checks.slim import what_is_stripped_has_no_symbols
 from imagematrix.host.engine import Engine
@@ -38,7 +38,7 @@ def engine(engine: Engine) -> Engine:
 
 
 @contextmanager
-def _running(engine: Engine, broken: Broken, variant: Variant) -> Iterator[RunningImage]:
+def _running(engine: Engine, broken: Broken, variant: Variant) -> Iterator[RunningVariant]:
     """A container of the image, which is built for it and gone at the end."""
     tag = f"broken-{broken.name}:latest"
     # As bake makes them: packed layers would be measured by way of the whole image's archive.
@@ -60,7 +60,7 @@ def _running(engine: Engine, broken: Broken, variant: Variant) -> Iterator[Runni
         client.close()
 
 
-def _rejections(image: RunningImage, checks: tuple[Check, ...]) -> dict[str, str]:
+def _rejections(image: RunningVariant, checks: tuple[Check, ...]) -> dict[str, str]:
     rejections = {}
     for check in checks:
         try:
@@ -115,7 +115,7 @@ def test_another_configuration_is_rejected(
     """Each part of it, in what the engine says of the image; as it is, it passes."""
     (image,) = engine.inspect([image_tag(PARENT)]).values()
     config = deepcopy(image["Config"])
-    configuration_keeps_the_contract(cast(RunningImage, SimpleNamespace(config=config)))
+    configuration_keeps_the_contract(cast(RunningVariant, SimpleNamespace(config=config)))
     for name, value in change.items():
         if name == "Env":
             given = dict(item.split("=", 1) for item in config["Env"]) | value
@@ -125,7 +125,7 @@ def test_another_configuration_is_rejected(
         else:
             config[name] = value
     with pytest.raises(AssertionError, match=re.escape(message)):
-        configuration_keeps_the_contract(cast(RunningImage, SimpleNamespace(config=config)))
+        configuration_keeps_the_contract(cast(RunningVariant, SimpleNamespace(config=config)))
 
 
 def test_every_check_rejects_something() -> None:
@@ -165,7 +165,7 @@ def test_framework_of_another_build_is_rejected(
     variant = next(v for v in Project(ROOT).variants if v.name == WITH_CUDA)
     variant = replace(variant, framework=framework, bundled_cuda=bundled)
     facts = {"framework": {**NOTHING_REPORTED, **reported}}
-    image = cast(RunningImage, SimpleNamespace(variant=variant, accelerator=facts))
+    image = cast(RunningVariant, SimpleNamespace(variant=variant, accelerator=facts))
     with pytest.raises(AssertionError, match=re.escape(message)):
         check(image)
 
@@ -184,7 +184,7 @@ def test_gpu_that_computes_otherwise_is_rejected(facts: dict[str, Any], message:
     variant = replace(variant, framework="pytorch")
     image = SimpleNamespace(variant=variant, accelerator=facts, has_gpu=True)
     with pytest.raises(AssertionError, match=message):
-        gpu_computes_as_the_host_does(cast(RunningImage, image))
+        gpu_computes_as_the_host_does(cast(RunningVariant, image))
 
 
 @pytest.mark.parametrize(

@@ -39,16 +39,23 @@ class SecureRegistry:
     def environ(self, folder: Path, password: str = PASSWORD) -> Mapping[str, str]:
         """The environment of a host that knows the authority, and is logged in. The folder is for
         its files."""
-        folder.mkdir(parents=True, exist_ok=True)
-        auth = base64.b64encode(f"{USER}:{password}".encode()).decode()
-        login = {"auths": {self.host: {"auth": auth}}} if password else {}
-        (folder / "config.json").write_text(json.dumps(login))
+        log_in_to(self.host, password, folder)
         known = read_host_config(os.environ, Path.home()).ca_bundle
         bundle = folder / "certificates.pem"
         bundle.write_text(self.ca.read_text() + (known.read_text() if known else ""))
         # The first of these that a host has set counts.
         named = dict.fromkeys(("PIP_CERT", "SSL_CERT_FILE"), str(bundle))
         return {"DOCKER_CONFIG": str(folder), **named}
+
+
+def log_in_to(host: str, password: str, folder: Path) -> Path:
+    """Makes the folder a configuration of Docker's that is logged in as USER; without a password,
+    it is not."""
+    folder.mkdir(parents=True, exist_ok=True)
+    auth = base64.b64encode(f"{USER}:{password}".encode()).decode()
+    login = {"auths": {host: {"auth": auth}}} if password else {}
+    (folder / "config.json").write_text(json.dumps(login))
+    return folder
 
 
 def free_port(address: str = "127.0.0.1") -> int:
@@ -60,14 +67,24 @@ def free_port(address: str = "127.0.0.1") -> int:
 
 
 @contextmanager
-def serve_registry(program: str, *, deletes: bool = False) -> Iterator[str]:
-    """The host:port of an empty registry, without TLS and password; whether it `deletes` what it is
-    asked to."""
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        _running(program, Path(folder), {}, {}, deletes=deletes) as host,
-    ):
-        yield host
+def serve_registry(
+    program: str, *, deletes: bool = False, needs_login: bool = False
+) -> Iterator[str]:
+    """The host:port of an empty registry, without TLS; whether it `deletes` what it is asked to,
+    and whether it is for USER with PASSWORD only."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        auth = _for_the_user(folder) if needs_login else {}
+        with _running(program, folder, {}, auth, deletes=deletes) as host:
+            yield host
+
+
+def _for_the_user(folder: Path) -> Mapping[str, Any]:
+    """The settings of a registry that is for USER only."""
+    # docker-registry takes bcrypt only; with the fewest rounds, it is asked often.
+    hashed = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
+    (folder / "htpasswd").write_text(f"{USER}:{hashed}\n")
+    return {"auth": {"htpasswd": {"realm": "images", "path": str(folder / "htpasswd")}}}
 
 
 @contextmanager
@@ -76,11 +93,8 @@ def serve_secure_registry(program: str, data: Path | None = None) -> Iterator[Se
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         ca, certificate, key = _certificates(folder)
-        # docker-registry takes bcrypt only; with the fewest rounds, it is asked often.
-        hashed = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
-        (folder / "htpasswd").write_text(f"{USER}:{hashed}\n")
         tls = {"tls": {"certificate": str(certificate), "key": str(key)}}
-        auth = {"auth": {"htpasswd": {"realm": "images", "path": str(folder / "htpasswd")}}}
+        auth = _for_the_user(folder)
         data = data or folder / "data"
         with _running(program, folder, tls, auth, data) as host:
             yield SecureRegistry(host, ca, data, certificate, key)

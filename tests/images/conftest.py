@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from imagematrix.checks import checks_of
-from imagematrix.checks.running import RunningImage, run_image, wait_until_healthy
+from imagematrix.checks.running import RunningVariant, run_image, wait_until_healthy
 from imagematrix.cli import parse
 from imagematrix.commands.options import selection_of
 from imagematrix.host.bootstrap import bootstrap_name
@@ -85,9 +85,9 @@ class Stage:
         self._engine = engine
         self._tell = tell
         self._exit = ExitStack()
-        self._running: RunningImage | None = None
+        self._running: RunningVariant | None = None
 
-    def show(self, variant: Variant) -> RunningImage:
+    def show(self, variant: Variant) -> RunningVariant:
         """A container of the image that serves its example: the present one, if it is of it."""
         if self._running is None or self._running.variant != variant:
             self.clear()
@@ -132,7 +132,7 @@ def stage(
 
 
 @pytest.fixture
-def image(request: pytest.FixtureRequest, engine: Engine, stage: Stage) -> RunningImage:
+def image(request: pytest.FixtureRequest, engine: Engine, stage: Stage) -> RunningVariant:
     """A container of one image that serves its example; all checks of an image share it."""
     variant: Variant = request.param
     if stage.shows(variant):

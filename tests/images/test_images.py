@@ -3,12 +3,12 @@
 import pytest
 
 from imagematrix.checks import Check, NoGpuError
-from imagematrix.checks.running import RunningImage
+from imagematrix.checks.running import RunningVariant
 from imagematrix.repository.passed import CheckResult, Outcome
 from tests.images.conftest import options_of
 
 
-def test_image(image: RunningImage, check: Check, request: pytest.FixtureRequest) -> None:
+def test_image(image: RunningVariant, check: Check, request: pytest.FixtureRequest) -> None:
     """The image passes the check; one that needs a GPU is skipped without, or fails if strict."""
     name = check.__name__
     try:

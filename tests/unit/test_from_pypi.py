@@ -107,13 +107,14 @@ def test_conda_package_that_is_not_clear_is_an_error_with_its_place(
 
 def test_all_errors_come_at_once() -> None:
     environment = asked(
+        "thing @ https://example.org/thing-1-py3-none-any.whl",
         conda=entries("graphviz", "snappy"),
         pip_options=entries("--index-url https://example.org", "--only-binary :all:"),
         variables={"TEXT": "two\nlines"},
     )
     errors = errors_of(environment)
 
-    assert len(errors) == 4
+    assert len(errors) == 5
     assert not any("--only-binary" in error for error in errors)
 
 
