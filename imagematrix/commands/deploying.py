@@ -83,6 +83,7 @@ def deploy(
     else:
         print(results_table([result], seconds))
         print(f"{folder}: its Dockerfile")
+        print(f"`nox -s verify -- {planned.image}` checks whether it is fit to serve")
     return 0
 
 

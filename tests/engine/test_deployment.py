@@ -19,6 +19,8 @@ from unittest.mock import patch
 import docker.errors
 import pytest
 
+from imagematrix.checks.fitness import findings_of
+from imagematrix.checks.running import START_SECONDS
 from imagematrix.environments.deploying import (
     DEPLOYMENTS,
     Options,
@@ -40,6 +42,7 @@ from imagematrix.host.bases import BaseSource, ensure_bases
 from imagematrix.host.engine import Engine, layers_of
 from imagematrix.measure.layers import read_layers
 from imagematrix.plan.bake import image_tag
+from imagematrix.repository.passed import Outcome
 from imagematrix.repository.project import Project
 from tests.derived.containers import PORT, Service
 from tests.engine.registries import PASSWORD, USER, SecureRegistry
@@ -188,6 +191,24 @@ def test_a_recipe_of_2019_serves_on_a_base_of_another_maker(
 
         service.container.stop(timeout=30)
         assert service.await_exit() == 0
+
+
+def test_verify_says_what_a_base_lacks_and_what_it_keeps(
+    engine: Engine, tree: Path, stand_in: str, app: Path
+) -> None:
+    """All that the contract has comes with the server; setuid programs stay."""
+    config = {"entryScript": "score.py", "baseImage": BASE, "sourceDirectory": "."}
+    with deployed(engine, tree, app, config):
+        lacking, left = (
+            {
+                finding.what
+                for finding in findings_of(engine, image, tree, START_SECONDS)
+                if finding.outcome is Outcome.FAILED
+            }
+            for image in (stand_in, IMAGE)
+        )
+    assert {"health", "port exposed", "user"} <= lacking
+    assert left == {"setuid files"}
 
 
 # A conda environment at its place, and a base image on whose PATH there is no Python.
