@@ -86,7 +86,10 @@ class _Requirement(Generic[_Image]):
     applies: Callable[[RunningImage], bool] = lambda _: True
 
 
-_BASED_ON_OURS = "base it on an image of this repository, which has a server"
+_BASED_ON_OURS = (
+    "base it on an image of this repository, or make one of your environment:"
+    " `nox -s environment -- env.yml`"
+)
 _PYTHON = (python_is_one_that_the_server_runs_on,)
 # What reads the file system by GNU find, and knows where Debian puts things.
 _DEBIAN = (a_shell_runs, is_debian_or_ubuntu, c_library_is_glibc)

@@ -8,15 +8,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import docker
-import docker.errors
-from docker.utils import parse_repository_tag
-
 from imagematrix.checks.fitness import Finding, Group, findings_of
 from imagematrix.checks.running import START_SECONDS
 from imagematrix.console import counted, say, table
 from imagematrix.errors import UserError
 from imagematrix.host.engine import Engine
+from imagematrix.host.pull import is_refusal, pull
 from imagematrix.host.setup import ensure_engine
 from imagematrix.matrix.platforms import PLATFORM
 from imagematrix.repository.passed import Outcome
@@ -24,9 +21,6 @@ from imagematrix.repository.project import Project
 
 # https://pkg.go.dev/github.com/distribution/reference, roughly: the engine knows it exactly.
 _REFERENCE = re.compile(r"[a-z0-9][A-Za-z0-9._/:@-]*")
-
-# What registries say who want a log-in, also of images that there are not.
-_REFUSED = re.compile("unauthorized|authorization|authentication|no basic auth|denied|login", re.I)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -119,7 +113,8 @@ def available(engine: Engine, image: str) -> Iterator[dict[str, Any]]:
         found = engine.inspect([image]).get(image)
         pulled = found is None
         if pulled:
-            found = _pull(client, image)
+            _pull(engine, image)
+            found = client.api.inspect_image(image)
         try:
             assert found is not None
             platform = f"{found['Os']}/{found['Architecture']}"
@@ -131,18 +126,11 @@ def available(engine: Engine, image: str) -> Iterator[dict[str, Any]]:
                 client.images.remove(image, noprune=False)
 
 
-def _pull(client: docker.DockerClient, image: str) -> dict[str, Any]:
-    repository, tag = parse_repository_tag(image)
+def _pull(engine: Engine, image: str) -> None:
     say(f"The engine has no {image}. Pulling …")
-    try:
-        client.images.pull(repository, tag=tag or "latest", platform=PLATFORM)
-        description: dict[str, Any] = client.api.inspect_image(image)
-    except docker.errors.APIError as error:
-        why = str(error.explanation or error)
+    if why := pull(engine, image):
         host, _, rest = image.partition("/")
         named = f" {host}" if rest and re.search("[.:]", host) else ""
-        hint = f"; log in first: docker login{named}" if _REFUSED.search(why) else ""
-        raise UserError(
-            f"{image} is not in the engine, and cannot be pulled: {why}{hint}"
-        ) from None
-    return description
+        hint = f"; log in first: docker login{named}" if is_refusal(why) else ""
+        message = f"{image} is not in the engine, and cannot be pulled: {why}{hint}"
+        raise UserError(message)

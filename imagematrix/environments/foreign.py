@@ -10,6 +10,7 @@ from imagematrix.console import say
 from imagematrix.environments.model import Registry
 from imagematrix.errors import UserError, WorkError
 from imagematrix.host.engine import Engine
+from imagematrix.host.pull import is_refusal, pull
 from imagematrix.matrix.platforms import PLATFORM
 
 USERNAME_VARIABLE = "BASE_IMAGE_REGISTRY_USERNAME"
@@ -18,16 +19,6 @@ _HOW = (
     f"set {USERNAME_VARIABLE} and {PASSWORD_VARIABLE} in the environment, or log in by `docker"
     " login`"
 )
-# What engines and registries say where a name or password is missing or wrong.
-_REFUSED = (
-    "unauthorized",
-    "authentication required",
-    "no basic auth",
-    "access denied",
-    "403",
-    "401",
-)
-
 # Run by the image's own shell, as the user of the contract: a Python that only root may start does
 # not count. Each line is a word and its value.
 _LOOK = """\
@@ -86,44 +77,23 @@ def pull_base(engine: Engine, reference: str, credentials: Credentials | None) -
 
     Raises UserError where the registry asks for others, and WorkError for all else.
     """
-    import docker.errors
-
     login = (
         {"username": credentials.username, "password": credentials.password}
         if credentials
         else None
     )
     say(f"Pulling {reference} …")
-    error = ""
-    try:
-        with contextlib.closing(engine.client()) as client:
-            name, tag = _split(reference)
-            events = client.api.pull(
-                name, tag=tag, platform=PLATFORM, auth_config=login, stream=True, decode=True
-            )
-            # An engine may answer first, and say afterwards what went wrong.
-            error = next((event["error"] for event in events if "error" in event), "")
-    except (docker.errors.APIError, OSError) as failure:
-        error = str(getattr(failure, "explanation", None) or failure)
+    error = pull(engine, reference, login)
     if not error:
         return
-    if any(word in error.lower() for word in _REFUSED):
+    if is_refusal(error):
         if credentials is None:
-            raise UserError(f"the base image {reference} needs a log-in ({error.strip()}); {_HOW}")
+            raise UserError(f"the base image {reference} needs a log-in ({error}); {_HOW}")
         raise UserError(
             f"the registry of {reference} refuses {credentials.username!r} with this password"
-            f" ({error.strip()})"
+            f" ({error})"
         )
-    raise WorkError(f"the base image {reference} cannot be pulled: {error.strip()}")
-
-
-def _split(reference: str) -> tuple[str, str]:
-    """Name and tag, or name and digest, as the engine's API has them."""
-    if "@" in reference:
-        name, _, digest = reference.partition("@")
-        return name, digest
-    name, _, tag = reference.rpartition(":")
-    return name, tag
+    raise WorkError(f"the base image {reference} cannot be pulled: {error}")
 
 
 def look_into(engine: Engine, reference: str) -> Found:
