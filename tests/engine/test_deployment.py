@@ -336,7 +336,7 @@ def test_the_password_of_a_registry_stays_nowhere(
 ) -> None:
     """From wherever it comes, and be it in the configuration, which lies beside the code."""
     registry: dict[str, str] = {"address": private.partition("/")[0]}
-    environ, given = dict(os.environ), ""
+    environ, given, base = dict(os.environ), "", private
     options = ["--tag", IMAGE]
     match place:
         case "file":
@@ -346,10 +346,12 @@ def test_the_password_of_a_registry_stays_nowhere(
         case "standard input":
             environ |= {USERNAME_VARIABLE: USER}
             options, given = [*options, "--password-stdin"], f"{PASSWORD}\n"
+            # A base image may be named by its digest.
+            base = f"{private.rpartition(':')[0]}@{digest_of(engine, private)}"
     config = {
         "entryScript": "score.py",
         "sourceDirectory": ".",
-        "baseImage": private.partition("/")[2],
+        "baseImage": base.partition("/")[2],
         "baseImageRegistry": registry,
     }
     file = app / "inferenceconfig.json"
@@ -370,7 +372,7 @@ def test_the_password_of_a_registry_stays_nowhere(
         words = [PASSWORD.encode(), b64encode(f"{USER}:{PASSWORD}".encode())]
         with closing(engine.client()) as client:
             description = client.api.inspect_image(IMAGE)
-            below = layers_of(client.api.inspect_image(private))
+            below = layers_of(client.api.inspect_image(base))
             own = set(layers_of(description)) - set(below)
             # The last word is in a layer: what is not found there would have been found, too.
             search = partial(words_in, words=[*words, b"azureml-app"])
@@ -378,10 +380,12 @@ def test_the_password_of_a_registry_stays_nowhere(
             history = json.dumps(client.api.history(IMAGE))
     finally:
         remove(engine, IMAGE)
+        if base != private:
+            remove(engine, base)
     folder = tree / DEPLOYMENTS / "deployment-test"
     log = (tree / WORK_FOLDER / "build.log").read_text()
     written = "".join(path.read_text() for path in folder.iterdir())
-    assert f"FROM {private}\n" in written
+    assert f"FROM {base}\n" in written
     assert "add-server" in log
     assert len(history) > 1000
     assert "deployment-test:latest" in result.stdout
@@ -390,6 +394,14 @@ def test_the_password_of_a_registry_stays_nowhere(
         assert not [word for word in words if word in text.encode()]
     assert read.keys() == own
     assert set().union(*read.values()) == {b"azureml-app"}
+
+
+def digest_of(engine: Engine, reference: str) -> str:
+    """The digest of an image in the private registry."""
+    with closing(engine.client()) as client:
+        login = {"username": USER, "password": PASSWORD}
+        found = client.api.inspect_distribution(reference, auth_config=login)
+    return str(found["Descriptor"]["digest"])
 
 
 def words_in(layer: BinaryIO, words: Sequence[bytes]) -> set[bytes]:
