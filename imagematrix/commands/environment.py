@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from imagematrix.commands.deploying import add_deployment_options, deploy
 from imagematrix.commands.options import add_bases
 from imagematrix.commands.verify_published import image_of
 from imagematrix.console import say
+from imagematrix.environments.conda_image import PREFIXES
+from imagematrix.environments.conda_making import conda_dockerfile, make_conda_environment
+from imagematrix.environments.condarc import read_conda_settings
 from imagematrix.environments.deployment import EnvironmentImage
 from imagematrix.environments.details import Details, details_of
 from imagematrix.environments.folder import DETAILS
@@ -20,12 +24,13 @@ from imagematrix.environments.making import Settings, environment_dockerfile, ma
 from imagematrix.environments.pypi import (
     ENVIRONMENTS,
     decisions,
-    environment_variant,
     from_pypi,
+    without_server,
 )
 from imagematrix.environments.specification import (
     Environment,
     Packages,
+    name_of,
     read_environment,
 )
 from imagematrix.errors import UserError, WorkError
@@ -54,6 +59,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--python", default="", metavar="X.Y", help="the Python (default: that of SPEC, else 3.12)"
+    )
+    parser.add_argument(
+        "--channel",
+        action="append",
+        default=[],
+        metavar="NAME=CHANNEL",
+        help="take a conda channel for one that SPEC names: defaults=conda-forge",
     )
     parser.add_argument(
         "--accelerator",
@@ -89,15 +101,15 @@ def run(project: Project, options: argparse.Namespace) -> int:
         return 0
     if options.specification.suffix == ".json":
         packages = options.packages or Packages.CONDA
-        known = decisions(project, packages, options.python, _channels(packages))
+        known = decisions(project, packages, options.python, _channels(packages, options.channel))
         return deploy(project, options, known, partial(_environment_image, project, options))
     if options.model or options.password_stdin:
         raise UserError("--model and --password-stdin are for an inferenceconfig.json")
     started = time.monotonic()
-    environment = _pypi_environment(project, options)
-    if options.print:
-        print(environment_dockerfile(project, environment), end="")
-        return 0
+    path: Path = options.specification
+    usual = Packages.PYPI if path.suffix == ".txt" else Packages.CONDA
+    packages = options.packages or usual
+    environment = _environment(project, packages, options)
     settings = Settings(
         options.output,
         options.upgrade,
@@ -106,7 +118,13 @@ def run(project: Project, options: argparse.Namespace) -> int:
         options.force,
         options.builder,
     )
-    made = make_environment(project, environment, settings)
+    dockerfile, make = environment_dockerfile, make_environment
+    if packages is Packages.CONDA:
+        dockerfile, make = conda_dockerfile, make_conda_environment
+    if options.print:
+        print(dockerfile(project, environment), end="")
+        return 0
+    made = make(project, environment, settings)
     if made.is_right and options.tag:
         _tag(made.variant.name, options.tag)
     if options.json:
@@ -117,30 +135,35 @@ def run(project: Project, options: argparse.Namespace) -> int:
     return exit_status([made.result], strict=True)
 
 
-def _pypi_environment(project: Project, options: argparse.Namespace) -> Environment:
-    """The environment that is asked for, of PyPI's packages."""
-    path: Path = options.specification
-    requirements = path.suffix == ".txt"
-    packages = options.packages or (Packages.PYPI if requirements else Packages.CONDA)
-    known = decisions(project, packages, options.python, _channels(packages))
-    return _of_packages(read_environment(path, known), packages)
-
-
-def _channels(packages: Packages) -> dict[str, tuple[str, ...]]:
-    """What channels are replaced by; they have no meaning for PyPI."""
-    return {"defaults": ("conda-forge",)} if packages is Packages.PYPI else {}
+def _environment(project: Project, packages: Packages, options: argparse.Namespace) -> Environment:
+    """The environment that is asked for."""
+    known = decisions(project, packages, options.python, _channels(packages, options.channel))
+    return _of_packages(read_environment(options.specification, known), packages)
 
 
 def _of_packages(environment: Environment, packages: Packages) -> Environment:
-    if packages is Packages.CONDA:
-        raise UserError(
-            f"{environment.file}: packages of conda cannot be installed yet; `--packages pypi`"
-            " takes those that are the same on PyPI"
-        )
-    environment = from_pypi(environment)
+    """The environment as its packages are taken, after what is said of it."""
+    chosen_from = from_pypi if packages is Packages.PYPI else without_server
+    environment = chosen_from(environment)
     for note in environment.notes:
         say(str(note))
     return environment
+
+
+def _channels(packages: Packages, options: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The channels that are taken for others, by options and as this host has chosen."""
+    channels = {}
+    for option in options:
+        name, equals, channel = option.partition("=")
+        if not (name and equals and channel):
+            raise UserError(f"--channel {option}: write NAME=CHANNEL, as defaults=conda-forge")
+        channels[name] = tuple(channel.split(","))
+    if packages is Packages.PYPI:
+        # They have no meaning there.
+        return {"defaults": ("conda-forge",), **channels}
+    home = Path.home()
+    of_host = read_conda_settings(os.environ, home, read_host_config(os.environ, home)).defaults
+    return {**({"defaults": of_host} if of_host else {}), **channels}
 
 
 def _environment_image(
@@ -148,16 +171,21 @@ def _environment_image(
 ) -> EnvironmentImage:
     """The image of the environment of a deployment, which is made unless only a Dockerfile is to be
     printed. Raises WorkError where it is not right."""
-    environment = _of_packages(environment, options.packages or Packages.CONDA)
+    packages = options.packages or Packages.CONDA
+    environment = _of_packages(environment, packages)
+    is_conda = packages is Packages.CONDA
+    name = name_of(environment)
+    image = EnvironmentImage(image_tag(name), str(PREFIXES / name) if is_conda else "")
     if options.print:
-        return EnvironmentImage(image_tag(environment_variant(project, environment).name))
+        return image
     settings = Settings(
         None, options.upgrade, options.bases, options.pull, options.force, options.builder
     )
-    made = make_environment(project, environment, settings)
+    make = make_conda_environment if is_conda else make_environment
+    made = make(project, environment, settings)
     if not made.is_right:
         raise WorkError(f"{made.variant.name}, the environment of it: {made.result.detail}")
-    return EnvironmentImage(image_tag(made.variant.name))
+    return image
 
 
 def _tag(name: str, tag: str) -> None:

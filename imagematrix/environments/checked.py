@@ -7,6 +7,7 @@ from imagematrix.checks.content import promised_pins_are_kept
 from imagematrix.checks.cuda import cuda_only_where_declared
 from imagematrix.checks.running import run_image, wait_until_healthy
 from imagematrix.checks.size import size_is_within_budget
+from imagematrix.environments.conda_checks import checks_instead
 from imagematrix.errors import WorkError
 from imagematrix.host.engine import Engine
 from imagematrix.matrix.variant import Variant
@@ -48,9 +49,8 @@ def check_environment(
             engine, image, variant, project.locks[variant.name], project.root
         ) as running:
             wait_until_healthy(running)
-            for check in checks_of(variant):
-                if check not in _NOT_OF_ENVIRONMENTS:
-                    results[check.__name__] = outcome_of(check, running)
+            for check in _checks_of(variant):
+                results[check.__name__] = outcome_of(check, running)
     except AssertionError as error:
         raise WorkError(f"{variant.name} is built, but does not serve: {error}") from None
     record_results(project.root, str(ids[image]), variant.name, digest, results)
@@ -67,6 +67,12 @@ def outcome_of(check: Check, running: Any) -> CheckResult:
         is_choice = check in _CHOICES_OF_THE_USER
         return CheckResult(Outcome.SKIPPED if is_choice else Outcome.FAILED, str(error))
     return CheckResult(Outcome.PASSED)
+
+
+def _checks_of(variant: Variant) -> tuple[Check, ...]:
+    others, own = checks_instead() if variant.conda else ((), ())
+    left_out = (*_NOT_OF_ENVIRONMENTS, *others)
+    return (*(check for check in checks_of(variant) if check not in left_out), *own)
 
 
 def failed_checks(results: Results) -> dict[str, str]:

@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import uv
+import yaml
 from packaging.utils import canonicalize_name
 
 from imagematrix.console import say
@@ -128,6 +129,23 @@ def lock_conda(
         raise UserError(f"{environment.file}: no package needs Python, and the server runs on it")
     requirements = _lock_pip(environment, packages, python, image_python, glibc, host, present)
     return CondaLock(answer["lock"], requirements, packages, python)
+
+
+def read_conda_lock(conda: str, requirements: str) -> CondaLock:
+    """The locks of an environment, from their texts."""
+    packages = []
+    for row in yaml.safe_load(conda)["packages"]:
+        # https://docs.conda.io/projects/conda-build/en/stable/concepts/package-naming-conv.html
+        stem = row["conda"].rpartition("/")[2].removesuffix(".conda").removesuffix(".tar.bz2")
+        name, version, build = unquote(stem).rsplit("-", 2)
+        depends = tuple(row.get("depends", ()))
+        size = row.get("size", 0)
+        packages.append(
+            CondaPackage(name, version, build, row["conda"], row["sha256"], size, depends)
+        )
+    packages.sort(key=lambda package: package.name)
+    python = next(package.version for package in packages if package.name == "python")
+    return CondaLock(conda, requirements, tuple(packages), python)
 
 
 def channel_urls(channels: Sequence[Entry], settings: CondaSettings) -> list[str]:

@@ -11,7 +11,7 @@ from imagematrix.repository.slim import render_slim
 
 DETAILS = PurePosixPath("details.json")
 SPECIFICATION = PurePosixPath("mutated_conda_dependencies.yml")
-_IGNORED = "# What the build reads.\n*\n!requirements.txt\n!slim.txt\n!tools\n"
+IGNORED = "# What the build reads.\n*\n!requirements.txt\n!slim.txt\n!tools\n"
 
 
 def dockerfile_of(root: Path, variant: Variant) -> str:
@@ -27,7 +27,7 @@ def environment_folder(
         PurePosixPath(variant.dockerfile.name): details["ingredients"]["dockerfile"],
         PurePosixPath(variant.lock.name): lock,
         PurePosixPath(variant.slim_file.name): render_slim(root, [variant])[variant.slim_file],
-        PurePosixPath(".dockerignore"): _IGNORED,
+        PurePosixPath(".dockerignore"): IGNORED,
         SPECIFICATION: specification,
         DETAILS: details_text(details),
         **_tools(root),

@@ -39,8 +39,8 @@ _TRIMMED = (
     "share/gtk-doc",
     "CACHEDIR.TAG",
 )
-# Where the scripts that nobody ran are listed, by package.
-NOT_RUN = "conda-meta/scripts-not-run.json"
+# Where the packages are listed whose scripts nobody ran. Not among conda's records.
+NOT_RUN = "etc/conda/scripts-not-run.json"
 
 
 def install_tool(lock: Path, folder: Path) -> None:
@@ -57,7 +57,7 @@ def install_environment(context: Path, prefix: Path) -> None:
     _trim(prefix)
     python = prefix / "bin" / "python3"
     requirements = context / "requirements.txt"
-    if requirements.is_file():
+    if "==" in requirements.read_text(encoding="utf-8"):
         uv = ("pip", "install", "--system", "--python", python, "--no-deps", "--require-hashes")
         _uv(*uv, "--only-binary", ":all:", "--requirement", requirements)
     # Those of packages depend on times.
@@ -164,8 +164,9 @@ def _report(prefix: Path, answer: dict[str, Any]) -> None:
     for kind, names in found.items():
         print(f"not run: {what[kind]}, of {', '.join(names)}")
     if found:
-        text = json.dumps(found, indent=1, sort_keys=True) + "\n"
-        (prefix / NOT_RUN).write_text(text, encoding="utf-8")
+        path = prefix / NOT_RUN
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     print(f"{len(answer['packages'])} conda packages in {prefix}")
 
 

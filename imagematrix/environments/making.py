@@ -1,6 +1,7 @@
 """From an environment of PyPI's packages to its image: locked, rendered, built and checked."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -76,21 +77,34 @@ def make_environment(
     files = environment_folder(project.root, variant, lock, specification, details)
     for folder in filter(None, [project.root / variant.folder, settings.output]):
         write_folder(folder, files)
-    result = _built(replace(project, environments=(variant,)), variant, details, settings)
+    result = built_image(project, variant, details, settings)
     return MadeEnvironment(variant, settings.output or Path(variant.folder), result)
 
 
-def _built(project: Project, variant: Variant, details: Details, settings: Settings) -> Result:
+def built_image(
+    project: Project,
+    variant: Variant,
+    details: Details,
+    settings: Settings,
+    secrets: Mapping[str, str] | None = None,
+) -> Result:
+    """Builds the image of an environment whose folder is written, if it is not up to date, and
+    checks it. `secrets` are texts by name that only the steps get which mount them."""
+    project = replace(project, environments=(variant,))
+    names = (variant.name, *([variant.conda.builder] if variant.conda else []))
     prepared = prepare(
         project,
         Request(
-            Selection((variant.name,)),
+            Selection(names),
             settings.bases,
             settings.refresh,
             settings.force,
             settings.builder,
         ),
     )
+    given = {f"IMAGEMATRIX_{name.upper().replace('-', '_')}": name for name in secrets or {}}
+    variables = {variable: (secrets or {})[name] for variable, name in given.items()}
+    options = tuple(f"id={name},env={variable}" for variable, name in given.items())
     require_disk(project.budgets.measured, prepared.engine, prepared.steps)
     labels = {variant.name: details_label(details)}
     results = run_build(
@@ -98,8 +112,12 @@ def _built(project: Project, variant: Variant, details: Details, settings: Setti
         prepared.engine,
         prepared.builder,
         prepared.steps,
-        replace(prepared.environment, image_labels=labels),
-        prepared.variables,
+        replace(
+            prepared.environment,
+            image_labels=labels,
+            secrets=(*prepared.environment.secrets, *options),
+        ),
+        {**prepared.variables, **variables},
         prepared.present,
     )
     (result,) = (one for one in results if one.name == variant.name)

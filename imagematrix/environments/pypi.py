@@ -105,9 +105,7 @@ def from_pypi(environment: Environment) -> Environment:
             hint = "name a version, and put its wheel into an index or a folder of PIP_FIND_LINKS"
             errors.append(entry.diagnostic(message, hint))
         elif canonicalize_name(requirement.name) in _SERVERS:
-            message = f"{entry} is left out: the image has a server of its own"
-            hint = "name azureml-core where the script imports azureml.core"
-            notes.append(entry.diagnostic(message, hint))
+            notes.append(_left_out(entry))
         else:
             requirements.append(entry)
     for entry in environment.conda:
@@ -142,6 +140,24 @@ def _extra_index(option: Entry) -> str:
     name, _, url = option.text.replace("=", " ", 1).partition(" ")
     is_url = re.fullmatch(r"https?://\S+", url.strip()) is not None
     return url.strip().rstrip("/") if name == "--extra-index-url" and is_url else ""
+
+
+def without_server(environment: Environment) -> Environment:
+    """The same environment without what pip would install of another server, with a note of it."""
+    servers = [
+        e for e in environment.pip if canonicalize_name(Requirement(e.text).name) in _SERVERS
+    ]
+    return replace(
+        environment,
+        pip=tuple(entry for entry in environment.pip if entry not in servers),
+        notes=(*environment.notes, *map(_left_out, servers)),
+    )
+
+
+def _left_out(entry: Entry) -> Diagnostic:
+    message = f"{entry} is left out: the image has a server of its own"
+    hint = "name azureml-core where the script imports azureml.core"
+    return entry.diagnostic(message, hint)
 
 
 def _requirement(entry: Entry) -> str | Diagnostic:

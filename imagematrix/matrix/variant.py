@@ -49,6 +49,21 @@ class DeclaredWheel:
 
 
 @dataclass(frozen=True)
+class Conda:
+    """A conda environment that an image has beside its own Python.
+
+    `prefix` is its folder in the image, `builder` the name of the image in which it is installed,
+    of which nothing stays. `digest` is that of the files that say what is installed, and how,
+    `python` CPython's full version.
+    """
+
+    prefix: str
+    builder: str
+    digest: str
+    python: str
+
+
+@dataclass(frozen=True)
 class Variant:
     """One image. `parent` is the name of the image that it is based on, None for a root.
 
@@ -58,7 +73,8 @@ class Variant:
     holds of it; with an accelerator that needs it, None means that no lock says it yet.
     `cuda_image` is where its libraries are taken from, None for its own packages. `bundled_cuda` is
     the version of a CUDA that a package carries inside although the image is for the CPU.
-    `supported_until` is the last day of its support, None where it is unsupported.
+    `supported_until` is the last day of its support, None where it is unsupported. With `conda`,
+    its packages are in a conda environment, whose Python runs the server.
     """
 
     name: str
@@ -83,6 +99,7 @@ class Variant:
     bundled_cuda: str | None
     example: PurePosixPath
     parent: str | None
+    conda: Conda | None = None
 
     @property
     def description(self) -> str:
@@ -138,6 +155,8 @@ class Variant:
     @property
     def template(self) -> PurePosixPath:
         """The template of its Dockerfile, relative to the repository."""
+        if self.conda is not None:
+            return _path("base", "conda.Dockerfile.j2")
         if self.is_environment:
             return _path("base", "environment.Dockerfile.j2")
         return _path("base" if self.parent is None else "frameworks", "Dockerfile.j2")

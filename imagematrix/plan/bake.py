@@ -284,6 +284,13 @@ def _cache_of(image: str, where: str) -> str:
     return f"type=registry,ref={where}/{image}:buildcache"
 
 
+def _image_context(image: str, building: Collection[str], environment: BuildEnvironment) -> str:
+    """The context that is another image: the target that builds it, or the local image."""
+    if image in building:
+        return f"target:{target_name(image)}"
+    return f"{LOCAL_IMAGE}{image_tag(image, environment.tag)}"
+
+
 def _image_target(
     variant: Variant, building: Collection[str], environment: BuildEnvironment
 ) -> dict[str, Any]:
@@ -294,10 +301,11 @@ def _image_target(
     contexts = {TOOLS: f"target:{TOOLS}", **_replaced_bases(bases, environment)}
     if variant.parent is None:
         contexts[variant.system_image] = f"target:{variant.system_image}"
-    elif variant.parent in building:
-        contexts[variant.parent] = f"target:{target_name(variant.parent)}"
     else:
-        contexts[variant.parent] = f"{LOCAL_IMAGE}{image_tag(variant.parent, environment.tag)}"
+        contexts[variant.parent] = _image_context(variant.parent, building, environment)
+    if variant.conda is not None:
+        used = variant.conda.builder
+        contexts[used] = _image_context(used, building, environment)
     if variant.name in environment.wheel_folders:
         contexts["wheels"] = environment.wheel_folders[variant.name]
     compression = ",compression=uncompressed" if environment.uncompressed else ""

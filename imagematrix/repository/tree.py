@@ -70,7 +70,8 @@ def read_locks(
             if not variant.is_environment:
                 errors += _pin_contradictions(matrix, variant, locks[variant.name])
                 errors += _missing_cuda(matrix, variant)
-            if variant.parent in locks:
+            # A conda environment has no packages of the parent.
+            if variant.parent in locks and variant.conda is None:
                 errors += _parent_contradictions(
                     variant, locks[variant.name], locks[variant.parent]
                 )

@@ -3,25 +3,31 @@
 import dataclasses
 import json
 import os
-import shutil
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
 from imagematrix.build.buildkit import running_bake
 from imagematrix.build.inputs import build_environment
-from imagematrix.environments.conda import CondaLock, lock_conda
-from imagematrix.environments.conda_image import CONDA_LOCK, conda_variant, prefix_of, render_conda
-from imagematrix.environments.condarc import OFFICIAL, CondaSettings
-from imagematrix.environments.specification import Decisions, read_environment
-from imagematrix.files import WORK_FOLDER, write_atomically
+from imagematrix.build.results import Outcome
+from imagematrix.environments.conda import read_conda_lock
+from imagematrix.environments.conda_image import CONDA_LOCK
+from imagematrix.environments.conda_making import make_conda_environment
+from imagematrix.environments.condarc import OFFICIAL
+from imagematrix.environments.making import MadeEnvironment, Settings
+from imagematrix.environments.model import Environment, Packages
+from imagematrix.environments.pypi import decisions, minimal_images, without_server
+from imagematrix.environments.specification import read_environment
 from imagematrix.host.bases import BaseSource, ensure_bases
 from imagematrix.host.bootstrap import find_interpreter
 from imagematrix.host.buildx import find_builder
@@ -29,10 +35,11 @@ from imagematrix.host.config import read_host_config
 from imagematrix.host.debian import debian_mirrors
 from imagematrix.host.engine import Engine
 from imagematrix.host.supply import Supply
-from imagematrix.matrix.variant import SLIM_NAME, Variant
+from imagematrix.matrix.variant import Variant
 from imagematrix.plan.bake import bake_file, image_tag, target_name
 from imagematrix.plan.content import Content
 from imagematrix.plan.plan import Action, Step
+from imagematrix.repository.project import Project
 from tests.engine.conda_channel import Channel, File, served
 from tests.engine.conftest import ROOT
 from tests.example_images import example
@@ -40,7 +47,6 @@ from tests.images.running import build_images
 
 HOST = read_host_config(os.environ, Path.home())
 PARENT = example()
-NAME = "azureml_conda_test"
 SPECIFICATION = """\
 name: mine
 channels: [conda-forge]
@@ -50,6 +56,7 @@ dependencies:
   - with_linker
   - pip:
       - six==1.17.0
+      - azureml-defaults
 variables:
   GREETING: hello $USER "you"
 """
@@ -76,19 +83,17 @@ def run(data):
 
 @dataclass(frozen=True)
 class Site:
-    """A folder with a channel, the files of an environment that is locked on it, and its image."""
+    """A folder with a channel, and an environment that takes its packages from there."""
 
     channels: Path
-    lock: CondaLock
-    variant: Variant
+    environment: Environment
 
 
 @pytest.fixture(scope="module")
-def site(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Site:
     interpreter = find_interpreter(PARENT.python)
     if interpreter is None:
         pytest.skip(f"no CPython {PARENT.python} on this host to make a conda package of")
-    build_images(engine, PARENT.name)
     folder = tmp_path_factory.mktemp("conda")
     channel = Channel(folder / "channels/conda-forge")
     channel.add_python(interpreter)
@@ -111,58 +116,31 @@ def site(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     )
     channel.write()
     specification = folder / "env.yml"
-    specification.write_text(SPECIFICATION)
-    decisions = Decisions(pythons=("3.11", "3.12"), default_python="3.12")
-    environment = read_environment(specification, decisions)
-    with served(folder / "channels") as url:
-        settings = CondaSettings(mirrors={OFFICIAL: (f"{url}/",)})
-        lock = lock_conda(
-            ROOT,
-            environment,
-            HOST,
-            settings,
-            glibc=PARENT.suite.glibc,
-            image_python=PARENT.python,
-        )
-    place = PurePosixPath(WORK_FOLDER.as_posix(), "environments", NAME)
-    variant = conda_variant(NAME, place, PARENT, lock)
-    for path, text in render_conda(ROOT, variant, PARENT, lock, environment.variables).items():
-        write_atomically(ROOT / place / path, text)
-    # What an earlier run built is no build.
-    _change_context(variant)
-    yield Site(folder / "channels", lock, variant)
-    shutil.rmtree(ROOT / place)
-    names = [image_tag(NAME), image_tag(NAME, "again"), image_tag(NAME, "offline")]
-    subprocess.run(["docker", "rmi", "--force", *names], env=engine.environ(), capture_output=True)
+    # What an earlier run built has another name.
+    specification.write_text(f"{SPECIFICATION}  RUN: {uuid.uuid4()}\n")
+    known = decisions(Project(tree), Packages.CONDA)
+    return Site(folder / "channels", without_server(read_environment(specification, known)))
 
 
-def _change_context(variant: Variant) -> None:
-    with (ROOT / variant.folder / SLIM_NAME).open("a") as rules:
-        rules.write(f"# {uuid.uuid4()}\n")
-
-
-def build(engine: Engine, site: Site, mirror: str, tag: str = "latest", *options: str) -> str:
-    """Builds the image with its channel at the URL `mirror`; returns what the build printed."""
-    builder = find_builder(engine)
-    bases = ensure_bases(engine, [PARENT], BaseSource.AUTO)
-    environment, variables = build_environment(
-        ROOT, engine, builder, bases, HOST, debian_mirrors(), [site.variant], {NAME: Supply()}
+@pytest.fixture(scope="module")
+def older(tmp_path_factory: pytest.TempPathFactory, tree: Path) -> Site:
+    """An environment with a Python that has no minimal image."""
+    images = minimal_images(Project(tree).variants)
+    series = next((s for s in ("3.10", "3.9", "3.8") if find_interpreter(s) is not None), "")
+    interpreter = find_interpreter(series) if series else None
+    if interpreter is None or series in images:
+        pytest.skip("no CPython on this host that has no minimal image")
+    folder = tmp_path_factory.mktemp("older")
+    channel = Channel(folder / "channels/conda-forge")
+    channel.add_python(interpreter)
+    channel.write()
+    specification = folder / "env.yml"
+    specification.write_text(
+        f"channels: [conda-forge]\ndependencies: [python={series}]\n"
+        f"variables: {{RUN: {uuid.uuid4()}}}\n"
     )
-    variables["CONDA_MIRRORS"] = json.dumps({OFFICIAL: [f"{mirror}/"]})
-    secrets = (*environment.secrets, "id=conda-mirrors,env=CONDA_MIRRORS")
-    environment = dataclasses.replace(environment, secrets=secrets, tag="latest")
-    step = Step(site.variant, Action.BUILD, ("a test",), Content({}))
-    definition = bake_file([step], environment)
-    target = definition["target"][target_name(NAME)]
-    target["tags"] = [image_tag(NAME, tag)]
-    with running_bake(
-        ROOT, engine, builder, definition, options=options, variables=variables
-    ) as bake:
-        assert bake.stdout is not None
-        output = bake.stdout.read()
-    if bake.returncode != 0:
-        raise AssertionError(output)
-    return output
+    known = decisions(Project(tree), Packages.CONDA)
+    return Site(folder / "channels", read_environment(specification, known))
 
 
 @pytest.fixture(scope="module")
@@ -172,11 +150,58 @@ def gateway(engine: Engine) -> str:
     return docker(engine, "network", "inspect", "bridge", "--format", place)
 
 
-@pytest.fixture(scope="module")
-def built(engine: Engine, site: Site, gateway: str) -> str:
-    """What the build of the image printed."""
+@contextmanager
+def mirrored(site: Site, gateway: str) -> Iterator[str]:
+    """A host whose .condarc names a mirror on this machine; the URL of that."""
     with served(site.channels, gateway) as url:
-        return build(engine, site, url)
+        settings = site.channels.parent / "condarc"
+        settings.write_text(f"channel_alias: {url}\n")
+        with patch.dict(os.environ, CONDARC=str(settings), NOX_ENVDIR=str(ROOT / ".nox")):
+            yield url
+
+
+@pytest.fixture(scope="module")
+def made(engine: Engine, tree: Path, site: Site, gateway: str) -> Iterator[MadeEnvironment]:
+    build_images(engine, PARENT.name)
+    with mirrored(site, gateway):
+        found = make_conda_environment(Project(tree), site.environment, Settings())
+    try:
+        assert found.is_right, found.result.detail
+        yield found
+    finally:
+        names = [image_tag(found.variant.name, tag) for tag in ("latest", "again", "offline")]
+        remove = ["docker", "rmi", "--force", *names]
+        subprocess.run(remove, env=engine.environ(), capture_output=True)
+
+
+def build(
+    engine: Engine, tree: Path, variant: Variant, mirror: str, tag: str, *options: str
+) -> str:
+    """Builds the image once more; returns what the build printed."""
+    builder = find_builder(engine)
+    bases = ensure_bases(engine, [PARENT], BaseSource.AUTO)
+    environment, variables = build_environment(
+        tree, engine, builder, bases, HOST, debian_mirrors(), [variant], {variant.name: Supply()}
+    )
+    variables["CONDA_MIRRORS"] = json.dumps({OFFICIAL: [f"{mirror}/"]})
+    secrets = (*environment.secrets, "id=conda-mirrors,env=CONDA_MIRRORS")
+    environment = dataclasses.replace(environment, secrets=secrets)
+    step = Step(variant, Action.BUILD, ("a test",), Content({}))
+    definition = bake_file([step], environment)
+    target = definition["target"][target_name(variant.name)]
+    # As the first build had them.
+    present = engine.inspect([image_tag(variant.name)])[image_tag(variant.name)]
+    labels = present["Config"]["Labels"]
+    target |= {"tags": [image_tag(variant.name, tag)]}
+    target["labels"] = {name: text.replace("${", "$${") for name, text in labels.items()}
+    with running_bake(
+        tree, engine, builder, definition, options=options, variables=variables
+    ) as bake:
+        assert bake.stdout is not None
+        output = bake.stdout.read()
+    if bake.returncode != 0:
+        raise AssertionError(output)
+    return output
 
 
 def docker(engine: Engine, *arguments: str) -> str:
@@ -187,7 +212,7 @@ def docker(engine: Engine, *arguments: str) -> str:
     return result.stdout.strip()
 
 
-def test_serves_locked_down(engine: Engine, site: Site, built: str, tmp_path: Path) -> None:
+def test_serves_locked_down(engine: Engine, made: MadeEnvironment, tmp_path: Path) -> None:
     """Read-only, without capabilities, as a user that nobody has heard of."""
     (tmp_path / "score.py").write_text(SCRIPT)
     tmp_path.chmod(0o755)
@@ -196,7 +221,7 @@ def test_serves_locked_down(engine: Engine, site: Site, built: str, tmp_path: Pa
         *("run", "--detach", "--read-only", "--cap-drop=ALL", "--user=12345:0", "--tmpfs=/tmp"),
         *("--security-opt=no-new-privileges", "--env=AZUREML_ENTRY_SCRIPT=score.py"),
         *("--volume", f"{tmp_path}:/var/azureml-app:ro", "--publish=127.0.0.1:0:5001"),
-        image_tag(NAME),
+        image_tag(made.variant.name),
     )
     try:
         address = docker(engine, "port", container, "5001/tcp")
@@ -210,7 +235,7 @@ def test_serves_locked_down(engine: Engine, site: Site, built: str, tmp_path: Pa
                 time.sleep(1)
         else:
             pytest.fail(docker(engine, "logs", container))
-        prefix = str(prefix_of(NAME))
+        prefix = f"/azureml-envs/{made.variant.name}"
         assert answer["prefix"] == prefix
         assert answer["escaped"] == "&lt;"
         assert answer["speedups"].startswith(f"{prefix}/lib/python3.12/site-packages/markupsafe/")
@@ -225,10 +250,10 @@ def test_serves_locked_down(engine: Engine, site: Site, built: str, tmp_path: Pa
 
 
 def test_environment_is_active_and_trimmed(
-    engine: Engine, site: Site, built: str, gateway: str
+    engine: Engine, tree: Path, made: MadeEnvironment, gateway: str
 ) -> None:
-    prefix = prefix_of(NAME)
-    run = ("run", "--rm", "--entrypoint=/bin/sh", image_tag(NAME), "-c")
+    prefix = f"/azureml-envs/{made.variant.name}"
+    run = ("run", "--rm", "--entrypoint=/bin/sh", image_tag(made.variant.name), "-c")
     assert docker(engine, *run, "command -v python3") == f"{prefix}/bin/python3"
     variables = docker(engine, *run, "env")
     assert f"CONDA_PREFIX={prefix}" in variables
@@ -241,9 +266,10 @@ def test_environment_is_active_and_trimmed(
     records = docker(engine, *run, f"cat {prefix}/conda-meta/*.json")
     assert "/var/cache" not in records
     assert gateway not in records
-    # Nobody runs these, and the result says so.
+    # Nobody runs these, and the build says so.
+    built = (tree / "build/build.log").read_text()
     assert "not run: scripts that would run when they are installed, of with_linker" in built
-    not_run = json.loads(docker(engine, *run, f"cat {prefix}/conda-meta/scripts-not-run.json"))
+    not_run = json.loads(docker(engine, *run, f"cat {prefix}/etc/conda/scripts-not-run.json"))
     assert not_run == {"activation": ["with_linker"], "link_scripts": ["with_linker"]}
     # All modules have bytecode that depends on no time.
     code = (
@@ -254,46 +280,118 @@ def test_environment_is_active_and_trimmed(
     assert docker(engine, *run, f"python3 -c '{code}'") == str([b"\x03\0\0\0"] * 2)
 
 
-def image(engine: Engine, tag: str) -> dict[str, object]:
+def image(engine: Engine, made: MadeEnvironment, tag: str) -> dict[str, object]:
     """What the engine knows of the image with this tag."""
-    (found,) = json.loads(docker(engine, "image", "inspect", image_tag(NAME, tag)))
+    (found,) = json.loads(docker(engine, "image", "inspect", image_tag(made.variant.name, tag)))
     return {name: found[name] for name in ("Id", "RootFS", "Config")}
 
 
-def test_offline_from_the_cache_it_is_the_same_image(
-    engine: Engine, site: Site, built: str, gateway: str
+def test_second_run_has_nothing_to_do_and_asks_nobody(
+    tree: Path, site: Site, made: MadeEnvironment
 ) -> None:
-    with served(site.channels, gateway) as gone:
+    again = make_conda_environment(Project(tree), site.environment, Settings())
+    assert again.result.outcome is Outcome.UP_TO_DATE
+    assert again.variant == made.variant
+
+
+def test_command_finds_it_up_to_date(
+    engine: Engine, tree: Path, site: Site, made: MadeEnvironment, tmp_path: Path
+) -> None:
+    specification = site.channels.parent / "env.yml"
+    command = [sys.executable, "-m", "imagematrix", "environment", str(specification), "--json"]
+    done = subprocess.run(
+        command, cwd=tree, env=engine.environ(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(done.stdout)
+    assert (row["name"], row["outcome"]) == (made.variant.name, "up to date")
+    assert "azureml-defaults is left out" in done.stderr
+
+
+def test_details_say_how_it_was_made(tree: Path, made: MadeEnvironment) -> None:
+    folder = tree / made.variant.folder
+    details = json.loads((folder / "details.json").read_text())
+    prefix = f"/azureml-envs/{made.variant.name}"
+    assert details["pythonEnvironment"] == {
+        "interpreterPath": f"{prefix}/bin/python3",
+        "condaEnvironmentName": made.variant.name,
+        "condaEnvironmentPath": prefix,
+    }
+    assert details["ingredients"]["dockerfile"] == (folder / "Dockerfile").read_text()
+    lock = (folder / "conda.lock").read_text()
+    assert f"{OFFICIAL}conda-forge/linux-64/markupsafe-3.0.3-py312_0.conda" in lock
+
+
+def test_python_without_a_minimal_image(
+    engine: Engine, tree: Path, older: Site, gateway: str
+) -> None:
+    """It is on the usual image, with a parser of HTTP of its own, and passes the same checks."""
+    build_images(engine, PARENT.name)
+    with mirrored(older, gateway):
+        found = make_conda_environment(Project(tree), older.environment, Settings())
+    try:
+        assert found.is_right, found.result.detail
+        assert found.variant.parent == PARENT.name
+        run = ("run", "--rm", image_tag(found.variant.name), "python3", "-c")
+        code = "import httptools, platform; print(platform.python_version(), httptools.__file__)"
+        version, parser = docker(engine, *run, code).split()
+        assert version.startswith(f"{older.environment.series}.")
+        assert parser.startswith(f"/azureml-envs/{found.variant.name}/lib/")
+    finally:
+        remove = ["docker", "rmi", "--force", image_tag(found.variant.name)]
+        subprocess.run(remove, env=engine.environ(), capture_output=True)
+
+
+def test_nothing_of_the_mirror_is_in_the_image(
+    engine: Engine, tree: Path, made: MadeEnvironment, gateway: str
+) -> None:
+    name = image_tag(made.variant.name)
+    described = docker(engine, "image", "inspect", name)
+    assert gateway not in described + docker(engine, "history", "--no-trunc", name)
+    search = f"grep -rlF '{gateway}:' /azureml-envs /opt /etc /home || true"
+    assert docker(engine, "run", "--rm", "--entrypoint=/bin/sh", name, "-c", search) == ""
+    for path in (tree / made.variant.folder).rglob("*"):
+        assert path.is_dir() or gateway not in path.read_text(), path
+
+
+def test_offline_from_the_cache_it_is_the_same_image(
+    engine: Engine, tree: Path, site: Site, made: MadeEnvironment, gateway: str
+) -> None:
+    with mirrored(site, gateway) as gone:
         pass
     # Not by `--no-cache`, with which BuildKit has empty cache mounts.
-    _change_context(site.variant)
-    output = build(engine, site, gone, "offline")
+    with (tree / made.variant.slim_file).open("a") as rules:
+        rules.write("# Another context.\n")
+    output = build(engine, tree, made.variant, gone, "offline")
     assert "conda packages in" in output
-    assert image(engine, "offline") == image(engine, "latest")
+    assert image(engine, made, "offline") == image(engine, made, "latest")
 
 
 def test_two_builds_without_cache_are_the_same_image(
-    engine: Engine, site: Site, built: str, gateway: str
+    engine: Engine, tree: Path, site: Site, made: MadeEnvironment, gateway: str
 ) -> None:
-    with served(site.channels, gateway) as url:
-        output = build(engine, site, url, "again", f"--set={NAME}.no-cache=true")
+    no_cache = f"--set={target_name(made.variant.name)}.no-cache=true"
+    with mirrored(site, gateway) as url:
+        output = build(engine, tree, made.variant, url, "again", no_cache)
     assert "conda packages in" in output
-    assert image(engine, "again") == image(engine, "latest")
+    assert image(engine, made, "again") == image(engine, made, "latest")
 
 
 def test_replaced_package_stops_the_build(
-    engine: Engine, site: Site, built: str, gateway: str
+    engine: Engine, tree: Path, site: Site, made: MadeEnvironment, gateway: str
 ) -> None:
-    """The lock is taken for that of another package, which no cache has."""
-    place = ROOT / site.variant.folder / CONDA_LOCK
-    (package,) = (p for p in site.lock.packages if p.name == "markupsafe")
+    """The channel has another package than the one that is locked."""
+    place = tree / made.variant.folder / CONDA_LOCK
+    text = place.read_text()
+    lock = read_conda_lock(text, "")
+    (package,) = (p for p in lock.packages if p.name == "markupsafe")
     wrong = package.sha256[::-1]
-    place.write_text(site.lock.conda.replace(package.sha256, wrong))
+    place.write_text(text.replace(package.sha256, wrong))
     try:
-        with served(site.channels, gateway) as url, pytest.raises(AssertionError) as error:
-            build(engine, site, url, "refused")
+        with mirrored(site, gateway) as url, pytest.raises(AssertionError) as error:
+            build(engine, tree, made.variant, url, "refused")
     finally:
-        place.write_text(site.lock.conda)
+        place.write_text(text)
     assert "is not the package that is locked" in str(error.value)
     assert package.sha256 in str(error.value)
     assert wrong in str(error.value)
