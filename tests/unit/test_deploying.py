@@ -1,6 +1,7 @@
 """`environment` with an inferenceconfig.json, as far as it needs no engine."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -107,3 +108,17 @@ def test_options_of_deployments_are_for_these(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().err == (
         "--model and --password-stdin are for an inferenceconfig.json\n"
     )
+
+
+@pytest.mark.parametrize("packages", ["conda", "pypi"])
+def test_the_recipe_of_2019_is_based_on_its_environment(
+    packages: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It names ubuntu-miniconda; its conda file becomes the environment."""
+    monkeypatch.chdir(REPOSITORY)
+    file = "tests/unit/environments/case09/inferenceconfig.json"
+    status = cli.main(["environment", file, "--packages", packages, "--print"])
+    output = capsys.readouterr()
+    assert status == 0, output.err
+    assert re.search(r"^FROM azureml_[0-9a-f]{32}:latest$", output.out, re.MULTILINE)
+    assert "miniconda" not in output.out
