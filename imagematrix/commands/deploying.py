@@ -17,6 +17,7 @@ from imagematrix.environments.matchspec import parse_match_spec
 from imagematrix.environments.model import Decisions, Environment
 from imagematrix.environments.specification import read_deployment
 from imagematrix.host.setup import ensure_engine
+from imagematrix.matrix.schema import Accelerator
 from imagematrix.plan.bake import image_tag
 from imagematrix.repository.project import Project
 
@@ -67,6 +68,9 @@ def deploy(
         refresh=options.pull,
     )
     planned = plan_deployment(project, deployment, given)
+    chosen = planned.base.variant
+    if deployment.enable_gpu and (chosen is None or chosen.accelerator is Accelerator.CPU):
+        say(f"enableGpu chooses no image: {planned.base.reference} has CUDA only if it brings it.")
     if options.print:
         print(planned.dockerfile, end="")
         return 0
@@ -79,6 +83,7 @@ def deploy(
     else:
         print(results_table([result], seconds))
         print(f"{folder}: its Dockerfile")
+        print(f"`nox -s verify -- {planned.image}` checks whether it is fit to serve")
     return 0
 
 

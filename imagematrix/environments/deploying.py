@@ -1,7 +1,8 @@
 """Builds the image of an inference configuration."""
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -219,7 +220,7 @@ def _build(
     )
     local = [base.reference, *([options.environment.reference] if options.environment else [])]
     contexts = {model.context: str(model.folder) for model in planned.models}
-    contexts |= {reference: f"{LOCAL_IMAGE}{reference}" for reference in local}
+    contexts |= {reference: f"{LOCAL_IMAGE}{_tag_of(reference)}" for reference in local}
     given = {_UV_VARIABLE: uv_config(host, Supply()), _PIP_VARIABLE: _pip_of_steps(host)}
     definition = other_image(
         OtherImage(
@@ -235,7 +236,30 @@ def _build(
         ),
         environment,
     )
-    build_targets(project.root, engine, builder, definition, {**variables, **given})
+    with _tagged(engine, base.reference):
+        build_targets(project.root, engine, builder, definition, {**variables, **given})
+
+
+def _tag_of(reference: str) -> str:
+    """The name by which BuildKit finds an image in the engine; it asks registries for digests."""
+    name, _, digest = reference.partition("@sha256:")
+    return f"inference-by-digest:{digest}" if digest else name
+
+
+@contextlib.contextmanager
+def _tagged(engine: Engine, reference: str) -> Iterator[None]:
+    """Has a name for an image that is named by its digest, for a while."""
+    tag = _tag_of(reference)
+    if tag == reference:
+        yield
+        return
+    name, _, version = tag.partition(":")
+    with contextlib.closing(engine.client()) as client:
+        client.api.tag(reference, name, version)
+        try:
+            yield
+        finally:
+            client.api.remove_image(tag)
 
 
 def _details(planned: Planned) -> Details:

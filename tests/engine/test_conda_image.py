@@ -24,8 +24,10 @@ from imagematrix.environments.conda import read_conda_lock
 from imagematrix.environments.conda_image import CONDA_LOCK
 from imagematrix.environments.conda_making import make_conda_environment
 from imagematrix.environments.condarc import OFFICIAL
+from imagematrix.environments.deploying import Options, build_deployment, plan_deployment
+from imagematrix.environments.deployment import EnvironmentImage, choose_base
 from imagematrix.environments.making import MadeEnvironment, Settings
-from imagematrix.environments.model import Environment, Packages
+from imagematrix.environments.model import Deployment, Environment, Packages
 from imagematrix.environments.pypi import decisions, minimal_images, without_server
 from imagematrix.environments.specification import read_environment
 from imagematrix.host.bases import BaseSource, ensure_bases
@@ -395,3 +397,35 @@ def test_replaced_package_stops_the_build(
     assert "is not the package that is locked" in str(error.value)
     assert package.sha256 in str(error.value)
     assert wrong in str(error.value)
+
+
+def test_it_serves_on_a_base_image_without_a_python(
+    engine: Engine, tree: Path, made: MadeEnvironment, site: Site, tmp_path: Path
+) -> None:
+    """A deployment whose base image is of another maker: plain Debian."""
+    base = ensure_bases(engine, [PARENT], BaseSource.AUTO).images[PARENT.debian_image]
+    (tmp_path / "score.py").write_text(SCRIPT)
+    deployment = Deployment(
+        file=tmp_path / "inferenceconfig.json",
+        folder=tmp_path,
+        source=tmp_path,
+        script="score.py",
+        environment=site.environment,
+        base_image=base,
+    )
+    conda = made.variant.conda
+    assert conda is not None
+    environment = EnvironmentImage(image_tag(made.variant.name), conda.prefix)
+    options = Options("deployment-conda:latest", environment=environment)
+    if not choose_base(deployment, Project(tree).variants, environment).foreign:
+        pytest.skip(f"{base} is an image that these tools know")
+    build_deployment(Project(tree), plan_deployment(Project(tree), deployment, options))
+    try:
+        score = "from inference_server import service; import score; score.init();"
+        score += "print(score.run('1')['prefix'], score.run('1')['six'])"
+        run = ("run", "--rm", "--read-only", "--cap-drop=ALL", "--user=12345:0", "--network=none")
+        output = docker(engine, *run, options.image, "python3", "-c", score)
+    finally:
+        docker(engine, "rmi", "--force", options.image)
+    assert output.split()[0] == conda.prefix
+    assert output.split()[1].startswith(f"{conda.prefix}/lib/")

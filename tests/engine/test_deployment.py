@@ -19,6 +19,8 @@ from unittest.mock import patch
 import docker.errors
 import pytest
 
+from imagematrix.checks.fitness import findings_of
+from imagematrix.checks.running import START_SECONDS
 from imagematrix.environments.deploying import (
     DEPLOYMENTS,
     Options,
@@ -40,6 +42,7 @@ from imagematrix.host.bases import BaseSource, ensure_bases
 from imagematrix.host.engine import Engine, layers_of
 from imagematrix.measure.layers import read_layers
 from imagematrix.plan.bake import image_tag
+from imagematrix.repository.passed import Outcome
 from imagematrix.repository.project import Project
 from tests.derived.containers import PORT, Service
 from tests.engine.registries import PASSWORD, USER, SecureRegistry
@@ -190,6 +193,24 @@ def test_a_recipe_of_2019_serves_on_a_base_of_another_maker(
         assert service.await_exit() == 0
 
 
+def test_verify_says_what_a_base_lacks_and_what_it_keeps(
+    engine: Engine, tree: Path, stand_in: str, app: Path
+) -> None:
+    """All that the contract has comes with the server; setuid programs stay."""
+    config = {"entryScript": "score.py", "baseImage": BASE, "sourceDirectory": "."}
+    with deployed(engine, tree, app, config):
+        lacking, left = (
+            {
+                finding.what
+                for finding in findings_of(engine, image, tree, START_SECONDS)
+                if finding.outcome is Outcome.FAILED
+            }
+            for image in (stand_in, IMAGE)
+        )
+    assert {"health", "port exposed", "user"} <= lacking
+    assert left == {"setuid files"}
+
+
 # A conda environment at its place, and a base image on whose PATH there is no Python.
 _ENVIRONMENT = """\
 FROM {stand_in} AS made
@@ -315,7 +336,7 @@ def test_the_password_of_a_registry_stays_nowhere(
 ) -> None:
     """From wherever it comes, and be it in the configuration, which lies beside the code."""
     registry: dict[str, str] = {"address": private.partition("/")[0]}
-    environ, given = dict(os.environ), ""
+    environ, given, base = dict(os.environ), "", private
     options = ["--tag", IMAGE]
     match place:
         case "file":
@@ -325,10 +346,12 @@ def test_the_password_of_a_registry_stays_nowhere(
         case "standard input":
             environ |= {USERNAME_VARIABLE: USER}
             options, given = [*options, "--password-stdin"], f"{PASSWORD}\n"
+            # A base image may be named by its digest.
+            base = f"{private.rpartition(':')[0]}@{digest_of(engine, private)}"
     config = {
         "entryScript": "score.py",
         "sourceDirectory": ".",
-        "baseImage": private.partition("/")[2],
+        "baseImage": base.partition("/")[2],
         "baseImageRegistry": registry,
     }
     file = app / "inferenceconfig.json"
@@ -349,7 +372,7 @@ def test_the_password_of_a_registry_stays_nowhere(
         words = [PASSWORD.encode(), b64encode(f"{USER}:{PASSWORD}".encode())]
         with closing(engine.client()) as client:
             description = client.api.inspect_image(IMAGE)
-            below = layers_of(client.api.inspect_image(private))
+            below = layers_of(client.api.inspect_image(base))
             own = set(layers_of(description)) - set(below)
             # The last word is in a layer: what is not found there would have been found, too.
             search = partial(words_in, words=[*words, b"azureml-app"])
@@ -357,10 +380,12 @@ def test_the_password_of_a_registry_stays_nowhere(
             history = json.dumps(client.api.history(IMAGE))
     finally:
         remove(engine, IMAGE)
+        if base != private:
+            remove(engine, base)
     folder = tree / DEPLOYMENTS / "deployment-test"
     log = (tree / WORK_FOLDER / "build.log").read_text()
     written = "".join(path.read_text() for path in folder.iterdir())
-    assert f"FROM {private}\n" in written
+    assert f"FROM {base}\n" in written
     assert "add-server" in log
     assert len(history) > 1000
     assert "deployment-test:latest" in result.stdout
@@ -369,6 +394,14 @@ def test_the_password_of_a_registry_stays_nowhere(
         assert not [word for word in words if word in text.encode()]
     assert read.keys() == own
     assert set().union(*read.values()) == {b"azureml-app"}
+
+
+def digest_of(engine: Engine, reference: str) -> str:
+    """The digest of an image in the private registry."""
+    with closing(engine.client()) as client:
+        login = {"username": USER, "password": PASSWORD}
+        found = client.api.inspect_distribution(reference, auth_config=login)
+    return str(found["Descriptor"]["digest"])
 
 
 def words_in(layer: BinaryIO, words: Sequence[bytes]) -> set[bytes]:

@@ -1,6 +1,7 @@
 """`environment` with an inferenceconfig.json, as far as it needs no engine."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,14 @@ def test_print_shows_the_dockerfile_and_needs_no_engine(
     assert status == 0
     assert "FROM minimal-py312-inference:latest\n" in out
     assert 'AZUREML_MODEL_DIR="/var/azureml-app/azureml-models/base"\n' in out
+
+
+def test_a_gpu_that_chooses_nothing_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    said = "enableGpu chooses no image: minimal-py312-inference:latest has CUDA only if"
+    named = "minimal-py312-inference"
+    status, _, err = run(capsys, "--print", baseImage=named, enableGpu=True)
+    assert (status, said in err) == (0, True)
+    assert "enableGpu" not in run(capsys, "--print", baseImage=named)[2]
 
 
 def test_an_inline_environment_without_packages_needs_no_image_of_its_own(
@@ -99,3 +108,17 @@ def test_options_of_deployments_are_for_these(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().err == (
         "--model and --password-stdin are for an inferenceconfig.json\n"
     )
+
+
+@pytest.mark.parametrize("packages", ["conda", "pypi"])
+def test_the_recipe_of_2019_is_based_on_its_environment(
+    packages: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It names ubuntu-miniconda; its conda file becomes the environment."""
+    monkeypatch.chdir(REPOSITORY)
+    file = "tests/unit/environments/case09/inferenceconfig.json"
+    status = cli.main(["environment", file, "--packages", packages, "--print"])
+    output = capsys.readouterr()
+    assert status == 0, output.err
+    assert re.search(r"^FROM azureml_[0-9a-f]{32}:latest$", output.out, re.MULTILINE)
+    assert "miniconda" not in output.out
