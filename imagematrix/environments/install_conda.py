@@ -39,7 +39,7 @@ _TRIMMED = (
     "share/gtk-doc",
     "CACHEDIR.TAG",
 )
-# Where the packages are listed whose scripts nobody ran. Not among conda's records.
+# Where the packages are listed whose scripts were not run. Not among conda's records.
 NOT_RUN = "etc/conda/scripts-not-run.json"
 
 

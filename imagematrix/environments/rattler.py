@@ -211,7 +211,7 @@ def without_credentials(url: str) -> str:
 def _require_candidates(
     specs: Sequence[MatchSpec], texts: Sequence[str], found: _Candidates
 ) -> None:
-    """Every spec that no package fulfils is told at once."""
+    """Reports every spec that no package fulfils at once."""
     errors = []
     for place, (spec, text) in enumerate(zip(specs, texts, strict=True)):
         name = _name(spec)
@@ -385,7 +385,7 @@ def without_paths(text: str) -> str:
 
 
 def _scripts(prefix: Path) -> dict[str, list[str]]:
-    """The packages in a prefix with scripts that nobody runs here, by what those are for."""
+    """The packages in a prefix with scripts that are not run here, by what those are for."""
     link, activation = set(), set()
     for path in sorted(prefix.glob("conda-meta/*.json")):
         document = json.loads(path.read_text(encoding="utf-8"))

@@ -215,7 +215,7 @@ def docker(engine: Engine, *arguments: str) -> str:
 
 
 def test_serves_locked_down(engine: Engine, made: MadeEnvironment, tmp_path: Path) -> None:
-    """Read-only, without capabilities, as a user that nobody has heard of."""
+    """Read-only, without capabilities, as a user without a name."""
     (tmp_path / "score.py").write_text(SCRIPT)
     tmp_path.chmod(0o755)
     container = docker(

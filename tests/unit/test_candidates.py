@@ -1,4 +1,4 @@
-"""Which images may be published, and what a refused one is told to do."""
+"""Which images may be published, and what the message for a refused one asks for."""
 
 import datetime
 from dataclasses import replace
