@@ -12,9 +12,9 @@ from imagematrix.console import say, table
 from imagematrix.errors import WorkError
 from imagematrix.host.config import read_host_config
 from imagematrix.host.published import registry_of
+from imagematrix.host.pull import pull
 from imagematrix.host.registry import Registry
 from imagematrix.host.setup import ensure_engine
-from imagematrix.matrix.platforms import PLATFORM
 from imagematrix.matrix.selection import select, with_parents
 from imagematrix.plan.bake import LATEST, image_tag
 from imagematrix.publish.cosign import Verifier
@@ -36,8 +36,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(project: Project, options: argparse.Namespace) -> int:
     """Runs the command; returns its exit status: 1 where an image could not be pulled."""
-    import docker.errors
-
     chosen = select(project.variants, selection_of(options))
     engine = ensure_engine()
     wanted = [variant.name for variant in chosen]
@@ -61,14 +59,11 @@ def run(project: Project, options: argparse.Namespace) -> int:
                 raise WorkError(f"there is no image {reference}:{LATEST}")
             if verifier is not None:
                 _require_verified(registry, repository, found.digest, verifier)
-            try:
-                image = client.images.pull(reference, tag=found.digest, platform=PLATFORM)
-            except docker.errors.APIError as error:
-                raise WorkError(
-                    f"{reference} cannot be pulled: {error.explanation or error}"
-                ) from None
-            image.tag(name, LATEST)
-            client.images.remove(f"{reference}@{found.digest}", noprune=True)
+            pulled = f"{reference}@{found.digest}"
+            if error := pull(engine, pulled):
+                raise WorkError(f"{pulled} cannot be pulled: {error}")
+            client.api.tag(pulled, name, LATEST, force=True)
+            client.images.remove(pulled, noprune=True)
             rows.append((name, found.digest, "verified" if verifier else "not verified"))
     if rows:
         print(table(rows))

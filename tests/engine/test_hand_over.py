@@ -104,4 +104,5 @@ def test_an_image_that_is_not_published_is_one_line(
         check=False,
     )
     assert (result.returncode, result.stdout) == (1, "")
-    assert f"{registry}/none/{MINIMAL}:latest cannot be pulled: " in result.stderr.splitlines()[-1]
+    wanted = f"there is no image {registry}/none/{MINIMAL}:latest"
+    assert wanted in result.stderr.splitlines()[-1]
