@@ -1,12 +1,21 @@
-"""`release_notes`: print the section of CHANGELOG.md for a version of the repository."""
+"""`release_notes`: print the section of CHANGELOG.md for a version of the repository, and what the
+published images are."""
 
 import argparse
+import os
 import re
 import tomllib
 from pathlib import Path
 
 from imagematrix.errors import UserError
 from imagematrix.files import write_atomically
+from imagematrix.host.config import read_host_config
+from imagematrix.host.published import registry_of
+from imagematrix.matrix.schema import Track
+from imagematrix.matrix.selection import Selection, select
+from imagematrix.publish.releases import said_of
+from imagematrix.release.changelog import markdown
+from imagematrix.release.tags import LATEST
 from imagematrix.repository.project import Project
 
 _FILE = "CHANGELOG.md"
@@ -15,6 +24,11 @@ _FILE = "CHANGELOG.md"
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     parser.add_argument("tag", metavar="TAG", help="the tag of the release: v0.2.0")
+    parser.add_argument(
+        "--registry",
+        metavar="HOST/NAMESPACE",
+        help="also list the current images there, with what changed in each",
+    )
     parser.add_argument("--output", type=Path, metavar="FILE", help="write it there instead")
 
 
@@ -28,11 +42,27 @@ def run(project: Project, options: argparse.Namespace) -> int:
             f" v{version}; change one of them"
         )
     text = section((project.root / _FILE).read_text(encoding="utf-8"), version)
+    if options.registry:
+        text += f"\n\n{_images(project, options.registry)}"
     if options.output:
         write_atomically(options.output, text + "\n")
     else:
         print(text)
     return 0
+
+
+def _images(project: Project, where: str) -> str:
+    """The images that `latest` is, as Markdown."""
+    host = read_host_config(os.environ, Path.home())
+    registry, namespace = registry_of(where, host.ca_bundle)
+    parts = ["### Images"]
+    for variant in select(project.variants, Selection((), True, Track.CURRENT, ())):
+        said = said_of(registry, f"{namespace}/{variant.name}", LATEST)
+        if said is not None:
+            changed = markdown(said.changes, level=5).strip()
+            what = changed if said.previous else "The first publication."
+            parts.append(f"#### {said.name}:{said.tag}\n\n`{said.digest}`\n\n{what}")
+    return "\n\n".join(parts if len(parts) > 1 else [*parts, "None is published yet."])
 
 
 def section(text: str, version: str) -> str:

@@ -3,7 +3,6 @@
 Signatures are not checked here; `nox -s verify_published` does that.
 """
 
-import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -21,7 +20,6 @@ from imagematrix.release.predicates import Predicate
 from imagematrix.release.statement import ReleaseStatement, from_json
 from imagematrix.repository.project import Project
 
-_SUITE = re.compile(r"debian:([a-z]+)-slim@.*")
 _REQUESTS = 4
 
 
@@ -78,5 +76,4 @@ def _published(registry: Registry, repository: str) -> Installed | str | None:
 
 
 def _installed(release: ReleaseStatement) -> Installed:
-    suite = _SUITE.fullmatch(release.base)
-    return Installed(suite[1] if suite else "", release.python, release.debian, release.packages)
+    return Installed(release.suite, release.python, release.debian, release.packages)

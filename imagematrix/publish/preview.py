@@ -1,22 +1,18 @@
 """What a publication would do with an image; nothing is written or signed."""
 
 import datetime
-from contextlib import suppress
 from dataclasses import replace
 
 import docker
 
-from imagematrix.errors import WorkError
 from imagematrix.host.registry import Registry
-from imagematrix.publish.attach import attachments
 from imagematrix.publish.candidates import Candidate, Policy
 from imagematrix.publish.image import config_digest
 from imagematrix.publish.publication import Row, Verdict
+from imagematrix.publish.releases import said_of
 from imagematrix.publish.statements import Origin, release_of
 from imagematrix.release.changelog import changes, summary
 from imagematrix.release.guard import held, jumps
-from imagematrix.release.predicates import Predicate
-from imagematrix.release.statement import ReleaseStatement, from_json
 from imagematrix.release.tags import LATEST, newest_tag, next_tag
 
 
@@ -42,11 +38,11 @@ def preview(
             return Row(name, Verdict.UNCHANGED, newest, there.digest, "no new tag")
     tag = str(next_tag(now.date(), tags))
     own = release_of(candidate, tag, now, origin)
-    before = _said_of(registry, repository, newest) if newest else None
+    before = said_of(registry, repository, newest) if newest else None
     # Its compressed size is known once it is compressed.
     sized = replace(own, compressed=before.compressed) if before else own
     changed = changes(before, sized) if before else ()
-    latest = _said_of(registry, repository, LATEST)
+    latest = said_of(registry, repository, LATEST)
     if latest is not None:
         found = jumps(latest, own)
         if held(found, policy.jumps):
@@ -54,16 +50,3 @@ def preview(
             return Row(name, Verdict.HELD, tag, "", f"latest stays: {why}", changed)
     what = summary(changed) if before else "the first one"
     return Row(name, Verdict.PUSHED, tag, "", what, changed)
-
-
-def _said_of(registry: Registry, repository: str, reference: str) -> ReleaseStatement | None:
-    """The newest release statement that is attached to an image, whoever signed it."""
-    manifest = registry.image_manifest(repository, reference)
-    if manifest is None:
-        return None
-    found = []
-    for one in attachments(registry, repository, manifest.digest):
-        if one.statement is not None and one.predicate_type == Predicate.RELEASE:
-            with suppress(WorkError):
-                found.append(from_json(one.statement.predicate))
-    return max(found, key=lambda release: release.dated, default=None)

@@ -1,11 +1,15 @@
 """What a registry has of an image: its dated tags, and what is attached to each."""
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 
+from imagematrix.errors import WorkError
 from imagematrix.host.oci import Manifest
 from imagematrix.host.registry import Registry
 from imagematrix.publish.attach import Attachment, attachments
+from imagematrix.release.predicates import Predicate
+from imagematrix.release.statement import ReleaseStatement, from_json
 from imagematrix.release.tags import LATEST, DatedTag
 
 _REQUESTS = 8
@@ -49,3 +53,16 @@ def _release(registry: Registry, repository: str, tag: DatedTag) -> Release | No
     if manifest is None:
         return None
     return Release(tag, manifest, attachments(registry, repository, manifest.digest))
+
+
+def said_of(registry: Registry, repository: str, reference: str) -> ReleaseStatement | None:
+    """The newest release statement that is attached to an image, whoever signed it."""
+    manifest = registry.image_manifest(repository, reference)
+    if manifest is None:
+        return None
+    found = []
+    for one in attachments(registry, repository, manifest.digest):
+        if one.statement is not None and one.predicate_type == Predicate.RELEASE:
+            with suppress(WorkError):
+                found.append(from_json(one.statement.predicate))
+    return max(found, key=lambda release: release.dated, default=None)

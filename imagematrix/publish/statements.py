@@ -56,6 +56,7 @@ def release_of(
         debian=candidate.contents.debian_versions,
         uncompressed=candidate.uncompressed,
         compressed=0,
+        suite=candidate.contents.suite,
     )
 
 

@@ -43,10 +43,10 @@ class ReleaseStatement:
     `source`, the URL of the repository. `python` is CPython's full version, `cuda` is empty without
     CUDA. `pins` are the promised requirements, `packages` and `debian` all versions.
     `supported_until` is a date (YYYY-MM-DD), empty for an unsupported image. `base` is the name and
-    digest of the base image, with an @ between them. `uncompressed` and `compressed` are bytes.
-    `allowed` has the reason for each refusal that was overridden, by its name: `pending` for
-    security fixes, `jump NAME` for a jump of a package. `held` says why `latest` was not moved to
-    this tag, empty if it was free to move.
+    digest of the base image, with an @ between them, `suite` the Debian release of both.
+    `uncompressed` and `compressed` are bytes. `allowed` has the reason for each refusal that was
+    overridden, by its name: `pending` for security fixes, `jump NAME` for a jump of a package.
+    `held` says why `latest` was not moved to this tag, empty if it was free to move.
     """
 
     name: str
@@ -64,6 +64,7 @@ class ReleaseStatement:
     cuda: str
     supported_until: str
     base: str
+    suite: str
     pins: tuple[str, ...]
     packages: Mapping[str, str]
     debian: Mapping[str, str]

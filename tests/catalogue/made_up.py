@@ -282,6 +282,7 @@ def _tag(
         if variant.track is Track.CURRENT
         else "",
         base=f"debian:{variant.suite}-slim@{digest('debian', tag)}",
+        suite=variant.suite,
         pins=variant.pins,
         packages=packages,
         debian={package: version for package, (version, _) in _DEBIAN.items()},

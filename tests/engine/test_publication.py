@@ -34,6 +34,7 @@ from tests.engine.conftest import ROOT, require
 from tests.engine.faulty import Fault, Front, front
 from tests.engine.registries import SecureRegistry, serve_secure_registry
 from tests.engine.small_project import command_of, locked_project, run_in
+from tests.example_images import example
 from tests.images.running import image_id
 
 OLD = {"alpha": "six==1.16.0", "beta": "idna==2.10", "gamma": "toolz==1.0.0"}
@@ -257,6 +258,7 @@ def test_what_is_published_is_what_was_built(shop: Shop) -> None:
         local = client.api.inspect_image(reference)
         measured = image_sizes(shop.root, client, [reference])[reference]
     said = shop.said("first", GAMMA)
+    assert said.suite == example().suite
     assert (said.uncompressed, said.compressed) == (measured.uncompressed, measured.compressed)
     assert sum(layer["size"] for layer in layers) == measured.compressed
     assert config["rootfs"]["diff_ids"] == local["RootFS"]["Layers"]

@@ -161,6 +161,7 @@ RELEASE = ReleaseStatement(
     cuda="",
     supported_until="2027-05-01",
     base="python:3.12-slim-trixie@sha256:00",
+    suite="trixie",
     pins=(),
     packages={"httptools": "0.9.1"},
     debian={"libc6": "2.41-12"},

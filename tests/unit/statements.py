@@ -20,7 +20,7 @@ STATEMENT = ReleaseStatement(
     python="3.12.13",
     cuda="",
     supported_until="2027-10-31",
-    base=f"debian:trixie-slim@sha256:{'d' * 64}",
+    base=f"minimal-py312-inference@sha256:{'d' * 64}",
     pins=("xgboost-cpu==3.4.1", "numpy>=2", "Tabulate_Lib==0.9"),
     packages={
         "numpy": "2.5.4",
@@ -31,6 +31,7 @@ STATEMENT = ReleaseStatement(
     debian={"libssl3t64": "3.5.1-1", "openssl": "3.5.1-1", "zlib1g": "1:1.3.1-1"},
     uncompressed=313_000_000,
     compressed=80_000_000,
+    suite="trixie",
 )
 
 

@@ -10,7 +10,7 @@ NEW = statement(
     packages={"numpy": "2.5.5", "scipy": "1.18.0", "xgboost-cpu": None, "tzdata": "2026.3"},
     debian={"libssl3t64": "3.5.4-1", "openssl": "3.5.4-1", "zlib1g": None},
     python="3.12.14",
-    base=f"debian:trixie-slim@sha256:{'e' * 64}",
+    base=f"minimal-py312-inference@sha256:{'e' * 64}",
     uncompressed=312_900_000,
     compressed=81_250_000,
 )
@@ -40,7 +40,7 @@ def test_every_change_is_listed_once(found: tuple[Change, ...]) -> None:
         Change("deb", "libssl3t64", "3.5.1-1", "3.5.4-1"),
         Change("deb", "openssl", "3.5.1-1", "3.5.4-1"),
         Change("deb", "zlib1g", "1:1.3.1-1", ""),
-        Change("base", "debian:trixie-slim", f"sha256:{'d' * 64}", f"sha256:{'e' * 64}"),
+        Change("base", "minimal-py312-inference", f"sha256:{'d' * 64}", f"sha256:{'e' * 64}"),
         Change("size", "compressed", "80000000", "81250000"),
         Change("size", "uncompressed", "313000000", "312900000"),
     )
@@ -88,7 +88,7 @@ def test_notes_of_a_release(found: tuple[Change, ...]) -> None:
 
 ### Base image
 
-- `debian:trixie-slim` `sha256:dddddddddddd` → `sha256:eeeeeeeeeeee`
+- `minimal-py312-inference` `sha256:dddddddddddd` → `sha256:eeeeeeeeeeee`
 
 ### Size
 

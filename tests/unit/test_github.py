@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 
 from imagematrix import cli
-from imagematrix.commands import names
+from imagematrix.commands import names, release_notes
 from imagematrix.commands.release_notes import section
 from imagematrix.errors import UserError, WorkError
 from imagematrix.plan.content import Content
 from imagematrix.plan.plan import Action, Step
+from imagematrix.release.statement import Change
 from tests.unit.helpers import MINIMAL, PYTORCH, XGBOOST, Repository
+from tests.unit.statements import statement
 
 
 @pytest.fixture(autouse=True)
@@ -133,3 +135,30 @@ def test_a_tag_of_another_version_is_an_error(
     assert "- this" in capsys.readouterr().out
     assert cli.main(["release_notes", "v0.2.0", "--output", "notes.md"]) == 0
     assert repository.files()["notes.md"] == b"### Added\n\n- this\n"
+
+
+def test_the_notes_of_a_release_list_the_published_images(
+    repository: Repository, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository.put("pyproject.toml", '[project]\nversion = "0.2.0"\n')
+    repository.put("CHANGELOG.md", CHANGELOG)
+    numpy = Change("pypi", "numpy", "2.5.4", "2.5.5")
+    published = {
+        f"me/{XGBOOST}": statement(changes=(numpy,)),
+        f"me/{MINIMAL}": statement(name=MINIMAL, previous=""),
+    }
+    monkeypatch.setattr(
+        release_notes, "said_of", lambda registry, where, reference: published.get(where)
+    )
+
+    assert cli.main(["release_notes", "v0.2.0", "--registry", "ghcr.io/Me"]) == 0
+
+    notes = capsys.readouterr().out
+    assert notes.startswith("### Added\n\n- this\n\n### Images\n")
+    minimal, xgboost = notes.split("\n#### ")[1:]
+    assert "The first publication." in minimal
+    assert xgboost.startswith(f"{XGBOOST}:20261128.v1\n\n`sha256:")
+    assert "##### Python packages\n\n- `numpy` `2.5.4` → `2.5.5`" in xgboost
+    published.clear()
+    assert cli.main(["release_notes", "v0.2.0", "--registry", "ghcr.io/Me"]) == 0
+    assert capsys.readouterr().out.endswith("### Images\n\nNone is published yet.\n")
