@@ -24,6 +24,8 @@ IMAGE = Path("/usr/local")
 PARSER = IMAGE / "lib/inference-server/httptools"
 CONDA_CACHE = Path("/var/cache/conda")
 UV_CACHE = Path("/var/cache/uv")
+# py-rattler 0.28 was seen to end without an answer now and then, where others use its cache.
+_TRIES = 3
 SECRETS = Path("/run/secrets")
 # The packages of a folder that a build may be given.
 PACKAGES = Path("/packages")
@@ -79,8 +81,17 @@ def _install_packages(context: Path, prefix: Path) -> dict[str, Any]:
     environ = {**_environ(), "PYTHONPATH": str(RATTLER)}
     if (SECRETS / "netrc").exists():
         environ["NETRC"] = str(SECRETS / "netrc")
-    result = subprocess.run(command, env=environ, stdout=subprocess.PIPE, text=True, check=False)
-    answer: dict[str, Any] = json.loads(result.stdout or "{}")
+    for _ in range(_TRIES):
+        result = subprocess.run(
+            command, env=environ, stdout=subprocess.PIPE, text=True, check=False
+        )
+        answer: dict[str, Any] = json.loads(result.stdout or "{}")
+        if answer:
+            break
+        print(f"py-rattler ended without an answer ({result.returncode}).", file=sys.stderr)
+        shutil.rmtree(prefix, ignore_errors=True)
+    else:
+        sys.exit(f"py-rattler ended without an answer {_TRIES} times")
     if result.returncode != 0:
         sys.exit("\n".join(error["message"] for error in answer.get("errors", ())))
     return answer

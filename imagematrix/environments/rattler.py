@@ -18,6 +18,7 @@ https://conda.github.io/rattler/ and https://pixi.sh/latest/workspace/lockfile/
 import asyncio
 import hashlib
 import json
+import os
 import re
 import sys
 import tempfile
@@ -412,4 +413,7 @@ def main(command: str, *arguments: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    status = main(*sys.argv[1:])
+    sys.stdout.flush()
+    # Its threads may still run, and have no interpreter when that has ended.
+    os._exit(status)
