@@ -103,6 +103,7 @@ IMAGES = (
             "RUN mkdir /usr/local/compiler_compat && cp /bin/true /usr/local/compiler_compat/ld\n"
             "RUN cp /bin/true /usr/bin/x86_64-linux-gnu-gcc-14\n"
             "RUN cp /bin/true /usr/bin/up && chmod 4755 /usr/bin/up\n"
+            # In the home of the image's root, where a build that downloads as root leaves it.
             "RUN touch /root/.netrc && PASSWORD=canary true\n"
             "RUN touch /usr/lib/libcudart.so.12\n"
             "USER 1000:1000"
